@@ -1,0 +1,8 @@
+//! What exists, who may do what, what happened.
+//!
+//! Knows no SQL text, no wire, no source system.
+
+pub mod error;
+pub mod state;
+pub mod text;
+pub mod types;

@@ -1,0 +1,312 @@
+//! The catalog at one version: an immutable value built from the log.
+//!
+//! What it is: every role, schema, dataset and view, by object id. A [`Change`] puts one whole
+//! object or removes one; [`State::apply`] is the only way from one state to the next.
+//! What it guarantees: applying the same changes gives the same state, on every server.
+//! What it does not: it checks no right and no rule; `sql::command` does, before it commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::Text;
+use crate::types::Type;
+
+/// Object id, unique in the warehouse, never used again. Ids below 16384 are Kho's own.
+pub type Oid = u32;
+
+/// The pseudo role that everyone belongs to.
+pub const PUBLIC: Oid = 0;
+/// The first id given to what users make; below it are built-in objects.
+pub const FIRST_USER_OID: Oid = 16384;
+
+/// Roles that every warehouse has; none of them reads data by itself.
+pub const BUILT_IN_ROLES: &[(Oid, &str)] = &[
+    (10, "kho_admin"),
+    (11, "kho_auditor"),
+    (12, "kho_operator"),
+    (13, "kho_destruction_approver"),
+];
+
+/// What exists at one version of the catalog log.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The version of the last entry applied; 0 is the entry that made the warehouse.
+    pub version: u64,
+    /// SHA-256 of that entry, in hexadecimal: what the next entry must name.
+    pub head: String,
+    pub next_oid: Oid,
+    pub roles: BTreeMap<Oid, Arc<Role>>,
+    pub schemas: BTreeMap<Oid, Arc<Schema>>,
+    pub relations: BTreeMap<Oid, Arc<Relation>>,
+    #[serde(skip)]
+    names: BTreeMap<(Oid, String), Oid>,
+}
+
+/// An account, a group of accounts, or both (PostgreSQL's meaning).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    pub oid: Oid,
+    pub name: String,
+    pub login: bool,
+    /// A SCRAM-SHA-256 verifier in PostgreSQL's form, `SCRAM-SHA-256$i:salt$stored:server`.
+    pub verifier: Option<String>,
+    /// Roles this one belongs to, and whether it may grant that membership on.
+    pub member_of: BTreeMap<Oid, MembershipOption>,
+    /// Most connections at one time; `None` is no limit of its own.
+    pub connection_limit: Option<u32>,
+    /// Milliseconds since the epoch after which the password no longer works.
+    pub valid_until_ms: Option<i64>,
+    pub comment: Option<Text>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipOption {
+    Member,
+    Admin,
+}
+
+/// One agency's datasets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    pub oid: Oid,
+    pub name: String,
+    pub owner: Oid,
+    pub grants: Vec<Grant>,
+    pub comment: Option<Text>,
+}
+
+/// A dataset (a table with its governance) or a view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    pub oid: Oid,
+    pub schema: Oid,
+    pub name: String,
+    pub owner: Oid,
+    pub columns: Vec<Column>,
+    pub grants: Vec<Grant>,
+    pub comment: Option<Text>,
+    pub kind: RelationKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    Table(Table),
+    View(View),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The folder of the table: `tables/<dataset>/<generation>/` below the root.
+    pub dataset: String,
+    pub generation: u32,
+    /// The next column id; ids are never used again.
+    pub next_column: u32,
+    pub checks: Vec<Check>,
+    pub governance: Governance,
+    /// Milliseconds since the epoch.
+    pub created_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The query, every relation in it named with its schema.
+    pub query: Text,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Stable within its relation: renaming keeps it, a dropped column's id is not given again.
+    pub id: u32,
+    pub name: String,
+    pub data_type: Type,
+    pub not_null: bool,
+    /// The text of the `DEFAULT` expression.
+    pub default: Option<Text>,
+    pub comment: Option<Text>,
+}
+
+/// A `CHECK` constraint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub expression: Text,
+}
+
+/// The options of `CREATE TABLE … WITH (…)` that say how a dataset is governed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Governance {
+    pub classification: Classification,
+    /// ISO 8601 durations, as given.
+    pub update_frequency: Option<String>,
+    pub retention: Option<String>,
+    /// The id of the column retention is counted from.
+    pub retention_column: Option<u32>,
+    /// Purpose codes; empty is every purpose.
+    pub allowed_purposes: BTreeSet<String>,
+    pub requires_agreement: bool,
+}
+
+/// How far a dataset may go. State secrets have no place here: they are refused at every door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Classification {
+    Open,
+    Internal,
+    Restricted,
+    Personal,
+}
+
+impl Classification {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Classification::Open => "open",
+            Classification::Internal => "internal",
+            Classification::Restricted => "restricted",
+            Classification::Personal => "personal",
+        }
+    }
+}
+
+/// One right on one object, from one role to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub grantee: Oid,
+    pub grantor: Oid,
+    pub privilege: Privilege,
+    /// `WITH GRANT OPTION`.
+    pub grantable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Privilege {
+    Usage,
+    Create,
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// One step from a state to the next: a whole object put in place, or one taken away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    PutRole(Role),
+    RemoveRole(Oid),
+    PutSchema(Schema),
+    RemoveSchema(Oid),
+    PutRelation(Box<Relation>),
+    RemoveRelation(Oid),
+}
+
+impl State {
+    /// The state after `changes`; version and head are the log's to set.
+    #[must_use]
+    pub fn apply(&self, changes: &[Change]) -> State {
+        let mut next = self.clone();
+        for change in changes {
+            next.apply_one(change.clone());
+        }
+        next
+    }
+
+    /// Rebuilds what is not stored; to be called after a state was read from a checkpoint.
+    #[must_use]
+    pub fn indexed(mut self) -> State {
+        self.names =
+            self.relations.values().map(|it| ((it.schema, it.name.clone()), it.oid)).collect();
+        self
+    }
+
+    pub fn role(&self, name: &str) -> Option<&Arc<Role>> {
+        self.roles.values().find(|role| role.name == name)
+    }
+
+    pub fn schema(&self, name: &str) -> Option<&Arc<Schema>> {
+        self.schemas.values().find(|schema| schema.name == name)
+    }
+
+    /// The dataset or view `name` in the schema `schema`.
+    pub fn relation(&self, schema: Oid, name: &str) -> Option<&Arc<Relation>> {
+        let oid = self.names.get(&(schema, name.to_owned()))?;
+        self.relations.get(oid)
+    }
+
+    /// The relations of one schema, by name.
+    pub fn relations_of(&self, schema: Oid) -> impl Iterator<Item = &Arc<Relation>> {
+        self.names
+            .range((schema, String::new())..)
+            .take_while(move |((of, _), _)| *of == schema)
+            .filter_map(|(_, oid)| self.relations.get(oid))
+    }
+
+    /// The id for the `nth` object that a set of changes makes, counted from 0.
+    pub fn new_oid(&self, nth: u32) -> Oid {
+        self.next_oid.max(FIRST_USER_OID) + nth
+    }
+
+    fn apply_one(&mut self, change: Change) {
+        match change {
+            Change::PutRole(role) => {
+                self.claim(role.oid);
+                self.roles.insert(role.oid, Arc::new(role));
+            }
+            Change::RemoveRole(oid) => {
+                self.roles.remove(&oid);
+            }
+            Change::PutSchema(schema) => {
+                self.claim(schema.oid);
+                self.schemas.insert(schema.oid, Arc::new(schema));
+            }
+            Change::RemoveSchema(oid) => {
+                self.schemas.remove(&oid);
+            }
+            Change::PutRelation(relation) => {
+                self.claim(relation.oid);
+                self.forget_name(relation.oid);
+                self.names.insert((relation.schema, relation.name.clone()), relation.oid);
+                self.relations.insert(relation.oid, Arc::new(*relation));
+            }
+            Change::RemoveRelation(oid) => {
+                self.forget_name(oid);
+                self.relations.remove(&oid);
+            }
+        }
+    }
+
+    fn claim(&mut self, oid: Oid) {
+        self.next_oid = self.next_oid.max(oid.saturating_add(1)).max(FIRST_USER_OID);
+    }
+
+    fn forget_name(&mut self, oid: Oid) {
+        if let Some(old) = self.relations.get(&oid) {
+            self.names.remove(&(old.schema, old.name.clone()));
+        }
+    }
+}
+
+impl Relation {
+    pub fn table(&self) -> Option<&Table> {
+        match &self.kind {
+            RelationKind::Table(table) => Some(table),
+            RelationKind::View(_) => None,
+        }
+    }
+
+    pub fn view(&self) -> Option<&View> {
+        match &self.kind {
+            RelationKind::View(view) => Some(view),
+            RelationKind::Table(_) => None,
+        }
+    }
+
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}

@@ -1,0 +1,8 @@
+//! How a statement becomes an answer or a commit.
+//!
+//! Knows no socket and no byte encoding. The way in is [`session::Session::run`].
+
+pub mod copy;
+pub mod outcome;
+pub mod parse;
+pub mod session;

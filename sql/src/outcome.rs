@@ -1,0 +1,103 @@
+//! What a statement gives back: rows as a stream, a tag, or the two ends of a `COPY`.
+//!
+//! What it guarantees: rows are a stream that stops when the session's statement is cancelled or
+//! its time is over, and that owns what it needs; dropping it stops the work behind it.
+//! What it does not: it encodes nothing; a wire does.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::Stream;
+use kho_catalog::error::Result;
+use kho_catalog::types::Type;
+
+use crate::copy::{CopyIn, CopyOptions};
+
+/// What running a statement gave.
+pub enum Outcome {
+    /// Rows, to be sent as they come.
+    Rows(Rows),
+    /// Done; nothing but a command tag.
+    Done(Tag),
+    /// `COPY … FROM STDIN`: feed batches into it, then give it to `Session::finish_copy`.
+    CopyIn(CopyIn),
+    /// `COPY … TO STDOUT`: rows to be written in the format the options say.
+    CopyOut(Rows, CopyOptions),
+    /// The statement was empty.
+    Empty,
+}
+
+/// A stream of batches that all have [`Rows::schema`].
+pub struct Rows {
+    pub schema: SchemaRef,
+    /// The command that the tag names when all rows are out: `SELECT`, `FETCH`, `EXPLAIN`, …
+    pub command: &'static str,
+    stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+}
+
+impl Rows {
+    pub fn new(
+        schema: SchemaRef,
+        command: &'static str,
+        stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Rows {
+        Rows { schema, command, stream: Box::pin(stream) }
+    }
+}
+
+impl Stream for Rows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.stream.as_mut().poll_next(cx)
+    }
+}
+
+/// A command tag: what was done, and to how many rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    pub command: String,
+    pub rows: Option<u64>,
+}
+
+impl Tag {
+    pub fn new(command: impl Into<String>) -> Tag {
+        Tag { command: command.into(), rows: None }
+    }
+
+    pub fn with_rows(command: impl Into<String>, rows: u64) -> Tag {
+        Tag { command: command.into(), rows: Some(rows) }
+    }
+}
+
+/// PostgreSQL's spelling, `INSERT 0 3`, `SELECT 3`, `CREATE TABLE`.
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows {
+            Some(rows) if self.command == "INSERT" => write!(f, "INSERT 0 {rows}"),
+            Some(rows) => write!(f, "{} {rows}", self.command),
+            None => f.write_str(&self.command),
+        }
+    }
+}
+
+/// What a statement takes and gives, before it is run.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The types of `$1`, `$2`, …
+    pub parameters: Vec<Type>,
+    /// The columns of the rows it will give; `None` for a statement without rows.
+    pub columns: Option<SchemaRef>,
+}
+
+/// Something a client should be told that is not an error.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// `NOTICE`, `WARNING`, …
+    pub severity: &'static str,
+    pub sqlstate: &'static str,
+    pub message: String,
+}
