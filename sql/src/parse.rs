@@ -1,12 +1,211 @@
 //! From text to statements.
+//!
+//! What it is: PostgreSQL's grammar by sqlparser, with time travel, and a small front parser for
+//! what sqlparser lacks: role options, role membership, `COPY`'s options.
+//! What it guarantees: each statement ends at its own semicolon, so nothing after a
+//! `COPY … FROM STDIN;` is swallowed. The text kept for the ledger holds no literal.
+//! On failure: `42601` with the position, in characters of the whole text.
+
+mod copy;
+mod front;
+mod redact;
+mod role;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use kho_catalog::error::{Error, Kind, Result};
+use sqlparser::ast;
+use sqlparser::dialect::{Dialect, PostgreSqlDialect};
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
+pub(crate) use role::{Membership, RoleOptions, RoleStatement};
+
+/// How deep expressions and queries may nest: each level costs stack.
+const NESTING_LIMIT: usize = 100;
+/// The longest text that is parsed, in bytes.
+const TEXT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+sqlparser::derive_dialect!(TimeTravelDialect, PostgreSqlDialect, preserve_type_id = true,
+    overrides = { supports_table_versioning = true });
 
 /// One parsed statement; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Statement {}
+pub struct Statement {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ast: Ast,
+    redacted: String,
+}
+
+/// What was parsed.
+#[derive(Clone, Debug)]
+pub(crate) enum Ast {
+    Sql(Box<ast::Statement>),
+    Role(RoleStatement),
+    Membership(Membership),
+    Copy(Box<CopyStatement>),
+}
 
 impl Statement {
     /// Whether running it gives rows (`SELECT`, `SHOW`, `EXPLAIN`, …).
     pub fn gives_rows(&self) -> bool {
-        false
+        use ast::Statement as S;
+        match self.ast() {
+            Ast::Sql(statement) => matches!(
+                **statement,
+                S::Query(_) | S::Explain { .. } | S::ShowVariable { .. }
+            ),
+            Ast::Role(_) | Ast::Membership(_) | Ast::Copy(_) => false,
+        }
+    }
+
+    /// Whether it only ends a transaction block: all that a failed block still takes.
+    pub(crate) fn ends_block(&self) -> bool {
+        matches!(self.ast(), Ast::Sql(statement) if matches!(
+            **statement,
+            ast::Statement::Commit { .. } | ast::Statement::Rollback { .. }
+        ))
+    }
+
+    /// The text with `?` in place of every literal, for the ledger and for logs.
+    pub fn redacted(&self) -> &str {
+        &self.inner.redacted
+    }
+
+    pub(crate) fn ast(&self) -> &Ast {
+        &self.inner.ast
+    }
+
+    pub(crate) fn sql(statement: ast::Statement) -> Statement {
+        let redacted = String::new();
+        Statement { inner: Arc::new(Inner { ast: Ast::Sql(Box::new(statement)), redacted }) }
+    }
+}
+
+/// Splits and parses `text`; empty statements are left out.
+pub(crate) fn statements(text: &str) -> Result<Vec<Statement>> {
+    if text.len() > TEXT_LIMIT_BYTES {
+        return Err(Error::new(Kind::ProgramLimitExceeded, "the statement is too long")
+            .with_hint("Send data with COPY."));
+    }
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| {
+        Error::new(Kind::Syntax, error.message.to_lowercase())
+            .with_position(position(text, error.location))
+    })?;
+    tokens
+        .split(|token| token.token == Token::SemiColon)
+        .filter(|tokens| tokens.iter().any(|it| !matches!(it.token, Token::Whitespace(_))))
+        .map(|tokens| statement(text, tokens))
+        .collect()
+}
+
+/// Parses one expression, as stored for a `CHECK` or a `DEFAULT`.
+pub(crate) fn expression(text: &str) -> Result<ast::Expr> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|it| syntax(text, &it))?;
+    let expression = parser.parse_expr().map_err(|it| syntax(text, &it))?;
+    parser.expect_token(&Token::EOF).map_err(|it| syntax(text, &it))?;
+    Ok(expression)
+}
+
+/// Parses one query, as stored for a view.
+pub(crate) fn query(text: &str) -> Result<ast::Query> {
+    let mut parsed = statements(text)?;
+    match parsed.pop().map(|statement| statement.ast().clone()) {
+        Some(Ast::Sql(statement)) => match *statement {
+            ast::Statement::Query(query) => Ok(*query),
+            _ => Err(Error::internal("a view's text is not a query")),
+        },
+        _ => Err(Error::internal("a view's text is not a query")),
+    }
+}
+
+fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
+    let travels = time_travels(tokens);
+    let dialect: &dyn Dialect =
+        if travels { &TimeTravelDialect {} } else { &PostgreSqlDialect {} };
+    let mut parser = Parser::new(dialect)
+        .with_recursion_limit(NESTING_LIMIT)
+        .with_tokens_with_locations(tokens.to_vec());
+    let ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
+    parser.expect_token(&Token::EOF).map_err(|error| syntax(text, &error))?;
+    let redacted = redact::without_literals(tokens);
+    Ok(Statement { inner: Arc::new(Inner { ast, redacted }) })
+}
+
+/// Whether a table version is named anywhere. Without one the plain dialect parses, which takes
+/// `at`, `before` and `changes` as aliases; the one with versions does not.
+fn time_travels(tokens: &[TokenWithSpan]) -> bool {
+    let words: Vec<Option<Keyword>> = (tokens.iter())
+        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+        .map(|token| match &token.token {
+            Token::Word(word) => Some(word.keyword),
+            _ => None,
+        })
+        .collect();
+    words.windows(3).any(|words| {
+        matches!(
+            words,
+            [
+                Some(Keyword::VERSION | Keyword::TIMESTAMP | Keyword::SYSTEM_TIME),
+                Some(Keyword::AS),
+                Some(Keyword::OF)
+            ]
+        )
+    })
+}
+
+fn syntax(text: &str, error: &ParserError) -> Error {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
+        ParserError::RecursionLimitExceeded => {
+            return Error::new(Kind::ProgramLimitExceeded, "the statement nests too deeply");
+        }
+    };
+    let (message, location) = match message.split_once(" at Line: ") {
+        Some((message, location)) => (message.to_owned(), parse_location(location)),
+        None => (message, None),
+    };
+    let error = Error::new(Kind::Syntax, format!("syntax error: {}", lower_first(&message)));
+    match location {
+        Some(location) => error.with_position(position(text, location)),
+        None => error.with_position(text.chars().count() + 1),
+    }
+}
+
+fn parse_location(text: &str) -> Option<sqlparser::tokenizer::Location> {
+    let (line, column) = text.split_once(", Column: ")?;
+    Some(sqlparser::tokenizer::Location {
+        line: line.trim().parse().ok()?,
+        column: column.trim().parse().ok()?,
+    })
+}
+
+/// Characters from the start of `text`, from 1; line 0 means the end.
+fn position(text: &str, location: sqlparser::tokenizer::Location) -> usize {
+    if location.line == 0 {
+        return text.chars().count() + 1;
+    }
+    let before: usize = (text.split_inclusive('\n'))
+        .take(usize::try_from(location.line).unwrap_or(1).saturating_sub(1))
+        .map(|line| line.chars().count())
+        .sum();
+    before + usize::try_from(location.column).unwrap_or(1)
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
     }
 }

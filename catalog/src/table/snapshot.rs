@@ -1,0 +1,163 @@
+//! One version of one table: its columns, its files, and what DataFusion reads it by.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use deltalake_core::delta_datafusion::DeltaScanNext;
+use deltalake_core::kernel::{Action, EagerSnapshot};
+use deltalake_core::logstore::LogStoreRef;
+use deltalake_core::table::state::DeltaTableState;
+
+use super::files::{FileScan, ScanFile};
+use super::schema::{self, TableColumn};
+use super::{Location, delta_error};
+use crate::error::{Error, Result};
+
+/// An immutable view of a table at one version; cheap to clone.
+#[derive(Clone)]
+pub struct Snapshot {
+    location: Location,
+    log_store: LogStoreRef,
+    state: Arc<DeltaTableState>,
+}
+
+/// One live file of a snapshot.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// Relative to the table's folder.
+    pub path: String,
+    pub size_bytes: u64,
+    /// Rows, where the log says it.
+    pub records: Option<u64>,
+}
+
+impl Snapshot {
+    pub(super) async fn open(
+        location: Location,
+        log_store: LogStoreRef,
+        version: Option<u64>,
+    ) -> Result<Snapshot> {
+        let state =
+            DeltaTableState::try_new(log_store.as_ref(), version).await.map_err(delta_error)?;
+        Ok(Snapshot { location, log_store, state: Arc::new(state) })
+    }
+
+    /// This snapshot brought to the newest version, reading only what is new.
+    pub(super) async fn refreshed(self) -> Result<Snapshot> {
+        let mut state = DeltaTableState::clone(&self.state);
+        state.update(self.log_store.as_ref(), None).await.map_err(delta_error)?;
+        Ok(Snapshot { state: Arc::new(state), ..self })
+    }
+
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    pub fn version(&self) -> u64 {
+        self.state.version()
+    }
+
+    /// The Arrow schema of the table, with column ids and declared types in the field metadata.
+    pub fn schema(&self) -> SchemaRef {
+        self.eager().arrow_schema()
+    }
+
+    /// The columns, in order.
+    pub fn columns(&self) -> Result<Vec<TableColumn>> {
+        schema::columns(&self.schema())
+    }
+
+    /// The live files, oldest first, in an order that is the same for every reader.
+    pub fn files(&self) -> Vec<DataFile> {
+        let mut files: Vec<DataFile> = (self.eager().log_data().iter())
+            .map(|file| DataFile {
+                path: file.path().into_owned(),
+                size_bytes: u64::try_from(file.size()).unwrap_or_default(),
+                records: file.num_records().map(|records| records as u64),
+            })
+            .collect();
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        files
+    }
+
+    /// What DataFusion reads this version by. It is a raw table: only `sql::secure` may hand it on.
+    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        DeltaScanNext::builder()
+            .with_log_store(self.log_store.clone())
+            .with_eager_snapshot(self.eager().clone())
+            .await
+            .map_err(|error| Error::internal("the table cannot be scanned").with_source(error))
+    }
+
+    /// The same rows with two columns more, [`super::FILE_COLUMN`] (an index into
+    /// [`Snapshot::files`]) and [`super::ROW_COLUMN`] (the row's place in its file): the identity of a row
+    /// in this version. `only` restricts it to some files.
+    ///
+    /// # Errors
+    /// `0A000` for a table whose rows are not simply those of its files: partitioned tables,
+    /// deletion vectors and column mapping, which other writers may have switched on.
+    pub fn positioned(&self, only: Option<&[usize]>) -> Result<Arc<dyn TableProvider>> {
+        self.refuse_foreign_layout()?;
+        let folder = self.location.path();
+        let files = (self.files().into_iter().enumerate())
+            .filter(|(index, _)| only.is_none_or(|only| only.contains(index)))
+            .map(|(index, file)| ScanFile {
+                path: join(&folder, &file.path),
+                size_bytes: file.size_bytes,
+                index: index as u64,
+                constants: HashMap::new(),
+            })
+            .collect();
+        let store = self.log_store.root_object_store(None);
+        let scan = FileScan::with_positions(store, self.schema(), files);
+        Ok(Arc::new(scan.pruned_by(Arc::new(self.eager().clone()), self.files())))
+    }
+
+    /// The log's tombstones for some of the files.
+    pub(super) fn remove_actions(&self, files: &[usize], data_change: bool) -> Result<Vec<Action>> {
+        let listed = self.files();
+        let paths: HashSet<&str> =
+            files.iter().filter_map(|file| listed.get(*file)).map(|it| it.path.as_str()).collect();
+        if paths.len() != files.len() {
+            return Err(Error::internal("a file to be replaced is not in the snapshot"));
+        }
+        Ok((self.eager().log_data().iter())
+            .filter(|file| paths.contains(file.path().as_ref()))
+            .map(|file| Action::Remove(file.remove_action(data_change)))
+            .collect())
+    }
+
+    pub(super) fn eager(&self) -> &EagerSnapshot {
+        self.state.snapshot()
+    }
+
+    pub(super) fn log_store(&self) -> &LogStoreRef {
+        &self.log_store
+    }
+
+    /// Our own writes copy rows out of files; a layout that hides rows would bring them back.
+    pub(super) fn refuse_foreign_layout(&self) -> Result<()> {
+        let metadata = self.eager().metadata();
+        let vectors = self.eager().log_data().iter().any(|it| {
+            it.deletion_vector_descriptor().is_some()
+        });
+        let mapping = metadata.configuration().get("delta.columnMapping.mode");
+        if vectors
+            || !metadata.partition_columns().is_empty()
+            || mapping.is_some_and(|mode| mode != "none")
+        {
+            return Err(Error::unsupported("this table's layout can be read but not changed")
+                .with_detail("Another tool gave it partitions, deletion vectors or column mapping."));
+        }
+        Ok(())
+    }
+}
+
+/// A file's place below the root. The log may hold an absolute path only for foreign tables.
+pub(super) fn join(folder: &object_store::path::Path, file: &str) -> object_store::path::Path {
+    object_store::path::Path::from_iter(
+        folder.parts().chain(object_store::path::Path::from(file).parts()),
+    )
+}
