@@ -4,6 +4,7 @@
 
 pub mod environment;
 pub mod error;
+pub mod log;
 pub mod state;
 pub mod table;
 pub mod text;
