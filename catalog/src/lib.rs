@@ -5,6 +5,7 @@
 pub mod environment;
 pub mod error;
 pub mod log;
+pub mod privilege;
 pub mod state;
 pub mod text;
 pub mod types;
