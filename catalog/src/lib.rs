@@ -5,6 +5,7 @@
 pub mod environment;
 pub mod error;
 pub mod log;
+pub mod privilege;
 pub mod state;
 pub mod table;
 pub mod text;
