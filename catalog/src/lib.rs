@@ -2,6 +2,7 @@
 //!
 //! Knows no SQL text, no wire, no source system.
 
+pub mod audit;
 pub mod environment;
 pub mod error;
 pub mod log;
