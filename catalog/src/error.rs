@@ -114,6 +114,8 @@ kinds! {
     /// A bug of ours or of a dependency.
     Internal = "XX000",
     DataCorrupted = "XX001",
+    /// A dataset that requires an agreement was read without one.
+    AgreementMissing = "KH004",
     /// A state secret was offered to the warehouse: the regulation keeps it out.
     StateSecretRefused = "KH005",
     /// Who manages accounts would have given itself the sight of data.

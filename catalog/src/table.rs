@@ -8,6 +8,7 @@
 //! What it does not: it checks no right and no constraint; `sql` does, before it stages rows.
 //! On failure: staged files that were not committed are invisible, and removed where we still can.
 
+mod alter;
 mod changes;
 mod commit;
 mod create;

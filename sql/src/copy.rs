@@ -1,56 +1,47 @@
 //! `COPY`: its options, and the end that batches are fed into.
 //!
 //! What it guarantees: an option is obeyed or refused; nothing is visible before
-//! `Session::finish_copy`, and a dropped [`CopyIn`] leaves nothing behind.
+//! `Session::finish_copy`, and a dropped [`CopyIn`] leaves nothing visible behind.
 //! What it does not: it reads and writes no bytes of a format; the wire does.
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
-use kho_catalog::error::Result;
+mod options;
 
-/// How the data of a `COPY` is written, with PostgreSQL's defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyOptions {
-    pub format: CopyFormat,
-    /// One byte, not a quote, a newline or a carriage return.
-    pub delimiter: u8,
-    /// What stands for NULL: `\N` in text, the unquoted empty string in CSV.
-    pub null: String,
-    pub header: CopyHeader,
-    /// CSV only.
-    pub quote: u8,
-    /// CSV only.
-    pub escape: u8,
-    /// Positions, among the copied columns, that are always quoted on the way out (CSV).
-    pub force_quote: Vec<usize>,
-    /// Positions whose values are never matched against `null` on the way in (CSV).
-    pub force_not_null: Vec<usize>,
-    /// Positions whose values are matched against `null` even when quoted (CSV).
-    pub force_null: Vec<usize>,
-}
+use std::sync::Arc;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyFormat {
-    Text,
-    Csv,
-    Binary,
-}
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::{Schema, SchemaRef};
+use kho_catalog::audit::Opened;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::RelationAction;
+use kho_catalog::state::Relation;
+use sqlparser::ast;
 
-/// The first line of text or CSV data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyHeader {
-    /// It is data.
-    Absent,
-    /// In: passed over. Out: the column names.
-    Present,
-    /// In: must name the columns, in order.
-    Match,
-}
+pub use options::{CopyFormat, CopyHeader, CopyOptions};
+
+use crate::authorize::AuthorizedPlan;
+use crate::bind;
+use crate::errors::from_arrow;
+use crate::parse::{CopySource, CopyStatement};
+use crate::scope::Scope;
+use crate::session::query;
+use crate::write::Pending;
+use crate::write::insert::Append;
+use crate::write::modify::Parameters;
 
 /// Where a `COPY … FROM STDIN` puts its rows.
 pub struct CopyIn {
     schema: SchemaRef,
     options: CopyOptions,
+    scope: Scope,
+    append: Option<Append>,
+    /// For each column of the table: its place among the copied ones, or its default.
+    sources: Vec<Source>,
+    pub(crate) record: Option<Opened>,
+}
+
+enum Source {
+    Copied(usize),
+    Default(datafusion::scalar::ScalarValue),
 }
 
 impl CopyIn {
@@ -68,7 +59,174 @@ impl CopyIn {
     ///
     /// # Errors
     /// What the write path says: `23502`, `23514`, `22001`, `58030`. The copy is over then.
-    pub async fn write(&mut self, _batch: RecordBatch) -> Result<()> {
-        Err(kho_catalog::error::Error::unsupported("COPY is not wired yet"))
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let Some(append) = self.append.as_mut() else {
+            return Err(Error::internal("a COPY that failed was fed again"));
+        };
+        let whole = widen(&batch, &self.sources, append.schema())?;
+        let written = append.write(&whole).await;
+        if written.is_err() {
+            if let Some(append) = self.append.take() {
+                append.abort().await;
+            }
+        }
+        written
     }
+
+    pub(crate) async fn into_pending(mut self) -> Result<Pending> {
+        match self.append.take() {
+            Some(append) => append.finish(&self.scope, "COPY").await,
+            None => Err(Error::internal("a COPY that failed was finished")),
+        }
+    }
+}
+
+impl Drop for CopyIn {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and the files are orphans maintenance removes.
+        if let (Some(append), Ok(runtime)) =
+            (self.append.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(append.abort());
+        }
+    }
+}
+
+/// Begins a `COPY … FROM STDIN`.
+pub(crate) async fn begin_in(scope: &Scope, copy: &CopyStatement) -> Result<CopyIn> {
+    let CopySource::Table { name, columns } = &copy.source else {
+        return Err(Error::new(Kind::Syntax, "a query cannot be copied into"));
+    };
+    let name = bind::object_name(name)?;
+    let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
+    let session = scope.shared.session_state(scope)?;
+    let append = Append::begin(scope, &session, &relation).await?;
+    let table = append.schema().clone();
+    let places = copied_columns(&relation, &table, columns)?;
+    let mut sources = Vec::new();
+    for (index, field) in table.fields().iter().enumerate() {
+        let source = match places.iter().position(|place| *place == index) {
+            Some(place) => Source::Copied(place),
+            None => Source::Default(default(scope, &session, &relation, field)?),
+        };
+        sources.push(source);
+    }
+    // Whether NULL is allowed is checked where the row is whole.
+    let fields = places.iter().filter_map(|place| table.fields().get(*place));
+    let fields: Vec<_> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let options = options::parse(&copy.options, &schema)?;
+    Ok(CopyIn {
+        schema,
+        options,
+        scope: scope.clone(),
+        append: Some(append),
+        sources,
+        record: None,
+    })
+}
+
+/// Plans a `COPY … TO STDOUT`.
+pub(crate) async fn plan_out(
+    scope: &Scope,
+    copy: &CopyStatement,
+) -> Result<(AuthorizedPlan, CopyOptions)> {
+    let statement = match &copy.source {
+        CopySource::Query(query) => ast::Statement::Query(query.clone()),
+        CopySource::Table { name, columns } => {
+            if bind::find(scope, &bind::object_name(name)?)?.view().is_some() {
+                return Err(Error::new(
+                    Kind::WrongObjectType,
+                    format!("cannot copy from view \"{name}\""),
+                )
+                .with_hint("Try the COPY (SELECT …) TO variant."));
+            }
+            select_columns(name, columns)?
+        }
+    };
+    let none = Parameters { fields: &[], values: &[] };
+    let (plan, _) = query(scope, &statement, none).await?;
+    let schema: SchemaRef = plan.plan().schema().inner().clone();
+    let options = options::parse(&copy.options, &schema)?;
+    Ok((plan, options))
+}
+
+fn select_columns(name: &ast::ObjectName, columns: &[String]) -> Result<ast::Statement> {
+    let mut query = crate::parse::query("SELECT * FROM x")?;
+    if let ast::SetExpr::Select(select) = query.body.as_mut() {
+        if let Some(ast::TableFactor::Table { name: from, .. }) =
+            select.from.first_mut().map(|from| &mut from.relation)
+        {
+            *from = name.clone();
+        }
+        if !columns.is_empty() {
+            let item = |column: &String| {
+                let ident = ast::Ident::with_quote('"', column.as_str());
+                ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(ident))
+            };
+            select.projection = columns.iter().map(item).collect();
+        }
+    }
+    Ok(ast::Statement::Query(Box::new(query)))
+}
+
+fn copied_columns(relation: &Relation, table: &Schema, columns: &[String]) -> Result<Vec<usize>> {
+    if columns.is_empty() {
+        return Ok((0..table.fields().len()).collect());
+    }
+    let mut places = Vec::new();
+    for column in columns {
+        let place = table.index_of(column).map_err(|_| {
+            Error::new(
+                Kind::UndefinedColumn,
+                format!("column \"{column}\" of relation \"{}\" does not exist", relation.name),
+            )
+        })?;
+        if places.contains(&place) {
+            return Err(Error::new(
+                Kind::DuplicateColumn,
+                format!("column \"{column}\" specified more than once"),
+            ));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+fn default(
+    scope: &Scope,
+    session: &datafusion::execution::SessionState,
+    relation: &Relation,
+    field: &arrow::datatypes::Field,
+) -> Result<datafusion::scalar::ScalarValue> {
+    match relation.column(field.name()).and_then(|column| column.default.as_ref()) {
+        Some(text) => {
+            let expression = crate::parse::expression(text.required()?)?;
+            bind::constant::constant(scope, session, &expression, field.data_type())
+        }
+        None => datafusion::scalar::ScalarValue::try_from(field.data_type())
+            .map_err(crate::errors::from_engine),
+    }
+}
+
+/// The copied columns among the table's, the others at their defaults.
+fn widen(batch: &RecordBatch, sources: &[Source], table: &SchemaRef) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let mut columns = Vec::with_capacity(sources.len());
+    let mut fields = Vec::with_capacity(sources.len());
+    for (source, field) in sources.iter().zip(table.fields()) {
+        let column = match source {
+            Source::Copied(place) => match batch.columns().get(*place) {
+                Some(column) => column.clone(),
+                None => return Err(Error::internal("a copied row lacks a column")),
+            },
+            Source::Default(value) if value.is_null() => new_null_array(field.data_type(), rows),
+            Source::Default(value) => {
+                value.to_array_of_size(rows).map_err(crate::errors::from_engine)?
+            }
+        };
+        fields.push(arrow::datatypes::Field::new(field.name(), column.data_type().clone(), true));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|it| from_arrow(&it))
 }

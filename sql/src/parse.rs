@@ -7,6 +7,7 @@
 //! On failure: `42601` with the position, in characters of the whole text.
 
 mod copy;
+mod dialect;
 mod front;
 mod redact;
 mod role;
@@ -29,9 +30,6 @@ pub(crate) use role::{Membership, RoleOptions, RoleStatement};
 const NESTING_LIMIT: usize = 100;
 /// The longest text that is parsed, in bytes.
 const TEXT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
-
-sqlparser::derive_dialect!(TimeTravelDialect, PostgreSqlDialect, preserve_type_id = true,
-    overrides = { supports_table_versioning = true });
 
 /// One parsed statement; cheap to clone.
 #[derive(Clone, Debug)]
@@ -129,10 +127,20 @@ pub(crate) fn query(text: &str) -> Result<ast::Query> {
     }
 }
 
+/// Parses a relation's name given as a text, `'health.patient'`.
+pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
+    let dialect = PostgreSqlDialect {};
+    let invalid = |_| Error::new(Kind::Syntax, "invalid name syntax");
+    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(invalid)?;
+    let name = parser.parse_object_name(false).map_err(invalid)?;
+    parser.expect_token(&Token::EOF).map_err(invalid)?;
+    Ok(name)
+}
+
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     let travels = time_travels(tokens);
     let dialect: &dyn Dialect =
-        if travels { &TimeTravelDialect {} } else { &PostgreSqlDialect {} };
+        if travels { &dialect::TimeTravelDialect } else { &PostgreSqlDialect {} };
     let mut parser = Parser::new(dialect)
         .with_recursion_limit(NESTING_LIMIT)
         .with_tokens_with_locations(tokens.to_vec());

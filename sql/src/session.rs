@@ -1,19 +1,51 @@
 //! One connection's state, and the only way in: [`Session::run`].
+//!
+//! What it is: settings, the transaction block, notices. Sessions share nothing but the
+//! [`Engine`].
+//! What it guarantees: a record of the statement is durable before anything of it is done or
+//! given; in a failed block only its end is taken (`25P02`); a block reads, or holds one write,
+//! and says `0A000` to more.
+//! On failure: an error fails an open block and nothing else; the session stays usable.
+
+mod block;
+mod dispatch;
+mod record;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, FieldRef};
+use datafusion::common::ParamValues;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
-use kho_catalog::error::{Error, Result};
+use kho_catalog::audit::{Completion, Ledger, Opened, Record, RecordKind};
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::log::Catalog;
+use kho_catalog::privilege::Principal;
+use kho_catalog::state::Oid;
 use kho_catalog::types::Type;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::engine::Limits;
+
+use crate::bind;
 use crate::copy::CopyIn;
+use crate::engine::Shared;
+use crate::errors::from_engine;
 use crate::outcome::{Description, Notice, Outcome, Tag};
-use crate::parse::Statement;
+use crate::parse::{self, Ast, Statement};
+use crate::scope::Scope;
+use crate::settings::Settings;
+pub(crate) use dispatch::query;
+use block::Block;
+
+/// The one database of a warehouse.
+pub const DATABASE: &str = "kho";
 
 /// What all sessions of one server share: the catalog, the ledger, memory.
-pub struct Engine {}
+pub struct Engine {
+    shared: Arc<Shared>,
+}
 
 /// Who is connecting, from where, over what; the wire has checked that it is true.
 #[derive(Clone, Debug)]
@@ -26,6 +58,18 @@ pub struct Login {
     pub settings: Vec<(String, String)>,
     /// A number that names the connection for `pg_backend_pid()` and cancel requests.
     pub process_id: i32,
+}
+
+/// What a wire needs to know of a role to let it in.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub name: String,
+    pub login: bool,
+    /// PostgreSQL's form, `SCRAM-SHA-256$…`.
+    pub verifier: Option<String>,
+    /// Milliseconds since the epoch.
+    pub valid_until_ms: Option<i64>,
+    pub connection_limit: Option<u32>,
 }
 
 /// Where the session stands in a transaction, as `ReadyForQuery` reports it.
@@ -45,76 +89,293 @@ pub struct ValueFormat {
     pub extra_float_digits: i32,
 }
 
-pub struct Session {}
+/// One connection.
+pub struct Session {
+    engine: Arc<Engine>,
+    login: Login,
+    id: String,
+    role: Oid,
+    settings: Settings,
+    block: Block,
+    notices: Vec<Notice>,
+    /// Open as long as the session is.
+    record: Option<Opened>,
+}
 
 impl Engine {
+    /// Joins a catalog and a ledger to an engine.
+    pub fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Engine> {
+        Ok(Engine { shared: Arc::new(Shared::open(catalog, ledger, limits)?) })
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    /// What is known of the role that wants to log in.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub fn account(&self, role: &str) -> Result<Option<Account>> {
+        let state = self.shared.catalog.current()?;
+        Ok(state.role(role).map(|role| Account {
+            name: role.name.clone(),
+            login: role.login,
+            verifier: role.verifier.clone(),
+            valid_until_ms: role.valid_until_ms,
+            connection_limit: role.connection_limit,
+        }))
+    }
+
+    /// Records a login that was refused, before it is answered.
+    pub async fn audit_refused_login(
+        &self,
+        role: &str,
+        client: Option<SocketAddr>,
+        reason: &str,
+    ) -> Result<()> {
+        let record = Record {
+            kind: RecordKind::LoginRefused,
+            role: role.to_owned(),
+            protocol: "pgwire".to_owned(),
+            client: client.map(|client| client.to_string()).unwrap_or_default(),
+            session: String::new(),
+            statement: None,
+            datasets: Vec::new(),
+        };
+        let opened = self.shared.ledger.begin(record).await?;
+        opened.complete(Completion {
+            outcome: Kind::InvalidPassword.sqlstate().to_owned(),
+            tag: reason.to_owned(),
+            ..Completion::default()
+        });
+        Ok(())
+    }
+
     /// Opens a session. The role must exist; the wire has authenticated it.
     ///
     /// # Errors
-    /// `28000` unknown role, `53300` too many connections, `22023` a bad setting.
-    pub async fn connect(self: &Arc<Self>, _login: Login) -> Result<Session> {
-        Err(Error::unsupported("not wired yet"))
+    /// `28000` unknown role, `22023` and `42704` a bad setting.
+    pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
+        let state = self.shared.catalog.fresh().await?;
+        let role = state.role(&login.role).filter(|role| role.login).ok_or_else(|| {
+            Error::new(
+                Kind::InvalidAuthorization,
+                format!("role \"{}\" is not permitted to log in", login.role),
+            )
+        })?;
+        let mut settings = Settings::default();
+        settings.reset_all();
+        settings.state("session_authorization", &role.name);
+        for (name, value) in &login.settings {
+            settings.set(name, Some(value))?;
+        }
+        let id = self.shared.catalog.environment().new_id();
+        let record = self
+            .shared
+            .ledger
+            .begin(record::of_session(RecordKind::Login, &login, &id))
+            .await?;
+        Ok(Session {
+            engine: Arc::clone(self),
+            role: role.oid,
+            id,
+            settings,
+            block: Block::None,
+            notices: Vec::new(),
+            record: Some(record),
+            login,
+        })
     }
 }
 
 impl Session {
     /// Splits and parses what a client sent; an empty text gives no statement.
-    pub fn parse(&self, _text: &str) -> Result<Vec<Statement>> {
-        Err(Error::unsupported("not wired yet"))
+    pub fn parse(&self, text: &str) -> Result<Vec<Statement>> {
+        parse::statements(text)
     }
 
     /// What `statement` takes and gives. `parameters` are the types the client stated.
     pub async fn describe(
         &mut self,
-        _statement: &Statement,
-        _parameters: &[Option<Type>],
+        statement: &Statement,
+        parameters: &[Option<Type>],
     ) -> Result<Description> {
-        Err(Error::unsupported("not wired yet"))
+        let result = self.describe_inner(statement, parameters).await;
+        if result.is_err() {
+            self.fail();
+        }
+        result
     }
 
     /// Runs one statement: the whole path from bind to audit. `stop` ends it with `57014`.
     pub async fn run(
         &mut self,
-        _statement: &Statement,
-        _parameters: &[ScalarValue],
-        _stop: &CancellationToken,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+        stop: &CancellationToken,
     ) -> Result<Outcome> {
-        Err(Error::unsupported("not wired yet"))
+        let result = self.run_recorded(statement, parameters, stop).await;
+        if result.is_err() {
+            self.fail();
+        }
+        result
     }
 
     /// Commits what a `COPY … FROM STDIN` was fed.
-    pub async fn finish_copy(&mut self, _copy: CopyIn) -> Result<Tag> {
-        Err(Error::unsupported("not wired yet"))
+    pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<Tag> {
+        let result = self.finish_copy_inner(copy).await;
+        if result.is_err() {
+            self.fail();
+        }
+        result
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client
     /// that aborted its `COPY`): an open transaction block is failed by that.
-    pub fn fail(&mut self) {}
+    pub fn fail(&mut self) {
+        self.block.fail();
+    }
 
     /// A simple query of several statements is one transaction: called before the first.
-    pub fn begin_implicit(&mut self) {}
+    pub fn begin_implicit(&mut self) {
+        self.block.begin_implicit();
+    }
 
     /// Called after the last statement of a simple query of several: commits, unless the
     /// statements themselves opened a block that is still open. After an error it rolls back.
-    pub async fn end_implicit(&mut self, _failed: bool) -> Result<()> {
-        Ok(())
+    pub async fn end_implicit(&mut self, failed: bool) -> Result<()> {
+        match self.block.end_implicit(failed) {
+            Some(pending) => self.commit_pending(pending).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     pub fn status(&self) -> TransactionStatus {
-        TransactionStatus::Idle
+        self.block.status()
     }
 
     pub fn value_format(&self) -> ValueFormat {
-        ValueFormat { time_zone: "UTC".to_owned(), extra_float_digits: 1 }
+        let digits = self.settings.get("extra_float_digits").ok().and_then(|it| it.parse().ok());
+        ValueFormat {
+            time_zone: self.settings.time_zone().to_owned(),
+            extra_float_digits: digits.unwrap_or(1),
+        }
     }
 
     /// Settings that PostgreSQL reports (`ParameterStatus`) and that changed since the last call;
     /// the first call gives all of them.
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
-        Vec::new()
+        self.settings.take_reported()
     }
 
     pub fn take_notices(&mut self) -> Vec<Notice> {
-        Vec::new()
+        std::mem::take(&mut self.notices)
     }
+
+    async fn describe_inner(
+        &mut self,
+        statement: &Statement,
+        parameters: &[Option<Type>],
+    ) -> Result<Description> {
+        self.refuse_in_failed_block(statement)?;
+        let stated: Vec<Option<FieldRef>> = parameters.iter().map(parameter_field).collect();
+        let scope = self.scope().await?;
+        let bound = dispatch::bind_for_description(&scope, &self.settings, statement, &stated);
+        let Some((parameters, columns)) = bound.await? else {
+            let parameters = parameters.iter().map(|it| it.clone().unwrap_or(Type::Text)).collect();
+            return Ok(Description { parameters, columns: None });
+        };
+        let count = parameters.len().max(stated.len());
+        let parameters = (0..count).map(|index| {
+            let stated = stated.get(index).cloned().flatten();
+            let inferred = parameters.get(index).cloned().flatten();
+            stated.or(inferred).and_then(|field| Type::from_field(&field)).unwrap_or(Type::Text)
+        });
+        Ok(Description { parameters: parameters.collect(), columns })
+    }
+
+    fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
+        if self.status() == TransactionStatus::Failed && !statement.ends_block() {
+            return Err(Error::new(
+                Kind::InFailedTransaction,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the next statement sees.
+    async fn scope(&mut self) -> Result<Scope> {
+        let shared = Arc::clone(&self.engine.shared);
+        let (state, pins) = match self.block.pinned() {
+            Some(pinned) => pinned,
+            None => {
+                let state = shared.catalog.fresh().await?;
+                self.block.pin(state)
+            }
+        };
+        let role = state.roles.get(&self.role).ok_or_else(|| {
+            Error::new(Kind::InvalidAuthorization, "the role of this session was dropped")
+        })?;
+        let environment = shared.catalog.environment();
+        let mut scope = Scope {
+            who: Principal::of(&state, self.role),
+            role: role.name.clone(),
+            settings: self.settings.clone(),
+            pins,
+            as_of_ms: None,
+            process_id: self.login.process_id,
+            statement_id: environment.new_id(),
+            now_ms: environment.now_ms(),
+            state: Arc::clone(&state),
+            shared: Arc::clone(&shared),
+        };
+        if let Some(as_of) = self.settings.as_of() {
+            let session = shared.session_state(&scope)?;
+            scope.as_of_ms = Some(bind::constant::instant_of_text(&scope, &session, as_of)?);
+        }
+        Ok(scope)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.complete(Completion { outcome: "00000".to_owned(), ..Completion::default() });
+        }
+    }
+}
+
+/// A plan with `$1`, `$2`, … replaced by their values.
+pub(crate) fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
+    let values = ParamValues::from(values.to_vec());
+    plan.with_param_values(values).map_err(from_engine)
+}
+
+fn parameter_field(of: &Option<Type>) -> Option<FieldRef> {
+    of.as_ref().map(|of| Arc::new(of.to_field("", true)))
+}
+
+/// The fields of given values, so that a plan is made for their types.
+pub(crate) fn value_fields(values: &[ScalarValue]) -> Vec<Option<FieldRef>> {
+    let field = |value: &ScalarValue| match value.data_type() {
+        arrow::datatypes::DataType::Null => None,
+        of => Some(Arc::new(Field::new("", of, true))),
+    };
+    values.iter().map(field).collect()
+}
+
+/// Whether a statement only concerns the session itself.
+pub(crate) fn is_own(ast: &Ast) -> bool {
+    use sqlparser::ast::Statement as S;
+    matches!(ast, Ast::Sql(statement) if matches!(
+        **statement,
+        S::Set(_) | S::ShowVariable { .. } | S::Reset(_) | S::Discard { .. }
+            | S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. }
+            | S::Deallocate { .. }
+    ))
 }

@@ -129,6 +129,15 @@ impl Snapshot {
             .collect())
     }
 
+    /// The log's entries for the files that `wanted` picks, to be added again.
+    #[expect(deprecated, reason = "the arrays that replace it are for scans, not for commits")]
+    pub(super) fn add_actions(&self, wanted: impl Fn(&str) -> bool) -> Vec<Action> {
+        (self.eager().log_data().iter())
+            .filter(|file| wanted(file.path().as_ref()))
+            .map(|file| Action::Add(file.add_action()))
+            .collect()
+    }
+
     pub(super) fn eager(&self) -> &EagerSnapshot {
         self.state.snapshot()
     }

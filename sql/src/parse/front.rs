@@ -57,7 +57,7 @@ fn first_words(parser: &Parser) -> [Option<Keyword>; 2] {
 /// `CREATE USER MAPPING` is about foreign servers, not about roles.
 fn parser_sees_mapping(parser: &Parser) -> bool {
     let [_, _, third] = parser.peek_tokens::<3>();
-    matches!(third, Token::Word(word) if word.keyword == Keyword::MAPPING)
+    matches!(third, Token::Word(word) if word.value.eq_ignore_ascii_case("mapping"))
 }
 
 fn word(keyword: Keyword) -> Token {

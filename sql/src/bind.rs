@@ -1,0 +1,111 @@
+//! From a parsed statement to a plan over secured tables.
+//!
+//! What it is: every name in the statement is resolved here, as the session's role sees it, and
+//! handed to DataFusion's planner as a table that `secure` made. There is no other catalog, so no
+//! plan can hold a raw table, whatever the SQL looks like.
+//! What it guarantees: a relation the role has no right on is not found (`42P01`). A modifier of a
+//! table that is not handled is refused: the planner would ignore it in silence.
+//! What it does not: it does not decide whether the role may read; `authorize` does.
+
+pub(crate) mod constant;
+mod context;
+mod names;
+mod prepare;
+mod types;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::ContextProvider;
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use kho_catalog::error::Result;
+use kho_catalog::state::Oid;
+use sqlparser::ast;
+
+pub(crate) use names::{Name, find, find_for, object_name};
+use names::Resolver;
+pub(crate) use types::{arrow_type, sql_type};
+
+use crate::errors::from_engine;
+use crate::scope::Scope;
+
+/// A plan, and what it touches.
+pub(crate) struct Bound {
+    pub plan: LogicalPlan,
+    pub session: SessionState,
+    pub reads: Vec<Read>,
+    /// Names of the result's columns where they differ from the plan's.
+    pub names: Vec<Option<String>>,
+}
+
+/// A dataset or view that a plan reads, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub relation: Oid,
+    /// The role whose right counts: the session's, or the owner of the view it is read through.
+    pub by: Oid,
+    /// The version read; `None` for a view.
+    pub version: Option<u64>,
+}
+
+/// Tables that the statement names and that are not the catalog's: the target of a write.
+pub(crate) type Extra = Vec<(String, Arc<dyn TableProvider>)>;
+
+/// Binds a query (or an `INSERT`, whose input is then the plan's).
+pub(crate) async fn bind(
+    scope: &Scope,
+    statement: &ast::Statement,
+    parameters: &[Option<FieldRef>],
+    extra: Extra,
+) -> Result<Bound> {
+    let session = scope.shared.session_state(scope)?;
+    let mut statement = statement.clone();
+    crate::pg_catalog::rewrite(&mut statement);
+    let names = prepare::output_names(&mut statement);
+    let specials = prepare::prepare(&mut statement)?;
+    let mut resolver = Resolver::new(scope, &session, specials, extra, 0);
+    resolver.resolve(&statement).await?;
+    let (tables, reads) = resolver.finish();
+    let plan = plan(&session, tables, statement, parameters)?;
+    Ok(Bound { plan, session, reads, names })
+}
+
+/// Plans a statement whose relations are all in `tables`.
+fn plan(
+    session: &SessionState,
+    tables: names::Sources,
+    statement: ast::Statement,
+    parameters: &[Option<FieldRef>],
+) -> Result<LogicalPlan> {
+    let context = context::Context::new(session, tables);
+    let planner = SqlToRel::new_with_options(&context, parser_options(&context));
+    let mut planning =
+        PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
+    planner.sql_statement_to_plan_with_context(statement, &mut planning).map_err(from_engine)
+}
+
+fn parser_options(context: &impl ContextProvider) -> ParserOptions {
+    ParserOptions::new()
+        // `1.5` is numeric, as in PostgreSQL: exact.
+        .with_parse_float_as_decimal(true)
+        .with_enable_ident_normalization(true)
+        .with_support_varchar_with_length(true)
+        .with_map_string_types_to_utf8view(
+            context.options().sql_parser.map_string_types_to_utf8view,
+        )
+}
+
+/// The types of `$1`, `$2`, … that a plan was bound to; `None` where nothing tells.
+pub(crate) fn parameter_fields(plan: &LogicalPlan) -> Result<Vec<Option<FieldRef>>> {
+    let fields = plan.get_parameter_fields().map_err(from_engine)?;
+    let by_number: BTreeMap<usize, Option<FieldRef>> = (fields.into_iter())
+        .filter_map(|(name, field)| Some((name.strip_prefix('$')?.parse().ok()?, field)))
+        .collect();
+    let count = by_number.keys().next_back().copied().unwrap_or_default();
+    Ok((1..=count).map(|number| by_number.get(&number).cloned().flatten()).collect())
+}

@@ -1,0 +1,91 @@
+//! Expressions that must be constant: versions, times, arguments of procedures, defaults.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use chrono::DateTime;
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{ColumnarValue, Expr, ExprSchemable};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use kho_catalog::error::{Error, Kind, Result};
+use sqlparser::ast;
+
+use super::context::Context;
+use super::names::Sources;
+use crate::errors::from_engine;
+use crate::scope::Scope;
+
+/// The value of `expression` as `of`.
+///
+/// # Errors
+/// `42703` where it names a column, and whatever computing it raises.
+pub(crate) fn constant(
+    _scope: &Scope,
+    session: &SessionState,
+    expression: &ast::Expr,
+    of: &DataType,
+) -> Result<ScalarValue> {
+    let schema = DFSchema::empty();
+    let expr = expression_over(session, expression, &schema)?;
+    let expr = expr.cast_to(of, &schema).map_err(from_engine)?;
+    let physical = session.create_physical_expr(expr, &schema).map_err(from_engine)?;
+    let row = RecordBatch::try_new_with_options(
+        std::sync::Arc::new(Schema::empty()),
+        Vec::new(),
+        &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
+    )
+    .map_err(|error| crate::errors::from_arrow(&error))?;
+    match physical.evaluate(&row).map_err(from_engine)? {
+        ColumnarValue::Scalar(value) => Ok(value),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0).map_err(from_engine),
+    }
+}
+
+/// A text, or `None` for NULL.
+pub(crate) fn text(
+    scope: &Scope,
+    session: &SessionState,
+    expression: &ast::Expr,
+) -> Result<Option<String>> {
+    match constant(scope, session, expression, &DataType::Utf8)? {
+        ScalarValue::Utf8(value) => Ok(value),
+        _ => Err(Error::internal("a constant text is not a text")),
+    }
+}
+
+/// A point in time in milliseconds since the epoch; without a zone it is in the session's.
+pub(crate) fn instant(
+    scope: &Scope,
+    session: &SessionState,
+    expression: &ast::Expr,
+) -> Result<i64> {
+    let zone = std::sync::Arc::from(scope.settings.time_zone());
+    let of = DataType::Timestamp(TimeUnit::Microsecond, Some(zone));
+    match constant(scope, session, expression, &of)? {
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(micros.div_euclid(1000)),
+        _ => Err(Error::new(Kind::InvalidParameterValue, "a point in time is needed, not NULL")),
+    }
+}
+
+/// The instant that a setting's text names; a number is refused, it would be a guess.
+pub(crate) fn instant_of_text(scope: &Scope, session: &SessionState, text: &str) -> Result<i64> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.timestamp_millis());
+    }
+    let literal = ast::Expr::Value(ast::Value::SingleQuotedString(text.to_owned()).into());
+    instant(scope, session, &literal)
+}
+
+/// A logical expression over columns of `schema`; it may name no table.
+pub(crate) fn expression_over(
+    session: &SessionState,
+    expression: &ast::Expr,
+    schema: &DFSchema,
+) -> Result<Expr> {
+    let context = Context::new(session, Sources::new());
+    let planner = SqlToRel::new_with_options(&context, super::parser_options(&context));
+    planner
+        .sql_to_expr(expression.clone(), schema, &mut PlannerContext::new())
+        .map_err(from_engine)
+}

@@ -1,0 +1,122 @@
+//! What DataFusion's planner may ask: the resolved tables, and the session's functions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{Result, TableReference, not_impl_err, plan_err};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+
+use super::names::Sources;
+use super::types::Types;
+
+pub(super) struct Context<'a> {
+    session: &'a SessionState,
+    tables: Sources,
+    types: Arc<dyn TypePlanner>,
+    generators: HashMap<&'static str, ()>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(session: &'a SessionState, tables: Sources) -> Self {
+        let generators = HashMap::from([("generate_series", ()), ("range", ())]);
+        Context { session, tables, types: Arc::new(Types), generators }
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        match self.tables.get(&name) {
+            Some(source) => Ok(Arc::clone(source)),
+            None => plan_err!("table '{name}' not found"),
+        }
+    }
+
+    /// Only functions that make their rows from their arguments: none reads a file.
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<datafusion::logical_expr::Expr>,
+    ) -> Result<Arc<dyn TableSource>> {
+        let function = self.session.table_functions().get(name);
+        match function.filter(|_| self.generators.contains_key(name)) {
+            Some(function) => {
+                let args = datafusion::catalog::TableFunctionArgs::new(&args, self.session);
+                Ok(provider_as_source(function.create_table_provider_with_args(args)?))
+            }
+            None => plan_err!("Invalid function '{name}'"),
+        }
+    }
+
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        self.session.expr_planners()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::clone(&self.types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.session.scalar_functions().get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.session.higher_order_functions().get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.session.aggregate_functions().get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.session.window_functions().get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn get_variable_field(&self, _names: &[String]) -> Option<FieldRef> {
+        None
+    }
+
+    fn get_file_type(
+        &self,
+        _extension: &str,
+    ) -> Result<Arc<dyn datafusion::common::file_options::file_type::FileType>> {
+        not_impl_err!("files of the server cannot be written")
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.session.config_options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.session.scalar_functions().keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.session.higher_order_functions().keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.session.aggregate_functions().keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.session.window_functions().keys().cloned().collect()
+    }
+}

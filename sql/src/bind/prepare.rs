@@ -1,0 +1,247 @@
+//! The pass over the syntax tree before names are resolved.
+//!
+//! # Why
+//! DataFusion's planner drops what it does not know of a table in `FROM`: a version, a sample, an
+//! ordinality. Here each is either turned into a name of its own, that resolves to the right
+//! thing, or refused.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use kho_catalog::error::{Error, Result};
+use sqlparser::ast::{
+    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement,
+    TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
+};
+
+/// What a name made here stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Special {
+    /// The name to be looked up by.
+    pub internal: String,
+    pub of: ObjectName,
+    pub kind: SpecialKind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum SpecialKind {
+    Version(Expr),
+    Time(Expr),
+    /// A table function of the schema `kho`.
+    Function(Vec<FunctionArg>),
+}
+
+/// Replaces versions and table functions by names, and refuses what would be ignored.
+pub(super) fn prepare(statement: &mut Statement) -> Result<Vec<Special>> {
+    let mut pass = Pass { specials: Vec::new() };
+    match statement.visit(&mut pass) {
+        ControlFlow::Continue(()) => Ok(pass.specials),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Pass {
+    specials: Vec<Special>,
+}
+
+impl VisitorMut for Pass {
+    type Break = Error;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        match self.factor(factor) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break(
+                Error::unsupported("rows cannot be locked")
+                    .with_hint("A statement reads one snapshot; a conflict is told by 40001."),
+            );
+        }
+        if query.settings.is_some() || query.format_clause.is_some() || query.for_clause.is_some() {
+            return ControlFlow::Break(Error::unsupported("this clause is not PostgreSQL's"));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Pass {
+    fn factor(&mut self, factor: &mut TableFactor) -> Result<()> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+        } = factor
+        else {
+            return refuse_other(factor);
+        };
+        let refused = [
+            (sample.is_some(), "TABLESAMPLE"),
+            (!with_hints.is_empty() || !index_hints.is_empty(), "a table hint"),
+            (!partitions.is_empty(), "PARTITION"),
+            (json_path.is_some(), "a path into a table"),
+            (*with_ordinality, "WITH ORDINALITY"),
+        ];
+        if let Some((_, what)) = refused.iter().find(|(given, _)| *given) {
+            return Err(Error::unsupported(format!("{what} is not supported")));
+        }
+        let kind = match (version.take(), args.take()) {
+            (None, None) => return Ok(()),
+            (Some(TableVersion::VersionAsOf(number)), None) => SpecialKind::Version(number),
+            (Some(TableVersion::TimestampAsOf(time) | TableVersion::ForSystemTimeAsOf(time)), None) => {
+                SpecialKind::Time(time)
+            }
+            (Some(_), _) => return Err(Error::unsupported("this table version is not supported")),
+            (None, Some(arguments)) => {
+                if !is_ours(name) {
+                    *args = Some(arguments);
+                    return Ok(());
+                }
+                SpecialKind::Function(arguments.args)
+            }
+        };
+        let internal = format!("\u{1}{}", self.specials.len());
+        if alias.is_none() {
+            let shown = name.0.last().map(ToString::to_string).unwrap_or_default();
+            *alias = Some(TableAlias {
+                explicit: true,
+                name: Ident::with_quote('"', unquoted(&shown)),
+                columns: Vec::new(),
+                at: None,
+            });
+        }
+        let of = std::mem::replace(
+            name,
+            ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote('"', &internal))]),
+        );
+        self.specials.push(Special { internal, of, kind });
+        Ok(())
+    }
+}
+
+/// Names the result's columns as PostgreSQL does: `count`, `case`, `?column?`. The planner wants
+/// names that differ, so equal ones get a number for it, and the name to show is given back.
+pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
+    let Statement::Query(query) = statement else { return Vec::new() };
+    let SetExpr::Select(select) = query.body.as_mut() else { return Vec::new() };
+    let grouped = !matches!(
+        &select.group_by,
+        sqlparser::ast::GroupByExpr::Expressions(by, _) if by.is_empty()
+    );
+    let mut seen = HashSet::new();
+    let mut names = Vec::new();
+    for item in &mut select.projection {
+        let (shown, aliased) = match item {
+            SelectItem::UnnamedExpr(expr) => match shown_name(expr, grouped) {
+                Some(name) => (name, None),
+                None => (String::new(), None),
+            },
+            SelectItem::ExprWithAlias { alias, .. } => {
+                let name = match alias.quote_style {
+                    Some(_) => alias.value.clone(),
+                    None => alias.value.to_lowercase(),
+                };
+                (name.clone(), Some(name))
+            }
+            // What a wildcard gives is only known later: names stay the planner's.
+            _ => return Vec::new(),
+        };
+        if shown.is_empty() {
+            names.push(None);
+            continue;
+        }
+        let mut unique = shown.clone();
+        let mut number = 1;
+        while !seen.insert(unique.clone()) {
+            unique = format!("{shown}_{number}");
+            number += 1;
+        }
+        let plain = matches!(
+            item,
+            SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        );
+        if aliased.as_ref() != Some(&unique) && !(plain && unique == shown) {
+            rename(item, &unique);
+        }
+        names.push(Some(shown));
+    }
+    names
+}
+
+fn rename(item: &mut SelectItem, to: &str) {
+    let alias = Ident::with_quote('"', to);
+    match item {
+        SelectItem::UnnamedExpr(expr) => {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+        SelectItem::ExprWithAlias { alias: old, .. } => *old = alias,
+        _ => {}
+    }
+}
+
+/// PostgreSQL's name for a column without one (`FigureColname`).
+fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
+    Some(match expr {
+        Expr::Identifier(ident) => normalized(ident),
+        Expr::CompoundIdentifier(parts) => normalized(parts.last()?),
+        Expr::Function(function) => match function.name.0.last()? {
+            ObjectNamePart::Identifier(ident) => normalized(ident),
+            ObjectNamePart::Function(_) => return None,
+        },
+        Expr::Nested(inner) => return shown_name(inner, grouped),
+        Expr::Case { .. } => "case".to_owned(),
+        // A cast is named as its column; under GROUP BY that name would capture the grouping.
+        Expr::Cast { expr, .. } if !grouped => {
+            shown_name(expr, grouped).filter(|name| name != "?column?")?
+        }
+        Expr::Cast { .. } => return None,
+        Expr::Exists { .. } => "exists".to_owned(),
+        Expr::Extract { .. } => "extract".to_owned(),
+        Expr::Substring { .. } => "substring".to_owned(),
+        Expr::Trim { .. } => "btrim".to_owned(),
+        Expr::Position { .. } => "position".to_owned(),
+        Expr::Array(_) => "array".to_owned(),
+        Expr::Subquery(_) | Expr::CompoundFieldAccess { .. } => return None,
+        _ => "?column?".to_owned(),
+    })
+}
+
+fn normalized(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+fn unquoted(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => name.to_lowercase(),
+    }
+}
+
+fn is_ours(name: &ObjectName) -> bool {
+    let parts: Vec<String> = name.0.iter().map(|part| unquoted(&part.to_string())).collect();
+    matches!(parts.as_slice(), [schema, _] | [_, schema, _] if schema == "kho")
+}
+
+fn refuse_other(factor: &TableFactor) -> Result<()> {
+    match factor {
+        TableFactor::Derived { sample: None, .. }
+        | TableFactor::UNNEST { .. }
+        | TableFactor::Function { .. }
+        | TableFactor::TableFunction { .. }
+        | TableFactor::NestedJoin { .. } => Ok(()),
+        _ => Err(Error::unsupported("this kind of table in FROM is not supported")),
+    }
+}

@@ -1,0 +1,59 @@
+//! SQL type names in expressions (`x::uuid`, `CAST(x AS numeric(10,2))`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::Result as PlanResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use kho_catalog::error::Result;
+use kho_catalog::types::Type;
+use sqlparser::ast;
+
+use crate::errors::to_engine;
+
+/// The type a name in SQL stands for.
+pub(crate) fn sql_type(of: &ast::DataType) -> Result<Type> {
+    crate::types::from_sql(of)
+}
+
+/// The Arrow type that values of a type have inside plans.
+pub(crate) fn arrow_type(of: &Type) -> DataType {
+    of.to_arrow()
+}
+
+/// Tells DataFusion's planner our types; what is `None` it plans itself.
+#[derive(Debug)]
+pub(super) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> PlanResult<Option<FieldRef>> {
+        use ast::DataType as T;
+        let ours = match sql_type {
+            // Exact numbers without a precision, as wide as they come.
+            T::Numeric(ast::ExactNumberInfo::None)
+            | T::Decimal(ast::ExactNumberInfo::None)
+            | T::Dec(ast::ExactNumberInfo::None) => {
+                return Ok(Some(Arc::new(arrow::datatypes::Field::new(
+                    "",
+                    DataType::Decimal128(38, 10),
+                    true,
+                ))));
+            }
+            // Of these the engine knows more than we store.
+            T::Interval { .. } | T::Time(..) => return Ok(None),
+            T::Custom(name, _) if name.0.last().is_some_and(is_name_like) => Type::Text,
+            T::Custom(name, _) if name.0.last().is_some_and(is_oid_like) => Type::BigInt,
+            other => super::sql_type(other).map_err(to_engine)?,
+        };
+        Ok(Some(Arc::new(ours.to_field("", true))))
+    }
+}
+
+fn is_name_like(part: &ast::ObjectNamePart) -> bool {
+    let name = part.to_string().to_lowercase();
+    matches!(name.as_str(), "name" | "\"char\"" | "cstring" | "unknown" | "bpchar")
+}
+
+fn is_oid_like(part: &ast::ObjectNamePart) -> bool {
+    matches!(part.to_string().to_lowercase().as_str(), "oid" | "xid" | "cid")
+}

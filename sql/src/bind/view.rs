@@ -1,0 +1,55 @@
+//! A view: its query, bound with its owner's rights.
+//!
+//! # Why
+//! What a view may read is its owner's to give; who reads it needs a right on the view alone.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::Relation;
+use sqlparser::ast::Statement;
+
+use super::names::Resolver;
+use super::{Read, prepare};
+use crate::errors::from_engine;
+use crate::scope::Scope;
+
+/// Views may be built on views so deep.
+const DEPTH_LIMIT: usize = 16;
+
+/// The view's plan under the view's column names, and what it reads.
+pub(super) fn expand<'a>(
+    scope: &'a Scope,
+    session: &'a SessionState,
+    relation: &'a Relation,
+    depth: usize,
+) -> BoxFuture<'a, Result<(Arc<dyn TableProvider>, Vec<Read>)>> {
+    async move {
+        if depth >= DEPTH_LIMIT {
+            return Err(Error::new(Kind::ProgramLimitExceeded, "views nest too deeply"));
+        }
+        let view = relation.view().ok_or_else(|| Error::internal("not a view"))?;
+        let query = crate::parse::query(view.query.required()?)?;
+        let mut statement = Statement::Query(Box::new(query));
+        let owner = scope.as_role(relation.owner);
+        let specials = prepare::prepare(&mut statement)?;
+        let mut resolver = Resolver::new(&owner, session, specials, Vec::new(), depth + 1);
+        resolver.resolve(&statement).await?;
+        let (tables, reads) = resolver.finish();
+        let plan = super::plan(session, tables, statement, &[])?;
+        let columns = (plan.schema().columns().into_iter().zip(&relation.columns))
+            .map(|(from, to)| datafusion::logical_expr::Expr::Column(from).alias(&to.name));
+        let plan = LogicalPlanBuilder::from(plan.clone())
+            .project(columns)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(from_engine)?;
+        Ok((Arc::new(ViewTable::new(plan, None)) as Arc<dyn TableProvider>, reads))
+    }
+    .boxed()
+}

@@ -1,0 +1,107 @@
+//! `CALL kho.…`: procedures.
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::{self, Action, RelationAction};
+use kho_catalog::state::{Change, Column, Relation};
+use kho_catalog::table::{Commit, TableColumn};
+use sqlparser::ast;
+
+use crate::bind;
+use crate::outcome::Tag;
+use crate::scope::{Scope, location};
+use crate::system::{Arguments, SCHEMA};
+use crate::write::{CatalogCommit, Pending, author, commit_author, tables};
+
+/// Runs a procedure up to its commit.
+pub(crate) async fn call(scope: &Scope, function: &ast::Function) -> Result<Pending> {
+    let name = bind::object_name(&function.name)?;
+    let none = Vec::new();
+    let arguments = match &function.args {
+        ast::FunctionArguments::List(list) if list.clauses.is_empty() => &list.args,
+        ast::FunctionArguments::None => &none,
+        _ => return Err(Error::new(Kind::Syntax, "a procedure takes a list of arguments")),
+    };
+    match (name.schema.as_deref(), name.name.as_str()) {
+        (Some(SCHEMA), "restore_table") => {
+            restore(scope, &Arguments::new(&["dataset", "version"], arguments)?).await
+        }
+        _ => Err(Error::new(
+            Kind::UndefinedFunction,
+            format!("procedure {} does not exist", name.written()),
+        )),
+    }
+}
+
+/// Makes an old version's rows and columns the newest; what lies between stays in the history.
+async fn restore(scope: &Scope, arguments: &Arguments<'_>) -> Result<Pending> {
+    let session = scope.shared.session_state(scope)?;
+    let relation = arguments.relation(scope, &session, "dataset")?;
+    let own = Action::Relation(relation.oid, RelationAction::Own);
+    privilege::require(&scope.state, &scope.who, own)?;
+    let version = arguments
+        .version(scope, &session, "version")?
+        .ok_or_else(|| arguments.missing("version"))?;
+    let location = location(&relation)?;
+    let lease = tables(scope).lease(&location).await;
+    let then = tables(scope).at_version(&location, version).await?;
+    let now = tables(scope).latest(&location).await?;
+    if now.version() == version {
+        return Ok(Pending::nothing(Tag::new("CALL")));
+    }
+    let columns = then.columns()?;
+    refuse_unfit(&relation, &columns)?;
+    let reshaped = columns != now.columns()?;
+    let commit = Commit::restore(&now, &then, commit_author(scope))?;
+    let mut pending = Pending::rows(lease, now, commit, Tag::new("CALL"));
+    if reshaped {
+        let oid = relation.oid;
+        pending.catalog = Some(CatalogCommit {
+            decide: Box::new(move |state| {
+                let current = state.relations.get(&oid).ok_or_else(gone)?;
+                let mut next = Relation::clone(current);
+                next.columns = merged(&next.columns, &columns);
+                Ok(vec![Change::PutRelation(Box::new(next))])
+            }),
+            author: author(scope, "CALL kho.restore_table"),
+        });
+    }
+    Ok(pending)
+}
+
+/// Today's rules must be able to hold for the columns of then.
+fn refuse_unfit(relation: &Relation, columns: &[TableColumn]) -> Result<()> {
+    if columns.iter().any(|column| column.id.is_none()) {
+        return Err(Error::unsupported("that version has columns that another tool made"));
+    }
+    let lost = |column: &Column| !columns.iter().any(|then| then.id == Some(column.id));
+    let checks = relation.table().map(|table| table.checks.as_slice()).unwrap_or_default();
+    if !checks.is_empty() && relation.columns.iter().any(lost) {
+        return Err(Error::new(
+            Kind::DependentObjects,
+            "that version lacks a column, and the table has CHECK constraints",
+        )
+        .with_hint("Drop the constraints first."));
+    }
+    Ok(())
+}
+
+/// The columns of then, with what only the catalog knows of them.
+fn merged(now: &[Column], then: &[TableColumn]) -> Vec<Column> {
+    let column = |then: &TableColumn| {
+        let id = then.id?;
+        let known = now.iter().find(|column| column.id == id);
+        Some(Column {
+            id,
+            name: then.name.clone(),
+            data_type: then.data_type.clone(),
+            not_null: then.not_null,
+            default: known.and_then(|column| column.default.clone()),
+            comment: known.and_then(|column| column.comment.clone()),
+        })
+    };
+    then.iter().filter_map(column).collect()
+}
+
+fn gone() -> Error {
+    Error::new(Kind::UndefinedTable, "the table was dropped meanwhile")
+}

@@ -1,0 +1,218 @@
+//! What the engine says, translated once into Kho's error.
+//!
+//! What it guarantees: every engine error gets a kind; the original is kept as the source, for the
+//! trace. What it does not: a message of the engine can quote a value of the data; the barrier of
+//! policied tables will replace such messages.
+
+use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use kho_catalog::error::{Error, Kind};
+
+/// Translates an error of planning or running a query.
+pub(crate) fn from_engine(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(other) => from_foreign(other),
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            from_engine(*inner)
+        }
+        DataFusionError::Shared(inner) => match std::sync::Arc::try_unwrap(inner) {
+            Ok(inner) => from_engine(inner),
+            Err(shared) => from_shared(&shared),
+        },
+        DataFusionError::Collection(errors) => match errors.into_iter().next() {
+            Some(first) => from_engine(first),
+            None => Error::internal("the engine failed without an error"),
+        },
+        other => from_shared(&other).with_source(other),
+    }
+}
+
+/// Wraps our error for a path that only takes the engine's.
+pub(crate) fn to_engine(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+fn from_foreign(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    match error.downcast::<ArrowError>() {
+        Ok(arrow) => from_arrow(&arrow),
+        Err(other) => Error::internal("the engine failed").with_source(other),
+    }
+}
+
+fn from_shared(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(ours) => again(ours),
+            None => match inner.downcast_ref::<ArrowError>() {
+                Some(arrow) => from_arrow(arrow),
+                None => Error::internal(first_line(&inner.to_string())),
+            },
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            from_shared(inner)
+        }
+        DataFusionError::Shared(inner) => from_shared(inner),
+        DataFusionError::Collection(errors) => match errors.first() {
+            Some(first) => from_shared(first),
+            None => Error::internal("the engine failed without an error"),
+        },
+        DataFusionError::ArrowError(arrow, _) => from_arrow(arrow),
+        DataFusionError::SchemaError(schema, _) => from_schema(schema),
+        DataFusionError::NotImplemented(message) => Error::unsupported(first_line(message)),
+        DataFusionError::Plan(message) => from_plan(message),
+        DataFusionError::SQL(_, _) => Error::new(Kind::Syntax, first_line(&error.to_string())),
+        DataFusionError::ResourcesExhausted(message) => {
+            Error::new(Kind::OutOfMemory, "the query needs more memory than it may use")
+                .with_detail(first_line(message))
+        }
+        DataFusionError::Execution(message) => from_execution(message),
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+            Error::new(Kind::Io, "the warehouse's storage failed")
+        }
+        DataFusionError::ParquetError(_) => Error::new(Kind::Io, "a data file cannot be read"),
+        DataFusionError::ExecutionJoin(_) => Error::internal("a task of the query ended early"),
+        other => Error::internal(first_line(&other.to_string())),
+    }
+}
+
+/// An error of ours that is shared between streams, said again.
+fn again(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.message());
+    if let Some(detail) = error.detail() {
+        copy = copy.with_detail(detail);
+    }
+    if let Some(hint) = error.hint() {
+        copy = copy.with_hint(hint);
+    }
+    copy
+}
+
+fn from_schema(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, .. } => Error::new(
+            Kind::UndefinedColumn,
+            format!("column \"{}\" does not exist", field.flat_name()),
+        ),
+        SchemaError::AmbiguousReference { field } => Error::new(
+            Kind::AmbiguousColumn,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        ),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => Error::new(
+            Kind::DuplicateColumn,
+            format!("column \"{name}\" specified more than once"),
+        ),
+    }
+}
+
+/// Arrow's errors are about values.
+pub(crate) fn from_arrow(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::DivideByZero => Error::new(Kind::DivisionByZero, "division by zero"),
+        ArrowError::ArithmeticOverflow(message) => {
+            Error::new(Kind::NumericOutOfRange, "numeric value out of range")
+                .with_detail(first_line(message))
+        }
+        ArrowError::CastError(message) | ArrowError::ParseError(message) => from_cast(message),
+        ArrowError::InvalidArgumentError(message) => from_execution(message),
+        ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
+            Some(ours) => again(ours),
+            None => match inner.downcast_ref::<DataFusionError>() {
+                Some(engine) => from_shared(engine),
+                None => Error::internal(first_line(&inner.to_string())),
+            },
+        },
+        ArrowError::NotYetImplemented(message) => Error::unsupported(first_line(message)),
+        ArrowError::ComputeError(message) => from_execution(message),
+        other => Error::internal(first_line(&other.to_string())),
+    }
+}
+
+fn from_cast(message: &str) -> Error {
+    let lower = message.to_lowercase();
+    let kind = if lower.contains("overflow")
+        || lower.contains("out of range")
+        || lower.contains("too large")
+        || lower.contains("can't cast value")
+        || lower.contains("cannot be represented")
+    {
+        Kind::NumericOutOfRange
+    } else if lower.contains("timestamp") || lower.contains("date") || lower.contains("time") {
+        Kind::InvalidDatetime
+    } else {
+        Kind::InvalidTextRepresentation
+    };
+    Error::new(kind, first_line(message))
+}
+
+fn from_execution(message: &str) -> Error {
+    let lower = message.to_lowercase();
+    if lower.contains("divide by zero") || lower.contains("division by zero") {
+        Error::new(Kind::DivisionByZero, "division by zero")
+    } else if lower.contains("overflow") || lower.contains("out of range") {
+        Error::new(Kind::NumericOutOfRange, first_line(message))
+    } else if lower.contains("scalar subquery") || lower.contains("more than one row") {
+        Error::new(
+            Kind::CardinalityViolation,
+            "more than one row returned by a subquery used as an expression",
+        )
+    } else if lower.contains("parsing timestamp") || lower.contains("parse timestamp") {
+        Error::new(Kind::InvalidDatetime, first_line(message))
+    } else {
+        Error::new(Kind::DataException, first_line(message))
+    }
+}
+
+fn from_plan(message: &str) -> Error {
+    let line = first_line(message);
+    let lower = line.to_lowercase();
+    let has = |needle: &str| lower.contains(needle);
+    let kind = if has("invalid function") || has("function") && has("not found") {
+        return undefined_function(&line);
+    } else if has("no function matches") || has("failed to coerce arguments") {
+        Kind::UndefinedFunction
+    } else if has("table") && has("not found") {
+        Kind::UndefinedTable
+    } else if has("could not be resolved from available columns") || has("must appear in the group")
+    {
+        Kind::GroupingError
+    } else if has("no field named") {
+        Kind::UndefinedColumn
+    } else if has("cannot coerce") || has("types") && has("compatible") || has("cannot infer") {
+        Kind::DatatypeMismatch
+    } else if has("column count doesn't match") || has("number of columns") {
+        Kind::Syntax
+    } else if has("unsupported") || has("not supported") || has("not implemented") {
+        Kind::FeatureNotSupported
+    } else {
+        Kind::Syntax
+    };
+    Error::new(kind, lower_first(&line))
+}
+
+fn undefined_function(line: &str) -> Error {
+    let name = line.split('\'').nth(1).unwrap_or_default();
+    Error::new(Kind::UndefinedFunction, format!("function {name} does not exist")).with_hint(
+        "No function matches the given name and argument types. You might need to add explicit \
+         type casts.",
+    )
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim().trim_end_matches('.');
+    let prefixes = ["Error during planning: ", "Arrow error: ", "Execution error: "];
+    let line = prefixes.iter().fold(line, |line, prefix| line.strip_prefix(prefix).unwrap_or(line));
+    line.chars().take(500).collect()
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,69 @@
+//! `EXPLAIN` and `EXPLAIN ANALYZE` of queries.
+//!
+//! What it guarantees: the plan is bound and authorized like the query itself; nobody sees the
+//! plan of a query they may not run. Files are named by their place in the warehouse.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use kho_catalog::error::{Error, Result};
+use sqlparser::ast;
+
+use crate::errors::{from_arrow, from_engine};
+use crate::execute::{self, Limits};
+use crate::outcome::Rows;
+use crate::scope::Scope;
+use crate::session::query;
+use crate::write::modify::Parameters;
+
+/// One column of text, as PostgreSQL gives it.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]))
+}
+
+pub(crate) async fn explain(
+    scope: &Scope,
+    statement: &ast::Statement,
+    parameters: Parameters<'_>,
+    limits: &Limits,
+) -> Result<Rows> {
+    let ast::Statement::Explain { analyze, statement: inner, format, options, .. } = statement
+    else {
+        return Err(Error::internal("not an EXPLAIN"));
+    };
+    if format.is_some() || options.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(Error::unsupported("options of EXPLAIN are not supported")
+            .with_hint("EXPLAIN and EXPLAIN ANALYZE give text."));
+    }
+    if !matches!(**inner, ast::Statement::Query(_)) {
+        return Err(Error::unsupported("only queries can be explained"));
+    }
+    let text = limits.run(plan_text(scope, inner, parameters, *analyze)).await?;
+    let lines = StringArray::from_iter_values(text.lines());
+    let batch =
+        RecordBatch::try_new(schema(), vec![Arc::new(lines)]).map_err(|it| from_arrow(&it))?;
+    Ok(Rows::new(schema(), "EXPLAIN", futures::stream::iter([Ok(batch)])))
+}
+
+async fn plan_text(
+    scope: &Scope,
+    query_statement: &ast::Statement,
+    parameters: Parameters<'_>,
+    analyze: bool,
+) -> Result<String> {
+    let (plan, _) = query(scope, query_statement, parameters).await?;
+    let physical = execute::physical(&plan).await?;
+    if !analyze {
+        return Ok(DisplayableExecutionPlan::new(physical.as_ref()).indent(false).to_string());
+    }
+    let mut rows =
+        execute_stream(physical.clone(), plan.session().task_ctx()).map_err(from_engine)?;
+    while let Some(batch) = rows.next().await {
+        batch.map_err(from_engine)?;
+    }
+    Ok(DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string())
+}

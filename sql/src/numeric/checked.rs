@@ -1,0 +1,163 @@
+//! The functions that checked arithmetic is made of.
+
+use arrow::array::{Array, ArrayRef, Datum};
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::error::ArrowError;
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+use kho_catalog::error::{Error, Kind};
+
+use crate::errors::to_engine;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Operation {
+    Add,
+    Subtract,
+    Multiply,
+    Negate,
+    Round,
+}
+
+/// One operation on integers that raises `22003` instead of wrapping, or the rounding before a
+/// cast to an integer.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct CheckedInteger {
+    operation: Operation,
+    signature: Signature,
+}
+
+impl CheckedInteger {
+    /// `+`, `-` or `*`.
+    pub(super) fn of(operator: Operator) -> Self {
+        CheckedInteger::new(match operator {
+            Operator::Plus => Operation::Add,
+            Operator::Minus => Operation::Subtract,
+            _ => Operation::Multiply,
+        })
+    }
+
+    pub(super) fn negate() -> Self {
+        CheckedInteger::new(Operation::Negate)
+    }
+
+    pub(super) fn round() -> Self {
+        CheckedInteger::new(Operation::Round)
+    }
+
+    fn new(operation: Operation) -> Self {
+        CheckedInteger { operation, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for CheckedInteger {
+    fn name(&self) -> &str {
+        match self.operation {
+            Operation::Add => "int_add",
+            Operation::Subtract => "int_subtract",
+            Operation::Multiply => "int_multiply",
+            Operation::Negate => "int_negate",
+            Operation::Round => "round_to_integer",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [of] if self.operation == Operation::Negate || self.operation == Operation::Round => {
+                Ok(of.clone())
+            }
+            [left, right] if left == right => Ok(left.clone()),
+            _ => plan_err!("operands of {} differ in type", self.name()),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match (self.operation, args.args.as_slice()) {
+            (Operation::Negate, [value]) => unary(value, |it| {
+                numeric::neg(it).map_err(overflow(it.data_type()))
+            }),
+            (Operation::Round, [value]) => unary(value, |it| round(it)),
+            (operation, [left, right]) => binary(operation, left, right),
+            _ => exec_err!("wrong number of operands for {}", self.name()),
+        }
+    }
+}
+
+fn unary(
+    value: &ColumnarValue,
+    compute: impl Fn(&ArrayRef) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    match value {
+        ColumnarValue::Array(array) => compute(array).map(ColumnarValue::Array),
+        ColumnarValue::Scalar(scalar) => {
+            let array = compute(&scalar.to_array()?)?;
+            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?))
+        }
+    }
+}
+
+fn binary(operation: Operation, left: &ColumnarValue, right: &ColumnarValue) -> Result<ColumnarValue> {
+    let compute = |left: &dyn Datum, right: &dyn Datum| {
+        let of = left.get().0.data_type().clone();
+        let result = match operation {
+            Operation::Add => numeric::add(left, right),
+            Operation::Subtract => numeric::sub(left, right),
+            _ => numeric::mul(left, right),
+        };
+        result.map_err(overflow(&of))
+    };
+    Ok(match (left, right) {
+        (ColumnarValue::Array(left), ColumnarValue::Array(right)) => {
+            ColumnarValue::Array(compute(left, right)?)
+        }
+        (ColumnarValue::Array(left), ColumnarValue::Scalar(right)) => {
+            ColumnarValue::Array(compute(left, &right.to_scalar()?)?)
+        }
+        (ColumnarValue::Scalar(left), ColumnarValue::Array(right)) => {
+            ColumnarValue::Array(compute(&left.to_scalar()?, right)?)
+        }
+        (ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)) => {
+            let array = compute(&left.to_scalar()?, &right.to_scalar()?)?;
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+        }
+    })
+}
+
+/// PostgreSQL rounds floats half to even; numerics round half away from zero, which is what
+/// Arrow's cast to a smaller scale does.
+fn round(array: &ArrayRef) -> Result<ArrayRef> {
+    use arrow::array::AsArray;
+    use std::sync::Arc;
+    Ok(match array.data_type() {
+        DataType::Float64 => {
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even))
+        }
+        DataType::Float32 => {
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even))
+        }
+        DataType::Decimal128(precision, scale) => {
+            let whole = arrow::compute::cast(array, &DataType::Decimal128(*precision, 0))?;
+            arrow::compute::cast(&whole, &DataType::Decimal128(*precision, *scale))?
+        }
+        other => return exec_err!("{other} has no fraction"),
+    })
+}
+
+fn overflow(of: &DataType) -> impl Fn(ArrowError) -> datafusion::error::DataFusionError {
+    let name = match of {
+        DataType::Int16 => "smallint",
+        DataType::Int32 => "integer",
+        _ => "bigint",
+    };
+    move |error| {
+        let ours = Error::new(Kind::NumericOutOfRange, format!("{name} out of range"));
+        to_engine(ours.with_source(error))
+    }
+}

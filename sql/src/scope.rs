@@ -1,0 +1,95 @@
+//! What one statement sees, fixed when it starts: the catalog, who asks, the settings, and which
+//! version of each table it has read.
+//!
+//! What it guarantees: a table read twice in one statement, or in one transaction block, is read
+//! at one version.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::Principal;
+use kho_catalog::state::{Oid, Relation, State};
+use kho_catalog::table::{Location, Snapshot};
+
+use crate::engine::Shared;
+use crate::settings::Settings;
+
+/// Snapshots already taken, by relation and the version asked for (`None` is the newest).
+pub(crate) type Pins = Arc<Mutex<HashMap<(Oid, Option<u64>), Snapshot>>>;
+
+#[derive(Clone)]
+pub(crate) struct Scope {
+    pub shared: Arc<Shared>,
+    pub state: Arc<State>,
+    pub who: Principal,
+    /// The role's name, as `current_user` says it.
+    pub role: String,
+    pub settings: Settings,
+    pub pins: Pins,
+    /// `kho.as_of`, in milliseconds since the epoch.
+    pub as_of_ms: Option<i64>,
+    pub process_id: i32,
+    /// The statement's id in the ledger and in commits.
+    pub statement_id: String,
+    pub now_ms: i64,
+}
+
+impl Scope {
+    /// Schemas that a name without one is looked for in, in order.
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        let path = self.settings.search_path().into_iter();
+        path.map(|name| if name == "$user" { self.role.clone() } else { name }).collect()
+    }
+
+    /// The same scope as another role sees it: what a view runs with.
+    pub(crate) fn as_role(&self, role: Oid) -> Scope {
+        Scope { who: Principal::of(&self.state, role), ..self.clone() }
+    }
+
+    /// The snapshot of `relation` that this statement reads: the version asked for, else the one
+    /// of `kho.as_of`, else the newest.
+    pub(crate) async fn snapshot(&self, relation: &Relation, version: Option<u64>) -> Result<Snapshot> {
+        let location = location(relation)?;
+        let tables = &self.shared.tables;
+        let version = match (version, self.as_of_ms) {
+            (None, Some(time_ms)) => Some(self.version_at(relation, time_ms).await?),
+            (version, _) => version,
+        };
+        let key = (relation.oid, version);
+        if let Some(pinned) = lock(&self.pins).get(&key) {
+            return Ok(pinned.clone());
+        }
+        let snapshot = match version {
+            Some(version) => tables.at_version(&location, version).await?,
+            None => tables.latest(&location).await?,
+        };
+        Ok(lock(&self.pins).entry(key).or_insert(snapshot).clone())
+    }
+
+    /// The version of `relation` that was the newest at `time_ms`.
+    ///
+    /// # Errors
+    /// `22023` for a time before the table was made.
+    pub(crate) async fn version_at(&self, relation: &Relation, time_ms: i64) -> Result<u64> {
+        let version = self.shared.tables.version_at(&location(relation)?, time_ms).await?;
+        version.ok_or_else(|| {
+            Error::new(
+                Kind::InvalidParameterValue,
+                format!("relation \"{}\" did not exist at that time", relation.name),
+            )
+        })
+    }
+}
+
+/// Where a table's files are.
+pub(crate) fn location(relation: &Relation) -> Result<Location> {
+    let table = relation.table().ok_or_else(|| {
+        Error::new(Kind::WrongObjectType, format!("\"{}\" is not a table", relation.name))
+    })?;
+    Ok(Location { dataset: table.dataset.clone(), generation: table.generation })
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,100 @@
+//! The only tables that plans are made of.
+//!
+//! What it is: a table as one role may see it. Today that is all its rows; row policies, masks and
+//! the barrier that keeps a query's predicates behind them have their place here.
+//! What it guarantees: it gives no inner plan away, answers no statistics of its own, and refuses
+//! to be written through. A predicate on a float column is not handed to the files: their
+//! statistics pass `NaN` over, so a file that holds one would be skipped.
+//! What it does not: it does not decide who may read; `authorize` does, before anything runs.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as PlanResult;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use kho_catalog::error::Result;
+use kho_catalog::state::{Oid, Relation};
+use kho_catalog::table::Snapshot;
+
+/// `relation` at the version of `snapshot`.
+pub(crate) async fn table(
+    relation: &Relation,
+    snapshot: &Snapshot,
+) -> Result<Arc<dyn TableProvider>> {
+    let inner = snapshot.provider().await?;
+    let schema = declared(&inner.schema(), &snapshot.schema());
+    Ok(Arc::new(SecuredTable { relation: relation.oid, version: snapshot.version(), schema, inner }))
+}
+
+/// Rows that are not a table's own but follow its rules: its changes.
+pub(crate) fn derived(
+    relation: &Relation,
+    version: u64,
+    inner: Arc<dyn TableProvider>,
+) -> Arc<dyn TableProvider> {
+    let schema = inner.schema();
+    Arc::new(SecuredTable { relation: relation.oid, version, schema, inner })
+}
+
+#[derive(Debug)]
+struct SecuredTable {
+    relation: Oid,
+    version: u64,
+    schema: SchemaRef,
+    inner: Arc<dyn TableProvider>,
+}
+
+#[async_trait::async_trait]
+impl TableProvider for SecuredTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let inner = self.inner.supports_filters_pushdown(filters)?;
+        Ok((filters.iter().zip(inner))
+            .map(|(filter, inner)| match self.touches_float(filter) {
+                true => TableProviderFilterPushDown::Unsupported,
+                false => inner,
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        tracing::trace!(relation = self.relation, version = self.version, "scan");
+        self.inner.scan(session, projection, filters, limit).await
+    }
+}
+
+impl SecuredTable {
+    fn touches_float(&self, filter: &Expr) -> bool {
+        filter.column_refs().iter().any(|column| {
+            (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
+        })
+    }
+}
+
+/// The scan's schema (whose types may be views of the declared ones) with the declared fields'
+/// metadata: the ids and declared types of columns.
+fn declared(scan: &Schema, table: &Schema) -> SchemaRef {
+    let fields = scan.fields().iter().map(|field| -> Field {
+        let metadata = table.field_with_name(field.name()).map(|it| it.metadata().clone());
+        field.as_ref().clone().with_metadata(metadata.unwrap_or_default())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

@@ -1,0 +1,333 @@
+//! From a statement to what does it.
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::scalar::ScalarValue;
+use kho_catalog::audit::RecordKind;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::RelationAction;
+use sqlparser::ast;
+use tokio_util::sync::CancellationToken;
+
+use super::{Session, record, value_fields, with_parameters};
+use crate::authorize::{AuthorizedPlan, authorize};
+use crate::bind::{self, Bound};
+use crate::copy::{self, CopyIn};
+use crate::execute::{self, Limits};
+use crate::outcome::{Notice, Outcome, Rows, Tag};
+use crate::parse::{Ast, CopyDirection, Statement};
+use crate::scope::Scope;
+use crate::settings::Settings;
+use crate::write::insert::{bind_insert, insert};
+use crate::write::modify::{Modification, Parameters, modify, truncate};
+use crate::write::Pending;
+use crate::{ddl, explain, show};
+
+/// What a statement came to, before its record is closed.
+enum Done {
+    Rows(Rows, Vec<kho_catalog::audit::TableVersion>),
+    CopyOut(Rows, copy::CopyOptions, Vec<kho_catalog::audit::TableVersion>),
+    CopyIn(Box<CopyIn>),
+    Tag(Tag),
+    Write(Pending),
+    Empty,
+}
+
+/// Binds far enough to say what a statement takes and gives; `None` for one that takes no
+/// parameters and gives no rows.
+pub(super) async fn bind_for_description(
+    scope: &Scope,
+    settings: &Settings,
+    statement: &Statement,
+    parameters: &[Option<FieldRef>],
+) -> Result<Option<(Vec<Option<FieldRef>>, Option<SchemaRef>)>> {
+    let Ast::Sql(sql) = statement.ast() else { return Ok(None) };
+    let bound = match sql.as_ref() {
+        ast::Statement::Query(_) => {
+            let bound = bind::bind(scope, sql, parameters, Vec::new()).await?;
+            let schema = shown_schema(&bound);
+            return Ok(Some((bind::parameter_fields(&bound.plan)?, Some(schema))));
+        }
+        ast::Statement::Insert(insert) => bind_insert(scope, insert, parameters).await?.1,
+        ast::Statement::Update(update) => {
+            Modification::of_update(update)?.bind_parameters(scope, parameters).await?
+        }
+        ast::Statement::Delete(delete) => {
+            Modification::of_delete(delete)?.bind_parameters(scope, parameters).await?
+        }
+        ast::Statement::Explain { .. } => {
+            return Ok(Some((Vec::new(), Some(explain::schema()))));
+        }
+        ast::Statement::ShowVariable { variable } => {
+            return Ok(Some((Vec::new(), Some(show::schema(settings, variable)?))));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some((bind::parameter_fields(&bound.plan)?, None)))
+}
+
+impl Session {
+    pub(super) async fn run_recorded(
+        &mut self,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+        stop: &CancellationToken,
+    ) -> Result<Outcome> {
+        self.refuse_in_failed_block(statement)?;
+        let mut entry = record::of_session(RecordKind::Statement, &self.login, &self.id);
+        entry.statement = Some(statement.redacted().to_owned());
+        let opened = self.engine.shared.ledger.begin(entry).await?;
+        let limits = Limits::new(stop, self.settings.statement_timeout_ms());
+        let done = match self.perform(statement, parameters, &limits).await {
+            Ok(Done::Write(pending)) => self.settle(pending).await.map(Done::Tag),
+            other => other,
+        };
+        match done {
+            Ok(Done::Rows(rows, versions)) => {
+                let (schema, command) = (rows.schema.clone(), rows.command);
+                let rows = record::counted(rows, opened, command, versions);
+                Ok(Outcome::Rows(Rows::new(schema, command, rows)))
+            }
+            Ok(Done::CopyOut(rows, options, versions)) => {
+                let (schema, command) = (rows.schema.clone(), rows.command);
+                let rows = record::counted(rows, opened, command, versions);
+                Ok(Outcome::CopyOut(Rows::new(schema, command, rows), options))
+            }
+            Ok(Done::CopyIn(mut copy)) => {
+                copy.record = Some(opened);
+                Ok(Outcome::CopyIn(*copy))
+            }
+            Ok(Done::Tag(tag)) => {
+                record::succeed(opened, &tag, Vec::new());
+                Ok(Outcome::Done(tag))
+            }
+            Ok(Done::Empty | Done::Write(_)) => Ok(Outcome::Empty),
+            Err(error) => {
+                record::failed(opened, &error);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn finish_copy_inner(&mut self, mut copy: CopyIn) -> Result<Tag> {
+        let opened = copy.record.take();
+        let result = match copy.into_pending().await {
+            Ok(pending) => self.settle(pending).await,
+            Err(error) => Err(error),
+        };
+        match (opened, &result) {
+            (Some(opened), Ok(tag)) => record::succeed(opened, tag, Vec::new()),
+            (Some(opened), Err(error)) => record::failed(opened, error),
+            (None, _) => {}
+        }
+        result
+    }
+
+    /// Holds a write until the block ends, or makes it visible now.
+    async fn settle(&mut self, pending: Pending) -> Result<Tag> {
+        if self.block.holds_writes() && !pending.is_nothing() {
+            let tag = pending.tag.clone();
+            self.block.hold(pending);
+            return Ok(tag);
+        }
+        self.commit_pending(pending).await
+    }
+
+    pub(super) async fn commit_pending(&mut self, pending: Pending) -> Result<Tag> {
+        let (tag, _version) = pending.commit(&self.engine.shared).await?;
+        Ok(tag)
+    }
+
+    async fn perform(
+        &mut self,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+        limits: &Limits,
+    ) -> Result<Done> {
+        if super::is_own(statement.ast()) {
+            return self.perform_own(statement).await;
+        }
+        let scope = self.scope().await?;
+        match statement.ast() {
+            Ast::Sql(sql) => self.perform_sql(&scope, sql, parameters, limits).await,
+            Ast::Copy(copy) => match copy.direction {
+                CopyDirection::ServerSide => {
+                    Err(Error::unsupported("COPY to or from the server's files is not supported")
+                        .with_hint("Use COPY … FROM STDIN, or psql's \\copy."))
+                }
+                CopyDirection::FromStdin => {
+                    self.block.refuse_second_write()?;
+                    Ok(Done::CopyIn(Box::new(copy::begin_in(&scope, copy).await?)))
+                }
+                CopyDirection::ToStdout => {
+                    self.block.refuse_read_after_write()?;
+                    let (plan, options) = copy::plan_out(&scope, copy).await?;
+                    let versions = record::versions(&scope.state, plan.reads());
+                    Ok(Done::CopyOut(rows(&plan, limits, "COPY", Vec::new()).await?, options, versions))
+                }
+            },
+            Ast::Role(role) => self.change_catalog(ddl::role(&scope, role)),
+            Ast::Membership(membership) => self.change_catalog(ddl::membership(&scope, membership)),
+        }
+    }
+
+    async fn perform_sql(
+        &mut self,
+        scope: &Scope,
+        sql: &ast::Statement,
+        parameters: &[ScalarValue],
+        limits: &Limits,
+    ) -> Result<Done> {
+        let fields = value_fields(parameters);
+        let values = Parameters { fields: &fields, values: parameters };
+        match sql {
+            ast::Statement::Query(_) => {
+                self.block.refuse_read_after_write()?;
+                let (plan, names) = limits.run(query(scope, sql, values)).await?;
+                let versions = record::versions(&scope.state, plan.reads());
+                Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?, versions))
+            }
+            ast::Statement::Explain { .. } => {
+                self.block.refuse_read_after_write()?;
+                let rows = explain::explain(scope, sql, values, limits).await?;
+                Ok(Done::Rows(rows, Vec::new()))
+            }
+            ast::Statement::Insert(it) => {
+                self.block.refuse_second_write()?;
+                let (relation, mut bound) = bind_insert(scope, it, &fields).await?;
+                bound.plan = with_parameters(bound.plan, parameters)?;
+                Ok(Done::Write(insert(scope, &relation, bound, limits).await?))
+            }
+            ast::Statement::Update(it) => {
+                self.block.refuse_second_write()?;
+                let change = Modification::of_update(it)?;
+                Ok(Done::Write(modify(scope, &change, values, limits).await?))
+            }
+            ast::Statement::Delete(it) => {
+                self.block.refuse_second_write()?;
+                let change = Modification::of_delete(it)?;
+                Ok(Done::Write(modify(scope, &change, values, limits).await?))
+            }
+            ast::Statement::Truncate(it) => {
+                self.block.refuse_second_write()?;
+                let name = truncated_table(it)?;
+                let name = bind::object_name(name)?;
+                let relation = bind::find_for(scope, &name, RelationAction::Truncate)?;
+                Ok(Done::Write(truncate(scope, &relation).await?))
+            }
+            ast::Statement::Call(function) => {
+                self.block.refuse_second_write()?;
+                Ok(Done::Write(crate::call::call(scope, function).await?))
+            }
+            other => {
+                self.block.refuse_second_write()?;
+                let change = ddl::change(scope, other, limits).await?;
+                self.change_catalog(Ok(change))
+            }
+        }
+    }
+
+    fn change_catalog(&mut self, change: Result<ddl::Change>) -> Result<Done> {
+        self.block.refuse_second_write()?;
+        let ddl::Change { pending, notices } = change?;
+        self.notices.extend(notices);
+        Ok(Done::Write(pending))
+    }
+
+    /// Statements that concern the session alone.
+    async fn perform_own(&mut self, statement: &Statement) -> Result<Done> {
+        let Ast::Sql(sql) = statement.ast() else { return Ok(Done::Empty) };
+        match sql.as_ref() {
+            ast::Statement::StartTransaction { modes, modifier: None, statements, exception: None, .. }
+                if statements.is_empty() =>
+            {
+                show::check_modes(modes)?;
+                if !self.block.begin() {
+                    self.warn(Kind::ActiveTransaction, "there is already a transaction in progress");
+                }
+                Ok(Done::Tag(Tag::new("BEGIN")))
+            }
+            ast::Statement::Commit { chain: false, .. } => match self.block.end() {
+                None => {
+                    self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
+                    Ok(Done::Tag(Tag::new("COMMIT")))
+                }
+                Some((true, _)) => Ok(Done::Tag(Tag::new("ROLLBACK"))),
+                Some((false, None)) => Ok(Done::Tag(Tag::new("COMMIT"))),
+                Some((false, Some(pending))) => {
+                    self.commit_pending(pending).await?;
+                    Ok(Done::Tag(Tag::new("COMMIT")))
+                }
+            },
+            ast::Statement::Rollback { chain: false, savepoint: None } => {
+                match self.block.end() {
+                    None => {
+                        self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
+                    }
+                    Some((_, held)) => drop(held),
+                }
+                Ok(Done::Tag(Tag::new("ROLLBACK")))
+            }
+            ast::Statement::ShowVariable { variable } => {
+                Ok(Done::Rows(show::show(&self.settings, variable)?, Vec::new()))
+            }
+            other => show::set(&mut self.settings, other).map(Done::Tag),
+        }
+    }
+
+    fn warn(&mut self, kind: Kind, message: &str) {
+        self.notices.push(Notice {
+            severity: "WARNING",
+            sqlstate: kind.sqlstate(),
+            message: message.to_owned(),
+        });
+    }
+}
+
+/// Binds and authorizes a query.
+pub(crate) async fn query(
+    scope: &Scope,
+    sql: &ast::Statement,
+    parameters: Parameters<'_>,
+) -> Result<(AuthorizedPlan, Vec<Option<String>>)> {
+    let mut bound = bind::bind(scope, sql, parameters.fields, Vec::new()).await?;
+    bound.plan = with_parameters(bound.plan, parameters.values)?;
+    let names = std::mem::take(&mut bound.names);
+    Ok((authorize(scope, bound)?, names))
+}
+
+async fn rows(
+    plan: &AuthorizedPlan,
+    limits: &Limits,
+    command: &'static str,
+    names: Vec<Option<String>>,
+) -> Result<Rows> {
+    let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
+    let (_, stream) = execute::spawn(plan, limits).await?;
+    Ok(Rows::new(shown, command, stream))
+}
+
+fn shown_schema(bound: &Bound) -> SchemaRef {
+    renamed(bound.plan.schema().inner().as_ref(), &bound.names)
+}
+
+fn renamed(schema: &arrow::datatypes::Schema, names: &[Option<String>]) -> SchemaRef {
+    let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+        match names.get(index).and_then(Option::as_ref) {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        }
+    });
+    std::sync::Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn truncated_table(truncate: &ast::Truncate) -> Result<&ast::ObjectName> {
+    let restarts = matches!(truncate.identity, Some(ast::TruncateIdentityOption::Restart));
+    let cascades = matches!(truncate.cascade, Some(ast::CascadeOption::Cascade));
+    if truncate.partitions.is_some() || restarts || cascades || truncate.on_cluster.is_some() {
+        return Err(Error::unsupported("this form of TRUNCATE is not supported"));
+    }
+    match truncate.table_names.as_slice() {
+        [table] => Ok(&table.name),
+        _ => Err(Error::unsupported("one table is truncated at a time")),
+    }
+}

@@ -1,0 +1,268 @@
+//! A session's settings: what `SET`, `SHOW` and the startup packet know.
+//!
+//! What it guarantees: a setting that is accepted is obeyed. One that PostgreSQL has and Kho does
+//! not follow takes only the value that Kho behaves by; any other is `0A000`. One nobody knows is
+//! `42704`. Nothing reaches the engine's own configuration from here.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+use kho_catalog::error::{Error, Kind, Result};
+
+/// How a setting's value is checked.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// Only these, in any case; the first is the default.
+    OneOf(&'static [&'static str]),
+    Text(&'static str),
+    Milliseconds(&'static str),
+    TimeZone,
+    SearchPath,
+    Integer(&'static str, i64, i64),
+    /// Can be shown, not set.
+    Fixed(&'static str),
+}
+
+struct Setting {
+    name: &'static str,
+    rule: Rule,
+    /// Told to clients in `ParameterStatus`.
+    reported: bool,
+    description: &'static str,
+}
+
+const fn setting(name: &'static str, rule: Rule, description: &'static str) -> Setting {
+    Setting { name, rule, reported: false, description }
+}
+
+const fn reported(name: &'static str, rule: Rule, description: &'static str) -> Setting {
+    Setting { name, rule, reported: true, description }
+}
+
+const ON: &[&str] = &["on", "true", "yes", "1"];
+const OFF: &[&str] = &["off", "false", "no", "0"];
+/// The version of PostgreSQL whose behaviour is followed.
+pub(crate) const SERVER_VERSION: &str = "15.0";
+
+const SETTINGS: &[Setting] = &[
+    reported("application_name", Rule::Text(""), "The application's name, for the ledger."),
+    reported("client_encoding", Rule::OneOf(&["UTF8", "UTF-8", "UNICODE"]), "Always UTF8."),
+    reported("DateStyle", Rule::OneOf(DATE_STYLES), "How dates are written: ISO."),
+    reported("IntervalStyle", Rule::OneOf(&["postgres"]), "How intervals are written."),
+    reported("TimeZone", Rule::TimeZone, "The zone timestamps are shown in."),
+    reported("standard_conforming_strings", Rule::OneOf(ON), "Backslashes are ordinary."),
+    reported("integer_datetimes", Rule::Fixed("on"), "Timestamps are integers."),
+    reported("server_encoding", Rule::Fixed("UTF8"), "Text is UTF-8."),
+    reported("server_version", Rule::Fixed(SERVER_VERSION), "The PostgreSQL version followed."),
+    reported("is_superuser", Rule::Fixed("off"), "Nobody is."),
+    reported("in_hot_standby", Rule::Fixed("off"), "Never."),
+    reported("default_transaction_read_only", Rule::OneOf(OFF), "Transactions may write."),
+    setting("server_version_num", Rule::Fixed("150000"), "The version as a number."),
+    setting("bytea_output", Rule::OneOf(&["hex"]), "How bytea is written."),
+    setting("client_min_messages", Rule::OneOf(MESSAGE_LEVELS), "Which notices are sent."),
+    setting("extra_float_digits", Rule::Integer("1", 0, 3), "Shortest exact floats."),
+    setting("search_path", Rule::SearchPath, "Where names without a schema are looked for."),
+    setting("statement_timeout", Rule::Milliseconds("0"), "Ends statements; 0 is never."),
+    setting("lock_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
+    setting("idle_in_transaction_session_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
+    setting("idle_session_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
+    setting("transaction_read_only", Rule::OneOf(OFF), "Transactions may write."),
+    setting("transaction_isolation", Rule::OneOf(ISOLATION), "What a transaction sees."),
+    setting("default_transaction_isolation", Rule::OneOf(ISOLATION), "The same, by default."),
+    setting("default_transaction_deferrable", Rule::OneOf(OFF), "Not followed: only off."),
+    setting("row_security", Rule::OneOf(ON), "Policies cannot be switched off."),
+    setting("synchronous_commit", Rule::OneOf(&["on"]), "Commits are durable."),
+    setting("check_function_bodies", Rule::OneOf(OFF), "There are no function bodies."),
+    setting("xmloption", Rule::OneOf(&["content"]), "There is no XML."),
+    setting("max_identifier_length", Rule::Fixed("63"), "Bytes in a name."),
+    setting("session_authorization", Rule::Fixed(""), "Who logged in."),
+    setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
+    setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
+];
+
+const DATE_STYLES: &[&str] = &["ISO, MDY", "ISO", "ISO,MDY", "ISO, DMY", "ISO, YMD"];
+const MESSAGE_LEVELS: &[&str] = &["notice", "warning", "error", "log", "debug1"];
+/// Everything a statement reads is one snapshot, so the weaker levels are kept, too.
+const ISOLATION: &[&str] =
+    &["read committed", "read uncommitted", "repeatable read", "serializable"];
+
+/// The settings of one session. Values that were set; the rest are defaults.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, String>,
+    changed: Vec<&'static str>,
+}
+
+impl Settings {
+    /// Sets `name`; `None` is its default.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        let setting = find(name)?;
+        match value {
+            None => {
+                self.values.remove(setting.name);
+            }
+            Some(value) => {
+                let value = check(setting, value)?;
+                self.values.insert(setting.name, value);
+            }
+        }
+        if setting.reported {
+            self.changed.push(setting.name);
+        }
+        Ok(())
+    }
+
+    /// Everything to its default (`RESET ALL`, `DISCARD ALL`).
+    pub(crate) fn reset_all(&mut self) {
+        self.values.clear();
+        self.changed = SETTINGS.iter().filter(|it| it.reported).map(|it| it.name).collect();
+    }
+
+    /// Fixes a value that only the server knows, such as who logged in.
+    pub(crate) fn state(&mut self, name: &'static str, value: &str) {
+        self.values.insert(name, value.to_owned());
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<&str> {
+        let setting = find(name)?;
+        Ok(self.values.get(setting.name).map_or(default(setting.rule), String::as_str))
+    }
+
+    /// Every setting: name, value, description.
+    pub(crate) fn all(&self) -> Vec<(String, String, String)> {
+        let text = |setting: &Setting| {
+            let value = self.values.get(setting.name).map_or(default(setting.rule), String::as_str);
+            (setting.name.to_owned(), value.to_owned(), setting.description.to_owned())
+        };
+        SETTINGS.iter().map(text).collect()
+    }
+
+    /// What `ParameterStatus` must say since the last call.
+    pub(crate) fn take_reported(&mut self) -> Vec<(String, String)> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        (changed.into_iter())
+            .filter_map(|name| Some((name.to_owned(), self.get(name).ok()?.to_owned())))
+            .collect()
+    }
+
+    pub(crate) fn statement_timeout_ms(&self) -> u64 {
+        self.get("statement_timeout").ok().and_then(milliseconds).unwrap_or_default()
+    }
+
+    pub(crate) fn time_zone(&self) -> &str {
+        self.get("TimeZone").unwrap_or("UTC")
+    }
+
+    /// The schemas of the search path, in order, `$user` left as it is.
+    pub(crate) fn search_path(&self) -> Vec<String> {
+        self.get("search_path").map(split_path).unwrap_or_default()
+    }
+
+    /// The instant of `kho.as_of`, as written; `None` is now.
+    pub(crate) fn as_of(&self) -> Option<&str> {
+        self.get("kho.as_of").ok().filter(|value| !value.is_empty())
+    }
+}
+
+fn find(name: &str) -> Result<&'static Setting> {
+    let name = if name.eq_ignore_ascii_case("time zone") { "TimeZone" } else { name };
+    SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        Error::new(
+            Kind::UndefinedObject,
+            format!("unrecognized configuration parameter \"{name}\""),
+        )
+    })
+}
+
+fn default(rule: Rule) -> &'static str {
+    match rule {
+        Rule::OneOf(values) => values.first().copied().unwrap_or_default(),
+        Rule::Text(value)
+        | Rule::Milliseconds(value)
+        | Rule::Integer(value, ..)
+        | Rule::Fixed(value) => value,
+        Rule::TimeZone => "UTC",
+        Rule::SearchPath => "\"$user\", public",
+    }
+}
+
+fn check(setting: &Setting, value: &str) -> Result<String> {
+    let name = setting.name;
+    let invalid = || {
+        Error::new(
+            Kind::InvalidParameterValue,
+            format!("invalid value for parameter \"{name}\": \"{value}\""),
+        )
+    };
+    match setting.rule {
+        Rule::Fixed(_) => Err(Error::new(
+            Kind::NotInPrerequisiteState,
+            format!("parameter \"{name}\" cannot be changed"),
+        )),
+        Rule::OneOf(values) => {
+            let known = values.iter().find(|known| known.eq_ignore_ascii_case(value.trim()));
+            let canonical = matches!(name, "client_min_messages")
+                || name.ends_with("transaction_isolation");
+            match known {
+                Some(known) if canonical => Ok((*known).to_owned()),
+                Some(_) => Ok(default(setting.rule).to_owned()),
+                None => Err(Error::unsupported(format!(
+                    "parameter \"{name}\" cannot be set to \"{value}\" here"
+                ))
+                .with_detail(setting.description)
+                .with_hint(format!("It can be: {}.", values.join(", ")))),
+            }
+        }
+        Rule::Text(_) => Ok(value.to_owned()),
+        Rule::Milliseconds(_) => {
+            milliseconds(value).map(|value| value.to_string()).ok_or_else(invalid)
+        }
+        Rule::TimeZone => {
+            let value = value.trim_matches('\'');
+            let canonical = value.parse::<Tz>().or_else(|_| match value.to_lowercase().as_str() {
+                "local" | "default" | "z" => Ok(Tz::UTC),
+                other => other.to_uppercase().parse(),
+            });
+            canonical.map(|zone| zone.name().to_owned()).map_err(|_| invalid())
+        }
+        Rule::SearchPath => Ok(value.to_owned()),
+        Rule::Integer(_, least, most) => {
+            let number: i64 = value.trim().parse().map_err(|_| invalid())?;
+            // JDBC asks for -15 … 3; below 1 PostgreSQL rounds, which Kho does not.
+            match (least..=most).contains(&number) {
+                true => Ok(number.to_string()),
+                false => Err(invalid()),
+            }
+        }
+    }
+}
+
+/// A duration as PostgreSQL writes it: `1500`, `30s`, `'5 min'`, `1h`.
+fn milliseconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let factor = match unit.trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor).filter(|value| *value <= u64::from(u32::MAX >> 1))
+}
+
+fn split_path(text: &str) -> Vec<String> {
+    let unquote = |part: &str| {
+        let part = part.trim();
+        match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+            Some(quoted) => quoted.replace("\"\"", "\""),
+            None => part.trim_matches('\'').to_lowercase(),
+        }
+    };
+    text.split(',').map(unquote).filter(|part| !part.is_empty()).collect()
+}

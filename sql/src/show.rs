@@ -1,0 +1,148 @@
+//! `SET`, `SHOW`, `RESET`, `DISCARD`, and the modes of a transaction.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use kho_catalog::error::{Error, Kind, Result};
+use sqlparser::ast;
+
+use crate::errors::from_arrow;
+use crate::outcome::{Rows, Tag};
+use crate::settings::Settings;
+
+/// The columns that `SHOW` gives.
+pub(crate) fn schema(settings: &Settings, variable: &[ast::Ident]) -> Result<SchemaRef> {
+    let name = variable_name(variable);
+    if name.eq_ignore_ascii_case("all") {
+        return Ok(Arc::new(Schema::new(
+            ["name", "setting", "description"].map(|it| Field::new(it, DataType::Utf8, true)).to_vec(),
+        )));
+    }
+    settings.get(&name)?;
+    Ok(Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)])))
+}
+
+pub(crate) fn show(settings: &Settings, variable: &[ast::Ident]) -> Result<Rows> {
+    let schema = schema(settings, variable)?;
+    let name = variable_name(variable);
+    let columns: Vec<Vec<String>> = match name.eq_ignore_ascii_case("all") {
+        true => {
+            let all = settings.all();
+            vec![
+                all.iter().map(|it| it.0.clone()).collect(),
+                all.iter().map(|it| it.1.clone()).collect(),
+                all.iter().map(|it| it.2.clone()).collect(),
+            ]
+        }
+        false => vec![vec![settings.get(&name)?.to_owned()]],
+    };
+    let columns = columns.into_iter().map(|it| Arc::new(StringArray::from(it)) as _).collect();
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|it| from_arrow(&it))?;
+    Ok(Rows::new(schema, "SHOW", futures::stream::iter([Ok(batch)])))
+}
+
+/// `SET`, `RESET`, `DISCARD`, `DEALLOCATE`.
+pub(crate) fn set(settings: &mut Settings, statement: &ast::Statement) -> Result<Tag> {
+    match statement {
+        ast::Statement::Set(set) => set_one(settings, set).map(|()| Tag::new("SET")),
+        ast::Statement::Reset(reset) => {
+            match &reset.reset {
+                ast::Reset::ALL => settings.reset_all(),
+                ast::Reset::ConfigurationParameter(name) => {
+                    settings.set(&name.to_string(), None)?;
+                }
+            }
+            Ok(Tag::new("RESET"))
+        }
+        ast::Statement::Discard { object_type: ast::DiscardObject::ALL } => {
+            settings.reset_all();
+            Ok(Tag::new("DISCARD ALL"))
+        }
+        ast::Statement::Discard { object_type } => Ok(Tag::new(format!("DISCARD {object_type}"))),
+        _ => Err(Error::unsupported("this statement is not supported")),
+    }
+}
+
+/// A transaction sees one snapshot whatever its level, and may write: other modes are refused.
+pub(crate) fn check_modes(modes: &[ast::TransactionMode]) -> Result<()> {
+    for mode in modes {
+        if let ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly) = mode {
+            return Err(Error::unsupported("READ ONLY transactions are not supported"));
+        }
+    }
+    Ok(())
+}
+
+fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
+    match set {
+        ast::Set::SingleAssignment { scope, hivevar: false, variable, values } => {
+            if matches!(scope, Some(ast::ContextModifier::Local)) {
+                return Err(Error::unsupported("SET LOCAL is not supported")
+                    .with_hint("SET holds for the session; RESET ends it."));
+            }
+            let name = variable.to_string();
+            match values.as_slice() {
+                [value] if is_default(value) => settings.set(&name, None),
+                values => {
+                    let values = values.iter().map(value_text).collect::<Result<Vec<_>>>()?;
+                    settings.set(&name, Some(&values.join(", ")))
+                }
+            }
+        }
+        ast::Set::SetTimeZone { local: false, value } => match is_default(value) {
+            true => settings.set("TimeZone", None),
+            false => settings.set("TimeZone", Some(&value_text(value)?)),
+        },
+        ast::Set::SetNames { charset_name, collation_name: None } => {
+            settings.set("client_encoding", Some(charset_name.value.as_str()))
+        }
+        ast::Set::SetNamesDefault {} => settings.set("client_encoding", None),
+        ast::Set::SetTransaction { modes, snapshot: None, .. } => check_modes(modes),
+        _ => Err(Error::unsupported("this form of SET is not supported")),
+    }
+}
+
+fn value_text(value: &ast::Expr) -> Result<String> {
+    match value {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) | ast::Value::EscapedStringLiteral(text) => {
+                Ok(text.clone())
+            }
+            ast::Value::Number(number, _) => Ok(number.clone()),
+            ast::Value::Boolean(true) => Ok("on".to_owned()),
+            ast::Value::Boolean(false) => Ok("off".to_owned()),
+            _ => Err(invalid()),
+        },
+        ast::Expr::Identifier(ident) if ident.quote_style.is_some() => {
+            Ok(format!("\"{}\"", ident.value))
+        }
+        ast::Expr::Identifier(ident) => Ok(ident.value.clone()),
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
+            value_text(expr).map(|text| format!("-{text}"))
+        }
+        _ => Err(invalid()),
+    }
+}
+
+fn invalid() -> Error {
+    Error::new(Kind::InvalidParameterValue, "a setting takes a word, a number or a quoted text")
+}
+
+fn is_default(value: &ast::Expr) -> bool {
+    matches!(value, ast::Expr::Identifier(ident)
+        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+fn variable_name(variable: &[ast::Ident]) -> String {
+    let parts: Vec<&str> = variable.iter().map(|ident| ident.value.as_str()).collect();
+    match parts.as_slice() {
+        [time, zone] if time.eq_ignore_ascii_case("time") && zone.eq_ignore_ascii_case("zone") => {
+            "TimeZone".to_owned()
+        }
+        [one, rest @ ..] if one.eq_ignore_ascii_case("transaction") && !rest.is_empty() => {
+            "transaction_isolation".to_owned()
+        }
+        parts => parts.join("."),
+    }
+}

@@ -1,0 +1,112 @@
+//! The one write path: authorized rows → conformed → staged in files → one commit.
+//!
+//! What it is: `INSERT`, `UPDATE`, `DELETE`, `TRUNCATE`, `COPY` and `CREATE TABLE AS` all end in a
+//! [`Pending`] write: files that no version names, and the commit that will name them.
+//! What it guarantees: nothing is visible before [`Pending::commit`]; a pending write that is
+//! dropped or rolled back leaves nothing behind but orphans that maintenance removes. While a
+//! statement writes, it holds the table's lease in this server; another server's commit in
+//! between is `40001`.
+
+pub(crate) mod conform;
+pub(crate) mod insert;
+pub(crate) mod modify;
+mod positions;
+pub(crate) mod rewrite;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kho_catalog::error::Result;
+use kho_catalog::log::Author;
+use kho_catalog::state::{Change, State};
+use kho_catalog::table::{Commit, CommitAuthor, Snapshot, Tables};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::outcome::Tag;
+use crate::scope::Scope;
+
+/// Decides, on whatever state the catalog has by then, what to change.
+pub(crate) type Decide = Box<dyn FnMut(&State) -> Result<Vec<Change>> + Send>;
+
+/// A write that is ready and not yet visible.
+pub(crate) struct Pending {
+    /// Kept until the end, so that no other writer of this server comes in between.
+    pub lease: Option<OwnedMutexGuard<()>>,
+    pub table: Option<TableCommit>,
+    pub catalog: Option<CatalogCommit>,
+    pub tag: Tag,
+}
+
+/// A commit of one table's log.
+pub(crate) struct TableCommit {
+    pub snapshot: Snapshot,
+    pub commit: Commit,
+}
+
+/// A commit of the catalog log.
+pub(crate) struct CatalogCommit {
+    pub decide: Decide,
+    pub author: Author,
+}
+
+impl Pending {
+    /// A write of rows.
+    pub(crate) fn rows(
+        lease: OwnedMutexGuard<()>,
+        snapshot: Snapshot,
+        commit: Commit,
+        tag: Tag,
+    ) -> Pending {
+        let table = Some(TableCommit { snapshot, commit });
+        Pending { lease: Some(lease), table, catalog: None, tag }
+    }
+
+    /// A change of the catalog alone.
+    pub(crate) fn catalog(decide: Decide, author: Author, tag: Tag) -> Pending {
+        let catalog = Some(CatalogCommit { decide, author });
+        Pending { lease: None, table: None, catalog, tag }
+    }
+
+    /// Nothing to do, successfully.
+    pub(crate) fn nothing(tag: Tag) -> Pending {
+        Pending { lease: None, table: None, catalog: None, tag }
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.table.is_none() && self.catalog.is_none()
+    }
+
+    /// Makes the write visible and durable; gives the table version it became.
+    pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
+        let mut version = None;
+        if let Some(TableCommit { snapshot, commit }) = self.table {
+            version = Some(shared.tables.commit(&snapshot, commit).await?);
+        }
+        if let Some(CatalogCommit { decide, author }) = self.catalog {
+            shared.catalog.commit(&author, decide).await?;
+        }
+        drop(self.lease);
+        Ok((self.tag, version))
+    }
+}
+
+/// Who a commit to a table's log names.
+pub(crate) fn commit_author(scope: &Scope) -> CommitAuthor {
+    CommitAuthor { role: scope.role.clone(), statement: scope.statement_id.clone() }
+}
+
+/// Who a commit to the catalog log names.
+pub(crate) fn author(scope: &Scope, action: &str) -> Author {
+    Author {
+        role: scope.who.role(),
+        statement_id: scope.statement_id.clone(),
+        action: action.to_owned(),
+    }
+}
+
+/// Work on files that must be undone when it fails.
+pub(crate) type Work<'a, T> = BoxFuture<'a, Result<T>>;
+
+pub(crate) fn tables(scope: &Scope) -> Tables {
+    Arc::clone(&scope.shared).tables.clone()
+}

@@ -1,0 +1,211 @@
+//! Rows made to fit a table, or refused.
+//!
+//! What it guarantees: after [`Conformer::conform`] a batch has exactly the table's schema; no
+//! value was changed but by the cast to the column's type, which fails rather than lose anything;
+//! `NOT NULL` (`23502`), lengths (`22001`), uuid and json syntax (`22P02`) and `CHECK` (`23514`)
+//! hold. Text stays byte for byte.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::display::FormatOptions;
+use datafusion::common::DFSchema;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{ColumnarValue, ExprSchemable};
+use datafusion::physical_expr::PhysicalExpr;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::Relation;
+use kho_catalog::types::Type;
+
+use crate::bind::constant::expression_over;
+use crate::errors::{from_arrow, from_engine};
+
+/// A relation's rules, ready to be applied to batches.
+pub(crate) struct Conformer {
+    relation: String,
+    schema: SchemaRef,
+    checks: Vec<(String, Arc<dyn PhysicalExpr>)>,
+}
+
+impl Conformer {
+    /// For `relation`, whose rows are stored with `schema`.
+    pub(crate) fn new(
+        session: &SessionState,
+        relation: &Relation,
+        schema: &SchemaRef,
+    ) -> Result<Conformer> {
+        let plan_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(from_engine)?;
+        let mut checks = Vec::new();
+        for check in relation.table().map(|table| table.checks.as_slice()).unwrap_or_default() {
+            let expr = crate::parse::expression(check.expression.required()?)?;
+            let expr = expression_over(session, &expr, &plan_schema)?;
+            let expr = expr.cast_to(&DataType::Boolean, &plan_schema).map_err(from_engine)?;
+            let expr = coerced(session, expr, &plan_schema)?;
+            let physical = session.create_physical_expr(expr, &plan_schema).map_err(from_engine)?;
+            checks.push((check.name.clone(), physical));
+        }
+        Ok(Conformer { relation: relation.name.clone(), schema: schema.clone(), checks })
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// `batch` with the table's schema; columns are matched by place.
+    pub(crate) fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        if batch.num_columns() != self.schema.fields().len() {
+            return Err(Error::internal("a row has another number of columns than its table"));
+        }
+        let columns = (self.schema.fields().iter().zip(batch.columns()))
+            .map(|(field, column)| self.column(field, column))
+            .collect::<Result<Vec<_>>>()?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|error| from_arrow(&error))?;
+        self.check(&batch)?;
+        Ok(batch)
+    }
+
+    fn column(&self, field: &arrow::datatypes::Field, column: &ArrayRef) -> Result<ArrayRef> {
+        let column = cast(column, field.data_type())?;
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(Error::new(
+                Kind::NotNullViolation,
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    field.name(),
+                    self.relation
+                ),
+            ));
+        }
+        match Type::from_field(field) {
+            Some(Type::Varchar(length)) => varchar(&column, length),
+            Some(Type::Uuid) => uuid(&column),
+            Some(Type::Json) => json(&column),
+            _ => Ok(column),
+        }
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<()> {
+        for (name, check) in &self.checks {
+            let holds = match check.evaluate(batch).map_err(from_engine)? {
+                ColumnarValue::Array(array) => {
+                    // NULL is neither: PostgreSQL lets such a row pass.
+                    array.as_boolean().false_count() == 0
+                }
+                ColumnarValue::Scalar(value) => {
+                    value != datafusion::scalar::ScalarValue::Boolean(Some(false))
+                        || batch.num_rows() == 0
+                }
+            };
+            if !holds {
+                return Err(Error::new(
+                    Kind::CheckViolation,
+                    format!(
+                        "new row for relation \"{}\" violates check constraint \"{name}\"",
+                        self.relation
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An expression as the analyzer leaves it: types coerced, arithmetic checked.
+pub(crate) fn coerced(
+    session: &SessionState,
+    expr: datafusion::logical_expr::Expr,
+    schema: &DFSchema,
+) -> Result<datafusion::logical_expr::Expr> {
+    use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+    let empty = LogicalPlan::EmptyRelation(datafusion::logical_expr::EmptyRelation {
+        produce_one_row: false,
+        schema: Arc::new(schema.clone()),
+    });
+    let plan = LogicalPlanBuilder::from(empty)
+        .project([expr.alias("value")])
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_engine)?;
+    let plan = session
+        .analyzer()
+        .execute_and_check(plan, session.config_options(), |_, _| {})
+        .map_err(from_engine)?;
+    match plan.expressions().into_iter().next() {
+        Some(expr) => Ok(expr.unalias()),
+        None => Err(Error::internal("an expression was lost")),
+    }
+}
+
+/// The cast of an assignment: it fails rather than give NULL or a wrapped number.
+pub(crate) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == to {
+        return Ok(column.clone());
+    }
+    let options = CastOptions { safe: false, format_options: FormatOptions::default() };
+    let column = match (column.data_type(), to) {
+        // Arrow cuts the fraction off; an assignment rounds.
+        (DataType::Float64, _) if to.is_integer() => Arc::new(
+            column
+                .as_primitive::<arrow::datatypes::Float64Type>()
+                .unary::<_, arrow::datatypes::Float64Type>(f64::round_ties_even),
+        ),
+        (DataType::Decimal128(precision, scale), _) if to.is_integer() && *scale > 0 => {
+            cast_with_options(column, &DataType::Decimal128(*precision, 0), &options)
+                .map_err(|error| from_arrow(&error))?
+        }
+        _ => column.clone(),
+    };
+    cast_with_options(&column, to, &options).map_err(|error| from_arrow(&error))
+}
+
+fn varchar(column: &ArrayRef, length: u32) -> Result<ArrayRef> {
+    let strings = column.as_string::<i32>();
+    let limit = length as usize;
+    let too_long = |text: &str| text.len() > limit && text.chars().count() > limit;
+    if !strings.iter().flatten().any(too_long) {
+        return Ok(column.clone());
+    }
+    let cut = strings.iter().map(|text| text.map(|text| shortened(text, limit)).transpose());
+    Ok(Arc::new(cut.collect::<Result<StringArray>>()?))
+}
+
+/// PostgreSQL cuts blanks off the end to make a value fit, and nothing else.
+fn shortened(text: &str, limit: usize) -> Result<String> {
+    let kept: String = text.chars().take(limit).collect();
+    match text.chars().skip(limit).all(|it| it == ' ') {
+        true => Ok(kept),
+        false => Err(Error::new(
+            Kind::StringTooLong,
+            format!("value too long for type character varying({limit})"),
+        )),
+    }
+}
+
+fn uuid(column: &ArrayRef) -> Result<ArrayRef> {
+    let canonical = column.as_string::<i32>().iter().map(|text| {
+        text.map(|text| match uuid::Uuid::parse_str(text) {
+            Ok(uuid) => Ok(uuid.hyphenated().to_string()),
+            Err(_) => Err(Error::new(
+                Kind::InvalidTextRepresentation,
+                "invalid input syntax for type uuid",
+            )),
+        })
+        .transpose()
+    });
+    Ok(Arc::new(canonical.collect::<Result<StringArray>>()?))
+}
+
+fn json(column: &ArrayRef) -> Result<ArrayRef> {
+    for text in column.as_string::<i32>().iter().flatten() {
+        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+            return Err(Error::new(
+                Kind::InvalidTextRepresentation,
+                "invalid input syntax for type json",
+            ));
+        }
+    }
+    Ok(column.clone())
+}
