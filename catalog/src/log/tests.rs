@@ -227,7 +227,7 @@ async fn texts_lie_beside_the_chain_and_can_be_erased() {
         schema.comment.as_ref().unwrap().value().map(str::to_owned)
     };
     assert_eq!(text(&made).as_deref(), Some(comment));
-    assert_eq!(text(&*other.refresh().await.unwrap()).as_deref(), Some(comment));
+    assert_eq!(text(&other.refresh().await.unwrap()).as_deref(), Some(comment));
     catalog.checkpoint().await.unwrap();
     let opened = open(&environment).await.unwrap().current().unwrap();
     assert_eq!(text(&opened).as_deref(), Some(comment));
@@ -245,7 +245,7 @@ async fn texts_lie_beside_the_chain_and_can_be_erased() {
     assert_eq!(open(&environment).await.unwrap_err().sqlstate(), "XX001");
 
     environment.store().delete(&Path::from(body)).await.unwrap();
-    assert_eq!(text(&*open(&environment).await.unwrap().current().unwrap()), None);
+    assert_eq!(text(&open(&environment).await.unwrap().current().unwrap()), None);
     assert_eq!(catalog.verify().await.unwrap(), 1);
     // A server that still has the words in memory does not bring the body back.
     let renamed = catalog.commit(&AUTHOR, |state| {
