@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Takes no more records, waits until every open one is completed or dropped, and makes all
-    /// of it durable.
+    /// of it durable. Calls after the first one has begun to take effect return at once.
     pub async fn close(&self) -> Result<()> {
         let (reply, written) = oneshot::channel();
         if self.begins.send(Message::Close { reply }).await.is_err() {
@@ -117,8 +117,7 @@ impl Ledger {
         }
         match written.await {
             Ok(outcome) => outcome,
-            // The writer ended by another close that was before this one.
-            Err(_) => Ok(()),
+            Err(_) => Err(Error::internal("the audit ledger's writer has stopped")),
         }
     }
 }

@@ -89,6 +89,13 @@ impl Journal {
         matches!(self.place, Place::Disk { segment: Some(_), .. })
     }
 
+    /// Sees to it that the next append goes to a new place.
+    pub(super) fn give_up(&mut self) {
+        if let Place::Disk { segment, .. } = &mut self.place {
+            *segment = None;
+        }
+    }
+
     /// Appends whole lines, the first of what is not durable yet being number `sequence`, and
     /// says whether all appended so far is durable now; it is if `sync`.
     pub(super) async fn append(

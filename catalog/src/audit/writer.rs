@@ -40,7 +40,7 @@ pub(super) struct Writer {
     in_file: usize,
     /// Who waits for the batch.
     replies: Vec<oneshot::Sender<Result<()>>>,
-    closer: Option<oneshot::Sender<Result<()>>>,
+    closers: Vec<oneshot::Sender<Result<()>>>,
 }
 
 impl Writer {
@@ -58,13 +58,13 @@ impl Writer {
             waiting: Vec::new(),
             in_file: 0,
             replies: Vec::new(),
-            closer: None,
+            closers: Vec::new(),
         }
     }
 
     /// Writes until closed, or until nobody is left who could begin anything.
     pub(super) async fn run(mut self) {
-        while self.closer.is_none() {
+        while self.closers.is_empty() {
             let mut completed = Vec::new();
             tokio::select! {
                 message = self.begins.recv() => match message {
@@ -102,11 +102,12 @@ impl Writer {
             self.waiting.push(item);
         }
         let written = self.write(true).await;
-        match self.closer.take() {
-            // Nobody waiting for it is no fault: the outcome is logged where it is bad.
-            Some(closer) => drop(closer.send(written.then_some(()).ok_or_else(unwritten))),
-            None if written => {}
-            None => tracing::error!("the audit journal lacks its last completions"),
+        if !written {
+            tracing::error!("the audit journal lacks its last completions");
+        }
+        for closer in self.closers {
+            // One that no longer waits finds the outcome in the log.
+            drop(closer.send(if written { Ok(()) } else { Err(unwritten()) }));
         }
     }
 
@@ -116,8 +117,7 @@ impl Writer {
                 self.waiting.push(item);
                 self.replies.push(reply);
             }
-            // A second closer is answered by the drop of its sender, when the writer has ended.
-            Message::Close { reply } => self.closer = self.closer.take().or(Some(reply)),
+            Message::Close { reply } => self.closers.push(reply),
         }
     }
 
@@ -126,6 +126,7 @@ impl Writer {
         let outcome = self.write_waiting(sync).await;
         if let Err(error) = &outcome {
             tracing::error!(?error, "the audit journal could not be written");
+            self.journal.give_up();
             self.in_file = 0;
             // The beginnings are refused; the ends of what began before are still owed.
             self.waiting.retain(|item| !matches!(item.event, Event::Begin(_)));
