@@ -46,6 +46,7 @@ kinds! {
     ConnectionFailure = "08006",
     FeatureNotSupported = "0A000",
     InvalidGrantor = "0L000",
+    InvalidGrantOperation = "0LP01",
     CardinalityViolation = "21000",
     StringTooLong = "22001",
     NumericOutOfRange = "22003",
@@ -115,6 +116,8 @@ kinds! {
     DataCorrupted = "XX001",
     /// A state secret was offered to the warehouse: the regulation keeps it out.
     StateSecretRefused = "KH005",
+    /// Who manages accounts would have given itself the sight of data.
+    SeparationOfDuties = "KH014",
 }
 
 impl Error {
@@ -228,6 +231,10 @@ impl std::error::Error for Error {
 
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
+        if is_disk_full(&error) {
+            return Error::new(Kind::DiskFull, "no space left on the warehouse's storage")
+                .with_source(error);
+        }
         Error::new(Kind::Io, "the warehouse's storage failed")
             .with_hint("See the server's log; the statement can be tried again.")
             .with_source(error)
@@ -248,4 +255,11 @@ impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Error::new(Kind::DataCorrupted, "a stored document does not parse").with_source(error)
     }
+}
+
+/// Whether the operating system said so somewhere below `error`.
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }

@@ -2,7 +2,9 @@
 //!
 //! Knows no SQL text, no wire, no source system.
 
+pub mod environment;
 pub mod error;
+pub mod log;
 pub mod state;
 pub mod text;
 pub mod types;

@@ -5,6 +5,8 @@
 //! What it guarantees: applying the same changes gives the same state, on every server.
 //! What it does not: it checks no right and no rule; `sql::command` does, before it commits.
 
+mod texts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -210,10 +212,27 @@ impl State {
     #[must_use]
     pub fn apply(&self, changes: &[Change]) -> State {
         let mut next = self.clone();
-        for change in changes {
-            next.apply_one(change.clone());
-        }
+        next.apply_entry(changes.to_vec(), self.version, self.head.clone());
         next
+    }
+
+    /// Takes one entry of the log in, in place: replaying many must not copy the state each time.
+    pub(crate) fn apply_entry(&mut self, changes: Vec<Change>, version: u64, head: String) {
+        for change in changes {
+            self.apply_one(change);
+        }
+        self.version = version;
+        self.head = head;
+    }
+
+    /// Whether no entry was ever applied.
+    pub fn is_new(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    /// The version of the entry that comes next.
+    pub fn next_version(&self) -> u64 {
+        if self.is_new() { 0 } else { self.version.saturating_add(1) }
     }
 
     /// Rebuilds what is not stored; to be called after a state was read from a checkpoint.

@@ -23,12 +23,13 @@ pub struct Text {
     /// What the body says; `None` where it was erased. Never written to the log.
     #[serde(skip)]
     value: Option<Arc<str>>,
+    /// Only in a text that was never written.
     #[serde(skip)]
     salt: Option<Arc<str>>,
 }
 
 /// The stored form of a body.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Body {
     format: u32,
     salt: String,
@@ -67,16 +68,28 @@ impl Text {
     }
 
     /// Fills in what a stored body says, if it is what was committed to.
-    pub(crate) fn fill(&mut self, body: Body) -> Result<()> {
+    pub(crate) fn fill(&mut self, body: &Body) -> Result<()> {
         if body.format != 1 || commitment(&body.salt, &body.text) != self.commitment {
             return Err(Error::new(
                 Kind::DataCorrupted,
                 format!("catalog body {} is not what the catalog log committed to", self.body),
             ));
         }
-        self.value = Some(Arc::from(body.text));
-        self.salt = Some(Arc::from(body.salt));
+        self.value = Some(Arc::from(body.text.as_str()));
         Ok(())
+    }
+
+    /// Marks the body as written: from now on nothing writes it again, so that erasing it stays
+    /// possible however long this value is kept and copied.
+    pub(crate) fn set_stored(&mut self) {
+        self.salt = None;
+    }
+
+    /// Forgets what the body says, and keeps the chain's side of it.
+    #[cfg(test)]
+    pub(crate) fn without_value(mut self) -> Text {
+        self.value = None;
+        self
     }
 }
 

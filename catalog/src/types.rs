@@ -59,9 +59,7 @@ impl Type {
             Type::Bytea => DataType::Binary,
             Type::Date => DataType::Date32,
             Type::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-            Type::TimestampTz => {
-                DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
-            }
+            Type::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
             Type::Array(element) => DataType::List(Arc::new(element.to_field("element", true))),
             Type::Struct(fields) => DataType::Struct(
                 fields.iter().map(|(name, of)| of.to_field(name, true)).collect::<Vec<_>>().into(),
@@ -109,7 +107,9 @@ impl Type {
             | DataType::Decimal128(precision, scale) => {
                 Type::Numeric(*precision, u8::try_from(*scale).ok()?)
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Type::Text,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+                Type::Text
+            }
             DataType::Binary
             | DataType::LargeBinary
             | DataType::BinaryView
@@ -136,9 +136,7 @@ impl Type {
     }
 }
 
-fn struct_fields<'a>(
-    fields: impl Iterator<Item = &'a FieldRef>,
-) -> Option<Vec<(String, Type)>> {
+fn struct_fields<'a>(fields: impl Iterator<Item = &'a FieldRef>) -> Option<Vec<(String, Type)>> {
     fields.map(|field| Some((field.name().clone(), Type::from_field(field)?))).collect()
 }
 

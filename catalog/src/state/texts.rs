@@ -1,0 +1,86 @@
+//! Every [`Text`] of an object, found in one place: whoever adds a text to an object adds it here.
+//!
+//! What it guarantees: the log writes and reads the bodies of exactly the texts named here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Change, Relation, RelationKind, Role, Schema, State};
+use crate::error::Result;
+use crate::text::{Body, Text};
+
+impl Change {
+    /// The texts of the object that is put.
+    pub(crate) fn texts_mut(&mut self) -> Vec<&mut Text> {
+        match self {
+            Change::PutRole(role) => role_texts(role),
+            Change::PutSchema(schema) => schema_texts(schema),
+            Change::PutRelation(relation) => relation_texts(relation),
+            Change::RemoveRole(_) | Change::RemoveSchema(_) | Change::RemoveRelation(_) => vec![],
+        }
+    }
+}
+
+impl State {
+    /// The body ids of texts whose words are not in memory.
+    pub(crate) fn missing_bodies(&mut self) -> Vec<String> {
+        let mut missing = Vec::new();
+        self.for_each_text(|text| {
+            if text.value().is_none() {
+                missing.push(text.body.clone());
+            }
+        });
+        missing
+    }
+
+    /// Fills in `bodies`, which are keyed by id; texts that are not among them stay as they are.
+    pub(crate) fn fill(&mut self, bodies: &HashMap<String, Body>) -> Result<()> {
+        let mut outcome = Ok(());
+        self.for_each_text(|text| {
+            if let Some(body) = bodies.get(&text.body)
+                && text.value().is_none()
+                && outcome.is_ok()
+            {
+                outcome = text.fill(body);
+            }
+        });
+        outcome
+    }
+
+    /// Visits every text. Called while a state is being read and is shared with nobody, so that
+    /// nothing is copied.
+    fn for_each_text(&mut self, mut visit: impl FnMut(&mut Text)) {
+        for role in self.roles.values_mut() {
+            role_texts(Arc::make_mut(role)).into_iter().for_each(&mut visit);
+        }
+        for schema in self.schemas.values_mut() {
+            schema_texts(Arc::make_mut(schema)).into_iter().for_each(&mut visit);
+        }
+        for relation in self.relations.values_mut() {
+            relation_texts(Arc::make_mut(relation)).into_iter().for_each(&mut visit);
+        }
+    }
+}
+
+fn role_texts(role: &mut Role) -> Vec<&mut Text> {
+    role.comment.iter_mut().collect()
+}
+
+fn schema_texts(schema: &mut Schema) -> Vec<&mut Text> {
+    schema.comment.iter_mut().collect()
+}
+
+fn relation_texts(relation: &mut Relation) -> Vec<&mut Text> {
+    let mut texts: Vec<&mut Text> = relation.comment.iter_mut().collect();
+    for column in &mut relation.columns {
+        texts.extend(column.default.iter_mut());
+        texts.extend(column.comment.iter_mut());
+    }
+    match &mut relation.kind {
+        RelationKind::Table(table) => {
+            texts.extend(table.checks.iter_mut().map(|check| &mut check.expression));
+        }
+        RelationKind::View(view) => texts.push(&mut view.query),
+    }
+    texts
+}
