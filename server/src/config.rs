@@ -185,7 +185,9 @@ impl Config {
         }
         let mut config: Config = figment.extract().map_err(|error| {
             let all: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
-            Error::new(Kind::ConfigFile, all.join("; "))
+            // The TOML parser draws a picture over several lines.
+            let line = all.join("; ").split_whitespace().collect::<Vec<_>>().join(" ");
+            Error::new(Kind::ConfigFile, line)
         })?;
         config.admin_password = admin_password;
         Ok(config)
@@ -198,7 +200,8 @@ impl Config {
             return Err(Error::unsupported(message).with_hint("Remove the key."));
         }
         if !self.http.listen.ip().is_loopback() {
-            let message = format!("http.listen must be a loopback address, not {}", self.http.listen);
+            let message =
+                format!("http.listen must be a loopback address, not {}", self.http.listen);
             return Err(Error::unsupported(message)
                 .with_hint("Plain HTTP leaves the machine only through a proxy that adds TLS."));
         }

@@ -45,7 +45,6 @@ pub fn metrics() -> Result<PrometheusHandle> {
         metrics::gauge!("kho_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(handle)
     });
-    kept.clone().map_err(|reason| {
-        Error::internal("the metrics recorder is not ours").with_detail(reason)
-    })
+    kept.clone()
+        .map_err(|reason| Error::internal("the metrics recorder is not ours").with_detail(reason))
 }

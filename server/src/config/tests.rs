@@ -10,9 +10,8 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kho.toml");
     std::fs::write(&path, toml).unwrap();
-    let environment = environment.iter().map(|(name, value)| {
-        ((*name).to_owned(), (*value).to_owned())
-    });
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let config = Config::load(Some(&path), environment)?;
     config.check()?;
     Ok(config)
@@ -106,9 +105,7 @@ fn what_cannot_be_obeyed_is_refused() {
 
 #[test]
 fn keys_lie_beside_the_data_under_a_name_of_their_own() {
-    let keys = |data: &str| {
-        Config { data: data.to_owned(), ..Config::default() }.keys_directory()
-    };
+    let keys = |data: &str| Config { data: data.to_owned(), ..Config::default() }.keys_directory();
     assert_eq!(keys("./kho-data"), Path::new("./kho-keys"));
     assert_eq!(keys("/srv/city"), Path::new("/srv/city-keys"));
     assert_eq!(keys("file:///srv/city-data"), Path::new("/srv/city-keys"));
