@@ -102,6 +102,8 @@ pub struct Limits {
     /// `None`: the system's folder for temporary files.
     pub spill_directory: Option<PathBuf>,
     pub spill_bytes: u64,
+    /// Threads of one statement; 0 is one for each core.
+    pub threads: u32,
     /// How long running statements may go on when the server is asked to stop.
     pub stop_grace_ms: u64,
 }
@@ -138,10 +140,11 @@ impl Default for Config {
             limits: Limits {
                 connections: 100,
                 statement_timeout_ms: 0,
-                memory_bytes: 2 << 30,
-                message_bytes: 64 << 20,
+                memory_bytes: 4 << 30,
+                message_bytes: 256 << 20,
                 spill_directory: None,
-                spill_bytes: 16 << 30,
+                spill_bytes: 64 << 30,
+                threads: 0,
                 stop_grace_ms: 30_000,
             },
             log: Log { format: LogFormat::Text, filter: "info".to_owned() },
@@ -187,7 +190,8 @@ impl Config {
             let all: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
             // The TOML parser draws a picture over several lines.
             let line = all.join("; ").split_whitespace().collect::<Vec<_>>().join(" ");
-            Error::new(Kind::ConfigFile, line)
+            // Profiles are the library's idea; a user knows none.
+            Error::new(Kind::ConfigFile, line.replace("key \"default.", "key \""))
         })?;
         config.admin_password = admin_password;
         Ok(config)

@@ -7,9 +7,9 @@ mod bootstrap;
 pub mod config;
 pub mod demo;
 pub mod http;
-mod identity;
 pub mod jobs;
 pub mod observe;
 mod serve;
+mod server_name;
 
 pub use serve::{Server, start};

@@ -21,7 +21,10 @@ pub fn start_log(log: &Log) -> Result<()> {
         let message = format!("log.filter \"{}\" does not parse", log.filter);
         Error::new(Kind::ConfigFile, message).with_source(error)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

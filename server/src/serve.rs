@@ -21,8 +21,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{Config, Password};
 use crate::http::ReadyCheck;
-use crate::identity::Identity;
 use crate::jobs::Jobs;
+use crate::server_name::ServerName;
 use crate::{bootstrap, http, observe};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
@@ -39,7 +39,7 @@ pub struct Server {
     serving: watch::Sender<bool>,
     jobs: Jobs,
     stop_grace: Duration,
-    _identity: Identity,
+    _name: ServerName,
 }
 
 /// Opens the warehouse, makes it if it is new, and serves it.
@@ -57,15 +57,15 @@ pub async fn start(config: Config) -> Result<Server> {
     // WIRE tls: let tls = crate::tls::…(&config.tls, &config.keys_directory()), before the
     // warehouse is made, so that a bad certificate leaves none.
 
-    let identity = Identity::take(&config.keys_directory())?;
+    let name = ServerName::take(&config.keys_directory())?;
     let environment = Environment::open(&config.data)?;
-    let catalog = Catalog::open(environment, identity.name()).await?;
+    let catalog = Catalog::open(environment, name.as_str()).await?;
     let made =
         bootstrap::make_warehouse(&catalog, config.admin_password.as_ref(), verifier).await?;
     if let Some(password) = made {
         show_password(&password);
     }
-    // WIRE ledger: let ledger = Ledger::open(environment, identity.name()).await?;
+    // WIRE ledger: let ledger = Ledger::open(environment, name.as_str()).await?;
     // WIRE engine: let engine = Engine::open(catalog.clone(), ledger, Limits { … })?;
     let engine = Arc::new(Engine {});
 
@@ -97,16 +97,7 @@ pub async fn start(config: Config) -> Result<Server> {
     });
     let stop_grace = Duration::from_millis(config.limits.stop_grace_ms);
     tracing::info!(pg = %pg_address, http = %http_address, "serving");
-    Ok(Server {
-        pg_address,
-        http_address,
-        engine,
-        catalog,
-        serving,
-        jobs,
-        stop_grace,
-        _identity: identity,
-    })
+    Ok(Server { pg_address, http_address, engine, catalog, serving, jobs, stop_grace, _name: name })
 }
 
 impl Server {

@@ -25,14 +25,14 @@ const SERVERS_MAX: usize = 256;
 
 /// A server's name, taken for as long as this is kept.
 #[derive(Debug)]
-pub struct Identity {
+pub struct ServerName {
     name: String,
     _lock: File,
 }
 
-impl Identity {
+impl ServerName {
     /// Takes the first name in `keys` that no running server has, or makes one.
-    pub fn take(keys: &Path) -> Result<Identity> {
+    pub fn take(keys: &Path) -> Result<ServerName> {
         let folder = keys.join("servers");
         let unusable = |error: std::io::Error| {
             let message =
@@ -49,7 +49,7 @@ impl Identity {
             match file.try_lock() {
                 Ok(()) => {
                     let name = name_in(&mut file).map_err(unusable)?;
-                    return Ok(Identity { name, _lock: file });
+                    return Ok(ServerName { name, _lock: file });
                 }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(unusable(error)),
@@ -61,7 +61,7 @@ impl Identity {
         ))
     }
 
-    pub fn name(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.name
     }
 }
