@@ -7,6 +7,8 @@
 //! a power cut (whoever must know that something is gone looks again).
 //! On failure: a place that cannot be opened is refused at once, with what to do.
 
+#[cfg(test)]
+pub(crate) mod faults;
 mod local;
 #[cfg(test)]
 mod tests;

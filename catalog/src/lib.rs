@@ -2,9 +2,11 @@
 //!
 //! Knows no SQL text, no wire, no source system.
 
+pub mod audit;
 pub mod environment;
 pub mod error;
 pub mod log;
+pub mod privilege;
 pub mod state;
 pub mod text;
 pub mod types;

@@ -84,13 +84,6 @@ impl Text {
     pub(crate) fn set_stored(&mut self) {
         self.salt = None;
     }
-
-    /// Forgets what the body says, and keeps the chain's side of it.
-    #[cfg(test)]
-    pub(crate) fn without_value(mut self) -> Text {
-        self.value = None;
-        self
-    }
 }
 
 fn commitment(salt: &str, text: &str) -> String {

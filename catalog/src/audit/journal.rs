@@ -1,0 +1,270 @@
+//! Where a server's ledger lies until it is sealed: `audit/journal/<server>-<number>.jsonl`.
+//!
+//! What it is: on a local disk segments of JSON lines, appended to and synced; on other stores
+//! one object for each batch. Either begins with a header line.
+//! What it guarantees: after a failure nothing is appended to the same segment, since what the
+//! disk holds of it is unknown; the next begins with the number after the last durable line.
+//! What it does not: a line cut off at the end of a segment is passed over by readers, as it was
+//! never durable; anywhere else it is an error.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path as FsPath, PathBuf};
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use super::record::{FORMAT, Header, Line};
+use crate::environment::{Environment, make_folders, sync_folder};
+use crate::error::{Error, Kind, Result};
+
+/// A segment this long is followed by a new one.
+pub(super) const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const FOLDER: &str = "audit/journal";
+/// So many names already taken are stepped over; more means that another server has this name.
+const NAMES_TAKEN_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    server: String,
+    next_number: u64,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Disk { folder: PathBuf, segment: Option<Segment>, segment_bytes_max: u64 },
+    Objects { environment: Environment },
+}
+
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    length: u64,
+    durable_length: u64,
+}
+
+/// A stored segment: its number, and what it says.
+struct Stored {
+    header: Header,
+    lines: Vec<Line>,
+}
+
+impl Journal {
+    /// The journal of `server`, and the number its next line gets.
+    pub(super) async fn open(
+        environment: &Environment,
+        server: &str,
+        segment_bytes_max: u64,
+    ) -> Result<(Journal, u64)> {
+        let plain = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
+        if server.is_empty() || !server.chars().all(plain) {
+            let message = format!("invalid name for a server: \"{server}\"");
+            return Err(Error::new(Kind::InvalidParameterValue, message)
+                .with_hint("Use letters, digits, \"_\" and \"-\"."));
+        }
+        let numbers = segments(environment).await?.remove(server).unwrap_or_default();
+        let next_number = numbers.last().map_or(0, |last| last.saturating_add(1));
+        let mut sequence = 0;
+        for number in numbers.into_iter().rev() {
+            if let Some(stored) = read_segment(environment, server, number).await? {
+                let last = stored.lines.last().map(|line| line.sequence.saturating_add(1));
+                sequence = last.unwrap_or(stored.header.first_sequence);
+                break;
+            }
+        }
+        let place = match environment.local_root() {
+            Some(root) => {
+                Place::Disk { folder: root.join(FOLDER), segment: None, segment_bytes_max }
+            }
+            None => Place::Objects { environment: environment.clone() },
+        };
+        Ok((Journal { server: server.to_owned(), next_number, place }, sequence))
+    }
+
+    /// Whether the next append goes to where the last one went.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.place, Place::Disk { segment: Some(_), .. })
+    }
+
+    /// Sees to it that the next append goes to a new place.
+    pub(super) fn give_up(&mut self) {
+        if let Place::Disk { segment, .. } = &mut self.place {
+            *segment = None;
+        }
+    }
+
+    /// Appends whole lines, the first of what is not durable yet being number `sequence`, and
+    /// says whether all appended so far is durable now; it is if `sync`.
+    pub(super) async fn append(
+        &mut self,
+        lines: Vec<u8>,
+        sequence: u64,
+        sync: bool,
+    ) -> Result<bool> {
+        let header =
+            Header { format: FORMAT, server: self.server.clone(), first_sequence: sequence };
+        let mut head = serde_json::to_vec(&header)?;
+        head.push(b'\n');
+        match &mut self.place {
+            Place::Objects { environment } => {
+                head.extend(lines);
+                let number = put(environment, &self.server, self.next_number, head).await?;
+                self.next_number = number.saturating_add(1);
+                Ok(true)
+            }
+            Place::Disk { folder, segment, segment_bytes_max } => {
+                let (folder, server, max) =
+                    (folder.clone(), self.server.clone(), *segment_bytes_max);
+                // While it is away the segment is `None`: should the thread panic, what follows
+                // starts a new one.
+                let (taken, number) = (segment.take(), self.next_number);
+                let work = move || match taken {
+                    Some(open) => Ok((write(open, &lines, sync)?, number)),
+                    None => {
+                        let (open, number) = create(&folder, &server, number)?;
+                        head.extend(lines);
+                        let open = write(open, &head, true)?;
+                        sync_folder(&folder)?;
+                        Ok((open, number.saturating_add(1)))
+                    }
+                };
+                let done: io::Result<(Segment, u64)> =
+                    tokio::task::spawn_blocking(work).await.map_err(|error| {
+                        Error::internal("writing the audit journal failed").with_source(error)
+                    })?;
+                let (open, number) = done?;
+                self.next_number = number;
+                let durable = open.length == open.durable_length;
+                *segment = (!durable || open.length < max).then_some(open);
+                Ok(durable)
+            }
+        }
+    }
+}
+
+/// Every line of every server's journal, by server and number; for tests and checks, since it
+/// is all in memory. A gap in the numbers is `XX001`.
+pub async fn read_all(environment: &Environment) -> Result<Vec<Line>> {
+    let mut all = Vec::new();
+    for (server, numbers) in segments(environment).await? {
+        let mut lines: Vec<Line> = Vec::new();
+        for number in numbers {
+            let Some(stored) = read_segment(environment, &server, number).await? else { continue };
+            lines.retain(|line| line.sequence < stored.header.first_sequence);
+            lines.extend(stored.lines);
+        }
+        for (line, expected) in lines.iter_mut().zip(0..) {
+            if line.sequence != expected {
+                let message = format!("audit record {expected} of server {server} is missing");
+                return Err(Error::new(Kind::DataCorrupted, message));
+            }
+            line.server.clone_from(&server);
+        }
+        all.append(&mut lines);
+    }
+    Ok(all)
+}
+
+/// A new empty segment under the first free number from `number` on, and that number.
+fn create(folder: &FsPath, server: &str, number: u64) -> io::Result<(Segment, u64)> {
+    make_folders(folder)?;
+    for number in (number..).take(NAMES_TAKEN_MAX) {
+        let path = folder.join(file_name(server, number));
+        match OpenOptions::new().append(true).create_new(true).open(path) {
+            Ok(file) => return Ok((Segment { file, length: 0, durable_length: 0 }, number)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Appends; on failure the segment is cut back to what is known to be durable, and given up.
+fn write(mut segment: Segment, bytes: &[u8], sync: bool) -> io::Result<Segment> {
+    let appended = segment.file.write_all(bytes);
+    let outcome = appended.and_then(|()| if sync { segment.file.sync_data() } else { Ok(()) });
+    match outcome {
+        Ok(()) => {
+            segment.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if sync {
+                segment.durable_length = segment.length;
+            }
+            Ok(segment)
+        }
+        Err(error) => {
+            if let Err(error) = segment.file.set_len(segment.durable_length) {
+                tracing::warn!(%error, "a failed batch stays in the audit journal, void");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Stores a batch under the first free number from `number` on, and returns that number.
+async fn put(environment: &Environment, server: &str, number: u64, bytes: Vec<u8>) -> Result<u64> {
+    let bytes = bytes::Bytes::from(bytes);
+    for number in (number..).take(NAMES_TAKEN_MAX) {
+        let location = location(server, number);
+        let options = PutOptions::from(PutMode::Create);
+        match environment.store().put_opts(&location, bytes.clone().into(), options).await {
+            Ok(_) => return Ok(number),
+            // Perhaps an attempt of ours that was thought to have failed: this one voids it.
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::new(Kind::Io, format!("another server writes the audit journal of {server}")))
+}
+
+/// The numbers of the stored segments, in order, by server.
+async fn segments(environment: &Environment) -> Result<BTreeMap<String, Vec<u64>>> {
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut listed = environment.store().list(Some(&Path::from(FOLDER)));
+    while let Some(object) = listed.try_next().await? {
+        let name = object.location.filename().and_then(|name| name.strip_suffix(".jsonl"));
+        let Some((server, number)) = name.and_then(|name| name.rsplit_once('-')) else { continue };
+        if let Ok(number) = number.parse() {
+            found.entry(server.to_owned()).or_default().push(number);
+        }
+    }
+    found.values_mut().for_each(|numbers| numbers.sort_unstable());
+    Ok(found)
+}
+
+/// What a segment says; `None` where not even its header was finished.
+async fn read_segment(
+    environment: &Environment,
+    server: &str,
+    number: u64,
+) -> Result<Option<Stored>> {
+    let location = location(server, number);
+    let bytes = environment.store().get(&location).await?.bytes().await?;
+    // What follows the last line end was cut off while it was written.
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end));
+    let Some(whole) = whole else { return Ok(None) };
+    let mut rows = whole.split(|byte| *byte == b'\n');
+    let broken = |error| {
+        Error::new(Kind::DataCorrupted, format!("the audit journal {location} does not parse"))
+            .with_source(error)
+    };
+    let header: Header = serde_json::from_slice(rows.next().unwrap_or_default()).map_err(broken)?;
+    if header.format != FORMAT {
+        let message = format!("the audit journal {location} has format {}", header.format);
+        return Err(
+            Error::unsupported(message).with_hint("A newer Kho wrote it; upgrade this server.")
+        );
+    }
+    let lines = rows.map(|row| serde_json::from_slice(row).map_err(broken));
+    Ok(Some(Stored { header, lines: lines.collect::<Result<_>>()? }))
+}
+
+fn location(server: &str, number: u64) -> Path {
+    Path::from(format!("{FOLDER}/{}", file_name(server, number)))
+}
+
+fn file_name(server: &str, number: u64) -> String {
+    format!("{server}-{number:010}.jsonl")
+}

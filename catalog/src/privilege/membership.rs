@@ -1,0 +1,69 @@
+//! Who may make whom a member of which role.
+//!
+//! What it guarantees: memberships have no cycles; whoever manages accounts cannot give itself,
+//! nor a role it belongs to, membership in a role that owns or reads data (`KH014`), on any path
+//! of memberships.
+//! What it does not: two people who manage accounts can still help each other; the ledger shows it.
+
+use std::collections::BTreeSet;
+
+use super::{KHO_ADMIN, Principal};
+use crate::error::{Error, Kind, Result};
+use crate::state::{MembershipOption, Oid, PUBLIC, State};
+
+/// Whether `who` may give and take away membership in `role`.
+pub fn may_administer(state: &State, who: &Principal, role: Oid) -> bool {
+    let admin_option = |oid: &Oid| {
+        let member_of = state.roles.get(oid).map(|it| &it.member_of);
+        member_of.and_then(|it| it.get(&role)) == Some(&MembershipOption::Admin)
+    };
+    who.is(KHO_ADMIN) || who.effective().iter().any(admin_option)
+}
+
+/// Whether `granter` may make `member` a member of `role`.
+pub fn membership_allowed(
+    state: &State,
+    granter: &Principal,
+    role: Oid,
+    member: Oid,
+) -> Result<()> {
+    let (role_name, member_name) = (name(state, role)?, name(state, member)?);
+    if !may_administer(state, granter, role) {
+        let message = format!("must have admin option on role \"{role_name}\"");
+        return Err(Error::new(Kind::InsufficientPrivilege, message));
+    }
+    let becomes = Principal::of(state, role);
+    if becomes.is(member) {
+        let message = format!("role \"{role_name}\" is a member of role \"{member_name}\"");
+        return Err(Error::new(Kind::InvalidGrantOperation, message));
+    }
+    if granter.is(KHO_ADMIN) && granter.is(member) && reaches_data(state, &becomes) {
+        let message = format!("role \"{role_name}\" owns or reads data");
+        return Err(Error::new(Kind::SeparationOfDuties, message)
+            .with_detail(
+                "Who manages accounts cannot give itself, or a role it belongs to, the sight of \
+                 data.",
+            )
+            .with_hint("Let the owner of the data grant what is needed."));
+    }
+    Ok(())
+}
+
+/// Whether any of these roles owns a schema or a relation, or holds any right on a relation.
+/// What everyone holds through `PUBLIC` does not count.
+fn reaches_data(state: &State, who: &Principal) -> bool {
+    let roles: BTreeSet<Oid> =
+        who.effective().iter().copied().filter(|role| *role != PUBLIC).collect();
+    state.schemas.values().any(|schema| roles.contains(&schema.owner))
+        || state.relations.values().any(|relation| {
+            roles.contains(&relation.owner)
+                || relation.grants.iter().any(|grant| roles.contains(&grant.grantee))
+        })
+}
+
+fn name(state: &State, role: Oid) -> Result<&str> {
+    let found = state.roles.get(&role).ok_or_else(|| {
+        Error::new(Kind::UndefinedObject, format!("role with id {role} does not exist"))
+    })?;
+    Ok(&found.name)
+}
