@@ -73,6 +73,11 @@ impl Identity {
         Identity::load(&certificate, &key)
     }
 
+    /// The server's own certificate: what a client of a self-signed server is to trust.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// A configuration for one listener; `protocols` are its ALPN names, best first.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ pub async fn send_copy(
     let mut encoder = CopyEncoder::try_new(&rows.schema, options, format)?;
     let mut pieces = Pieces::new(rows);
     let mut sent = 0;
-    encoder.start(&mut wire.out);
+    encoder.start(&mut wire.out)?;
     while let Some(piece) = pieces.next(wire, u64::MAX, stop).await? {
         let before = wire.out.len();
         encoder.encode(&piece, &mut wire.out)?;
@@ -104,7 +104,7 @@ pub async fn send_copy(
         sent += piece.num_rows() as u64;
         wire.flush_if_full(stop).await?;
     }
-    encoder.finish(&mut wire.out);
+    encoder.finish(&mut wire.out)?;
     Ok(sent)
 }
 
