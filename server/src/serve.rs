@@ -11,22 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use kho_catalog::audit::Ledger;
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Catalog;
+use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, make_verifier};
 use kho_sql::session::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::config::{Config, Password};
+use crate::config::{Config, Limits, Password};
 use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
 use crate::server_name::ServerName;
-use crate::{bootstrap, http, observe};
+use crate::tls::Identity;
+use crate::{bootstrap, http, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
 const FOLLOW_INTERVAL_MS: u64 = 500;
+/// What the wire needs after its grace to cut off what still runs; only then are jobs ended.
+const AFTER_GRACE: Duration = Duration::from_secs(10);
 /// How often samples are drained into their histograms, whether or not anyone reads them.
 const METRICS_INTERVAL_MS: u64 = 5_000;
 
@@ -36,6 +41,7 @@ pub struct Server {
     pub http_address: SocketAddr,
     engine: Arc<Engine>,
     catalog: Catalog,
+    ledger: Ledger,
     serving: watch::Sender<bool>,
     jobs: Jobs,
     stop_grace: Duration,
@@ -54,20 +60,21 @@ pub async fn start(config: Config) -> Result<Server> {
     let http_listener = listen("http", config.http.listen).await?;
     let (pg_address, http_address) = (pg_listener.local_addr()?, http_listener.local_addr()?);
 
-    // WIRE tls: let tls = crate::tls::…(&config.tls, &config.keys_directory()), before the
-    // warehouse is made, so that a bad certificate leaves none.
-
+    // Before the warehouse is made, so that a bad certificate leaves none.
+    let identity = identity(&config)?;
     let name = ServerName::take(&config.keys_directory())?;
     let environment = Environment::open(&config.data)?;
-    let catalog = Catalog::open(environment, name.as_str()).await?;
+    let catalog = Catalog::open(environment.clone(), name.as_str()).await?;
     let made =
         bootstrap::make_warehouse(&catalog, config.admin_password.as_ref(), verifier).await?;
     if let Some(password) = made {
         show_password(&password);
     }
-    // WIRE ledger: let ledger = Ledger::open(environment, name.as_str()).await?;
-    // WIRE engine: let engine = Engine::open(catalog.clone(), ledger, Limits { … })?;
+    let ledger = Ledger::open(environment, name.as_str()).await?;
+    // WIRE engine: Engine::open(catalog.clone(), ledger.clone(), &engine_limits(&config.limits))?
     let engine = Arc::new(Engine {});
+    let shared =
+        pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
 
     let jobs = Jobs::new();
     let (serving, seen) = watch::channel(true);
@@ -77,13 +84,8 @@ pub async fn start(config: Config) -> Result<Server> {
         followed.follow(interval, stop.cancelled_owned()).await;
         Ok(())
     });
-    // WIRE pgwire: jobs.spawn("pgwire", pgwire::serve(pg_listener, shared, jobs.stopping()));
-    let stop = jobs.stopping();
-    jobs.spawn("pgwire", async move {
-        let _listener = pg_listener;
-        stop.cancelled().await;
-        Ok(())
-    });
+    let wire = pgwire::serve(pg_listener, shared, jobs.stopping());
+    jobs.spawn("pgwire", wire.map(Ok));
     let ready = ready_check(seen, catalog.clone());
     jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
     let stop = jobs.stopping();
@@ -95,7 +97,7 @@ pub async fn start(config: Config) -> Result<Server> {
         }
         Ok(())
     });
-    let stop_grace = Duration::from_millis(config.limits.stop_grace_ms);
+    let stop_grace = Duration::from_millis(config.limits.stop_grace_ms) + AFTER_GRACE;
     tracing::info!(pg = %pg_address, http = %http_address, "serving");
     Ok(Server { pg_address, http_address, engine, catalog, serving, jobs, stop_grace, _name: name })
 }
@@ -120,18 +122,18 @@ impl Server {
     /// closes what is open.
     ///
     /// # Errors
-    /// `57P01` when running statements had to be cut off.
+    /// `57P01` when a part of it had to be cut off; `58030` when the ledger could not be closed.
     pub async fn stop(self) -> Result<()> {
         self.serving.send_replace(false);
         let in_time = self.jobs.stop(self.stop_grace).await;
         self.catalog.close().await;
-        // WIRE ledger: self.ledger.close().await?;
+        self.ledger.close().await?;
         if in_time {
             return Ok(());
         }
         Err(Error::new(
             Kind::AdminShutdown,
-            "statements were still running at the end of limits.stop_grace_ms",
+            "a part of the server did not end in time and was cut off",
         ))
     }
 }
@@ -164,27 +166,30 @@ fn show_password(password: &Password) {
     eprintln!("kho: this is the only time it is shown; change it with ALTER ROLE");
 }
 
-/// WIRE authenticate: replace by the one function that makes verifiers (RFC 5802, SCRAM-SHA-256).
+/// What the catalog keeps of a password (RFC 5802, SCRAM-SHA-256).
 fn verifier(password: &Password) -> Result<String> {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use hmac::{Hmac, Mac};
-    use sha2::{Digest, Sha256};
+    let salt: [u8; SALT_BYTES] = rand::random();
+    make_verifier(password.expose(), &salt, DEFAULT_ITERATIONS)
+}
 
-    const ITERATIONS: u32 = 4096;
-    let prepared = stringprep::saslprep(password.expose()).map_err(|error| {
-        Error::new(Kind::InvalidPassword, "the password is not text").with_source(error)
-    })?;
-    let salt: [u8; 16] = rand::random();
-    let mut salted = [0; 32];
-    pbkdf2::pbkdf2_hmac::<Sha256>(prepared.as_bytes(), &salt, ITERATIONS, &mut salted);
-    let keyed = |text: &[u8]| {
-        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&salted)
-            .map_err(|error| Error::internal("HMAC refused its key").with_source(error))?;
-        mac.update(text);
-        Ok::<_, Error>(mac.finalize().into_bytes())
-    };
-    let stored = STANDARD.encode(Sha256::digest(keyed(b"Client Key")?));
-    let server = STANDARD.encode(keyed(b"Server Key")?);
-    Ok(format!("SCRAM-SHA-256${ITERATIONS}:{}${stored}:{server}", STANDARD.encode(salt)))
+/// The operator's certificate, or one made for the names this server is likely to be called by.
+fn identity(config: &Config) -> Result<Identity> {
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
+        return Identity::load(certificate, key);
+    }
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
+    let address = Some(config.pg.listen.ip());
+    let address = address.filter(|it| !it.is_unspecified() && !it.is_loopback());
+    let names: Vec<String> = names.chain(address.map(|it| it.to_string())).collect();
+    Identity::load_or_create(&config.keys_directory(), &names)
+}
+
+fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {
+    let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
+    Ok(pgwire::Limits {
+        connections: whole(limits.connections)?,
+        message_bytes: whole(limits.message_bytes)?,
+        stop_timeout_ms: limits.stop_grace_ms,
+        ..pgwire::Limits::default()
+    })
 }

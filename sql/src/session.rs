@@ -28,6 +28,19 @@ pub struct Login {
     pub process_id: i32,
 }
 
+/// What the wire must know of a role to let its owner in, or to refuse.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub name: String,
+    pub login: bool,
+    /// PostgreSQL's form; see [`crate::scram`].
+    pub verifier: Option<String>,
+    /// Milliseconds since the epoch after which the password no longer works.
+    pub valid_until_ms: Option<i64>,
+    /// Enforced by [`Engine::connect`].
+    pub connection_limit: Option<u32>,
+}
+
 /// Where the session stands in a transaction, as `ReadyForQuery` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionStatus {
@@ -54,6 +67,21 @@ impl Engine {
     /// `28000` unknown role, `53300` too many connections, `22023` a bad setting.
     pub async fn connect(self: &Arc<Self>, _login: Login) -> Result<Session> {
         Err(Error::unsupported("not wired yet"))
+    }
+
+    /// The account of `role`; `None` where there is no such role.
+    pub fn account(&self, _role: &str) -> Result<Option<Account>> {
+        Ok(None)
+    }
+
+    /// Records that somebody failed to log in as `role`; durable when it returns.
+    pub async fn audit_refused_login(
+        &self,
+        _role: &str,
+        _client: Option<SocketAddr>,
+        _reason: &str,
+    ) -> Result<()> {
+        Ok(())
     }
 }
 
