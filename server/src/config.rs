@@ -213,6 +213,11 @@ impl Config {
             return Err(invalid("tls.certificate and tls.key must be set together"));
         }
         let limits = &self.limits;
+        // WIRE statement_timeout_ms: give it to the sessions as their default, then drop this.
+        if limits.statement_timeout_ms != 0 {
+            let message = "limits.statement_timeout_ms is not obeyed yet";
+            return Err(Error::unsupported(message).with_hint("Use SET statement_timeout."));
+        }
         let positive = [
             ("limits.connections", u64::from(limits.connections)),
             ("limits.memory_bytes", limits.memory_bytes),

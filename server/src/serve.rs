@@ -17,9 +17,11 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Catalog;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, make_verifier};
 use kho_sql::session::Engine;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Limits, Password};
 use crate::http::ReadyCheck;
@@ -78,28 +80,25 @@ pub async fn start(config: Config) -> Result<Server> {
 
     let jobs = Jobs::new();
     let (serving, seen) = watch::channel(true);
-    let (followed, stop) = (catalog.clone(), jobs.stopping());
-    jobs.spawn("catalog follower", async move {
-        let interval = Duration::from_millis(FOLLOW_INTERVAL_MS);
-        followed.follow(interval, stop.cancelled_owned()).await;
-        Ok(())
-    });
-    let wire = pgwire::serve(pg_listener, shared, jobs.stopping());
-    jobs.spawn("pgwire", wire.map(Ok));
+    jobs.spawn("catalog follower", follow(catalog.clone(), jobs.stopping()));
+    jobs.spawn("pgwire", pgwire::serve(pg_listener, shared, jobs.stopping()).map(Ok));
     let ready = ready_check(seen, catalog.clone());
     jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
-    let stop = jobs.stopping();
-    jobs.spawn("metrics", async move {
-        let mut ticks = tokio::time::interval(Duration::from_millis(METRICS_INTERVAL_MS));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            metrics.run_upkeep();
-        }
-        Ok(())
-    });
+    jobs.spawn("metrics", keep_metrics(metrics, jobs.stopping()));
+
     let stop_grace = Duration::from_millis(config.limits.stop_grace_ms) + AFTER_GRACE;
     tracing::info!(pg = %pg_address, http = %http_address, "serving");
-    Ok(Server { pg_address, http_address, engine, catalog, serving, jobs, stop_grace, _name: name })
+    Ok(Server {
+        pg_address,
+        http_address,
+        engine,
+        catalog,
+        ledger,
+        serving,
+        jobs,
+        stop_grace,
+        _name: name,
+    })
 }
 
 impl Server {
@@ -136,6 +135,21 @@ impl Server {
             "a part of the server did not end in time and was cut off",
         ))
     }
+}
+
+async fn follow(catalog: Catalog, stop: CancellationToken) -> Result<()> {
+    let interval = Duration::from_millis(FOLLOW_INTERVAL_MS);
+    catalog.follow(interval, stop.cancelled_owned()).await;
+    Ok(())
+}
+
+async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(METRICS_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        metrics.run_upkeep();
+    }
+    Ok(())
 }
 
 fn ready_check(serving: watch::Receiver<bool>, catalog: Catalog) -> ReadyCheck {

@@ -41,7 +41,7 @@ fn every_kind_of_value_can_come_from_the_environment() {
         &[
             ("KHO_DATA", "2026"),
             ("KHO_KEYS__DIRECTORY", "17"),
-            ("KHO_LIMITS__STATEMENT_TIMEOUT_MS", "1500"),
+            ("KHO_LIMITS__STOP_GRACE_MS", "1500"),
             ("KHO_LIMITS__SPILL_DIRECTORY", "/var/tmp"),
             ("KHO_LOG__FORMAT", "json"),
             ("KHO_LOG__FILTER", "info,kho_sql=debug"),
@@ -51,7 +51,7 @@ fn every_kind_of_value_can_come_from_the_environment() {
     .unwrap();
     assert_eq!(config.data, "2026");
     assert_eq!(config.keys.directory, Some(PathBuf::from("17")));
-    assert_eq!(config.limits.statement_timeout_ms, 1500);
+    assert_eq!(config.limits.stop_grace_ms, 1500);
     assert_eq!(config.limits.spill_directory, Some(PathBuf::from("/var/tmp")));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.filter, "info,kho_sql=debug");
