@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod parse;
 mod scope;
 mod secure;
+pub mod scram;
 pub mod session;
 mod settings;
 mod show;

@@ -216,4 +216,10 @@ fn lower_first(text: &str) -> String {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => String::new(),
     }
+
+    /// The prepared statement that a `DEALLOCATE name` names. One that was prepared by the wire's
+    /// `Parse` is known to the wire alone, which drops it; psycopg deallocates that way.
+    pub fn deallocates(&self) -> Option<&str> {
+        None
+    }
 }

@@ -1,0 +1,175 @@
+//! Who is connecting: SCRAM-SHA-256 against stored verifiers, for every protocol.
+//!
+//! What it guarantees: an unknown role, a role without a password, an expired password and a wrong
+//! password cannot be told apart, neither by what is sent nor by how many messages; failures are
+//! in the audit ledger before they are answered; who keeps failing is slowed down.
+//! What it does not: it opens no session and checks no privilege.
+//! On failure: `28P01` with PostgreSQL's text; `28000` for a role that may not log in, said only to
+//! who knows its password; the wire closes the connection on either.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
+use kho_sql::session::{Account, Engine};
+
+use crate::authenticate::throttle::{Key, Throttle, Verdict};
+
+pub mod scram;
+mod throttle;
+
+/// Checks who connects, for all connections of one server.
+pub struct Authenticator {
+    engine: Arc<Engine>,
+    throttle: Throttle,
+    mock_secret: [u8; 32],
+}
+
+/// One try to log in: what must be proved, and what is then found out.
+pub struct Attempt {
+    role: String,
+    client: Option<SocketAddr>,
+    verifier: Verifier,
+    standing: Standing,
+}
+
+/// What a right password is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Welcome,
+    /// The password is right, but the role may not log in.
+    NoLogin,
+    /// No password can be right: no such role, none set, or it is past its time.
+    Hopeless,
+}
+
+impl Authenticator {
+    /// `mock_secret` makes up salts for roles that do not exist; it must outlive restarts, or a
+    /// salt that changes tells that its role is not there.
+    pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32]) -> Authenticator {
+        Authenticator { engine, throttle: Throttle::default(), mock_secret }
+    }
+
+    /// Starts a try to log in as `role`, slower for those who have failed before.
+    ///
+    /// # Errors
+    /// `28000` after too many failures; `58030` and the like where the catalog cannot be read.
+    pub async fn begin(&self, role: &str, client: Option<SocketAddr>) -> Result<Attempt> {
+        for key in keys(role, client) {
+            match self.throttle.admit(&key, Instant::now()) {
+                Verdict::Now => {}
+                Verdict::After(delay) => tokio::time::sleep(delay).await,
+                Verdict::Refused(wait) => {
+                    self.audit(role, client, "too many failed logins").await;
+                    return Err(too_many(role, wait));
+                }
+            }
+        }
+        let account = self.engine.account(role)?;
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        let (verifier, standing) = match account.as_ref().and_then(|it| usable(it, now_ms)) {
+            Some((verifier, true)) => (verifier, Standing::Welcome),
+            Some((verifier, false)) => (verifier, Standing::NoLogin),
+            None => (self.mock_verifier(role), Standing::Hopeless),
+        };
+        Ok(Attempt { role: role.to_owned(), client, verifier, standing })
+    }
+
+    /// Decides an attempt whose proof was checked.
+    ///
+    /// # Errors
+    /// `28P01` or `28000`; the refusal is in the ledger when this returns.
+    pub async fn decide(&self, attempt: &Attempt, proof_is_right: bool) -> Result<()> {
+        match attempt.standing {
+            Standing::Welcome if proof_is_right => {
+                self.throttle.forget(&Key::role(&attempt.role));
+                Ok(())
+            }
+            Standing::NoLogin if proof_is_right => {
+                let error = Error::new(
+                    Kind::InvalidAuthorization,
+                    format!("role \"{}\" is not permitted to log in", attempt.role),
+                );
+                self.refused(attempt, error.message()).await;
+                Err(error)
+            }
+            Standing::Welcome | Standing::NoLogin | Standing::Hopeless => {
+                self.refused(attempt, "wrong password").await;
+                Err(wrong_password(&attempt.role))
+            }
+        }
+    }
+
+    /// Records an attempt that ended without a proof: a broken exchange, a binding that is off.
+    pub async fn refused(&self, attempt: &Attempt, reason: &str) {
+        for key in keys(&attempt.role, attempt.client) {
+            self.throttle.failed(&key, Instant::now());
+        }
+        self.audit(&attempt.role, attempt.client, reason).await;
+    }
+
+    /// The login is refused whether or not the ledger can be written.
+    async fn audit(&self, role: &str, client: Option<SocketAddr>, reason: &str) {
+        metrics::counter!("kho_refused_logins_total").increment(1);
+        if let Err(error) = self.engine.audit_refused_login(role, client, reason).await {
+            tracing::error!(?error, "a refused login could not be written to the audit ledger");
+        }
+    }
+
+    /// What the verifier of a role without one looks like, the same at every try. No password
+    /// leads to its keys.
+    fn mock_verifier(&self, role: &str) -> Verifier {
+        let derive =
+            |purpose: &[u8]| hmac_sha256(&hmac_sha256(&self.mock_secret, purpose), role.as_bytes());
+        let salt = derive(b"salt").into_iter().take(SALT_BYTES).collect();
+        Verifier {
+            iterations: DEFAULT_ITERATIONS,
+            salt,
+            stored_key: derive(b"stored key"),
+            server_key: derive(b"server key"),
+        }
+    }
+}
+
+impl Attempt {
+    /// What the client's proof is checked against.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+}
+
+/// The verifier that counts, and whether the role may log in.
+fn usable(account: &Account, now_ms: i64) -> Option<(Verifier, bool)> {
+    if account.valid_until_ms.is_some_and(|until| until <= now_ms) {
+        return None;
+    }
+    let verifier = Verifier::parse(account.verifier.as_deref()?)
+        .inspect_err(|error| tracing::error!(role = account.name, ?error, "a verifier is damaged"))
+        .ok()?;
+    Some((verifier, account.login))
+}
+
+fn wrong_password(role: &str) -> Error {
+    Error::new(Kind::InvalidPassword, format!("password authentication failed for user \"{role}\""))
+}
+
+fn too_many(role: &str, wait: Duration) -> Error {
+    let seconds = wait.as_secs().max(1);
+    Error::new(
+        Kind::InvalidAuthorization,
+        format!("too many failed logins for user \"{role}\" or from this address"),
+    )
+    .with_hint(format!("Try again in {seconds} seconds."))
+}
+
+/// Everyone on this machine has the same address, so that address is not held against anyone.
+fn keys(role: &str, client: Option<SocketAddr>) -> Vec<Key> {
+    let address = client.map(|client| client.ip().to_canonical());
+    let remote = address.filter(|address: &IpAddr| !address.is_loopback());
+    std::iter::once(Key::role(role)).chain(remote.map(Key::address)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+use super::*;
+
+fn account(verifier: Option<&str>, valid_until_ms: Option<i64>, login: bool) -> Account {
+    Account {
+        name: "an".to_owned(),
+        login,
+        verifier: verifier.map(str::to_owned),
+        valid_until_ms,
+        connection_limit: None,
+    }
+}
+
+#[test]
+fn only_a_verifier_within_its_time_counts() {
+    let verifier = kho_sql::scram::make_verifier("secret", b"salt", 4096).unwrap();
+    let usable = |text, until, login| usable(&account(text, until, login), 1_000);
+    assert_eq!(usable(Some(&verifier), None, true).map(|it| it.1), Some(true));
+    assert_eq!(usable(Some(&verifier), None, false).map(|it| it.1), Some(false));
+    assert!(usable(Some(&verifier), Some(1_001), true).is_some());
+    assert!(usable(Some(&verifier), Some(1_000), true).is_none());
+    assert!(usable(None, None, true).is_none());
+    assert!(usable(Some("damaged"), None, true).is_none());
+}
+
+#[test]
+fn this_machine_is_not_held_against_anyone() {
+    assert_eq!(keys("an", None).len(), 1);
+    assert_eq!(keys("an", Some("127.0.0.1:5".parse().unwrap())).len(), 1);
+    assert_eq!(keys("an", Some("[::ffff:127.0.0.1]:5".parse().unwrap())).len(), 1);
+    assert_eq!(keys("an", Some("192.0.2.7:5".parse().unwrap())).len(), 2);
+}

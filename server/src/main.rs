@@ -1,0 +1,155 @@
+//! The binary `kho`: the command line, the process's own set-up, and its end.
+//!
+//! What it guarantees: standard output gets the `ready` line (and the demo's tour), nothing else;
+//! a failure is one line on standard error and a non-zero exit; SIGTERM and SIGINT stop the server
+//! as [`Server::stop`] says, a second one at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kho_catalog::error::{Error, Kind, Result};
+use kho_server::config::{self, Config};
+use kho_server::demo;
+use kho_server::{Server, observe};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A governed lakehouse: versioned Delta tables over the PostgreSQL wire.
+#[derive(Parser)]
+#[command(name = "kho", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start; the first start makes the warehouse, a certificate and the role admin
+    Serve {
+        /// The config file [default: kho.toml, if it exists]
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The warehouse's root: a directory or a URL; above the config's `data`
+        #[arg(long, value_name = "DIR|URL")]
+        data: Option<String>,
+    },
+    /// Serve a small invented city with users and something to try
+    Demo {
+        /// The config file [default: kho.toml, if it exists]
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Where the demo lives; used again if it holds one
+        #[arg(long, value_name = "DIR", default_value = "./kho-demo")]
+        data: PathBuf,
+        /// Build it anew, dropping one that is there
+        #[arg(long)]
+        fresh: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kho: {}", in_one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    // Two providers are linked in; without a choice rustls refuses to work.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| Error::internal("a crypto provider was installed before"))?;
+    let file = match &command {
+        Command::Serve { config, .. } | Command::Demo { config, .. } => config.as_deref(),
+    };
+    let config = Config::load(file, config::environment()?)?;
+    observe::start_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        match command {
+            Command::Serve { data, .. } => {
+                let config = Config { data: data.unwrap_or(config.data), ..config };
+                tokio::select! {
+                    biased;
+                    () = signals.next() => Ok(()),
+                    server = kho_server::start(config) => {
+                        let server = server?;
+                        say(&server.ready_line());
+                        until_end(server, &mut signals).await
+                    }
+                }
+            }
+            Command::Demo { data, fresh, .. } => {
+                tokio::select! {
+                    biased;
+                    () = signals.next() => Ok(()),
+                    demo = demo::start(config, &data, fresh) => {
+                        let demo = demo?;
+                        say(&demo.guide);
+                        say(&demo.server.ready_line());
+                        until_end(demo.server, &mut signals).await
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Serves until a signal or a failure, then stops.
+async fn until_end(server: Server, signals: &mut Signals) -> Result<()> {
+    let failed = tokio::select! {
+        () = signals.next() => false,
+        () = server.failed() => true,
+    };
+    tracing::info!("stopping");
+    tokio::select! {
+        biased;
+        stopped = server.stop() => stopped?,
+        () = signals.next() => {
+            return Err(Error::new(Kind::AdminShutdown, "stopped at once by a second signal"));
+        }
+    }
+    match failed {
+        true => Err(Error::internal("a part of the server ended; the log says which")),
+        false => Ok(()),
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "standard output is how a script learns that it is ready")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// The message, and what more is known, without a line break.
+fn in_one_line(error: &Error) -> String {
+    let more = error.detail().into_iter().chain(error.hint());
+    let text = more.fold(error.message().to_owned(), |text, more| format!("{text}. {more}"));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,356 @@
+//! The extended protocol: statements prepared once, portals run in parts.
+//!
+//! What it guarantees: all between two `Sync`s is one transaction; a portal with a row limit holds
+//! its stream and goes on where it stopped; the number of statements and portals, and what they
+//! hold, is bounded; rows always have the columns that were described.
+//! What it does not: a prepared statement keeps no decision; each run is authorized anew.
+//! On failure: the connection skips to the next `Sync`.
+
+use std::sync::Arc;
+
+use datafusion::scalar::ScalarValue;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::types::Type;
+use kho_sql::outcome::{Description, Outcome, Rows};
+use kho_sql::parse::Statement;
+use kho_sql::session::TransactionStatus;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
+};
+use pgwire::messages::response::EmptyQueryResponse;
+use tokio_util::sync::CancellationToken;
+
+use crate::pgwire::backend::{number, row_description};
+use crate::pgwire::connection::Connection;
+use crate::pgwire::frontend::{Target, is_alone};
+use crate::pgwire::rows::{Cursor, Reached, tag};
+use crate::pgwire::value::{self, FormatCode};
+use crate::pgwire::wire::Stop;
+
+/// A statement that was parsed and described.
+pub struct Prepared {
+    /// `None` for an empty text.
+    statement: Option<Statement>,
+    description: Description,
+    bytes: usize,
+}
+
+/// A statement with its parameters, before, while or after it runs.
+pub struct Portal {
+    bound: Arc<Bound>,
+    progress: Progress,
+}
+
+struct Bound {
+    prepared: Arc<Prepared>,
+    parameters: Vec<ScalarValue>,
+    /// One for each column.
+    formats: Vec<FormatCode>,
+    bytes: usize,
+}
+
+enum Progress {
+    New,
+    /// Rows are out up to the client's limit.
+    Suspended {
+        cursor: Box<Cursor>,
+        stop: CancellationToken,
+    },
+    /// All rows are out.
+    AllSent {
+        command: &'static str,
+    },
+    /// Done, without rows.
+    Done,
+}
+
+impl Connection {
+    pub(super) async fn parse(&mut self, parse: Parse) -> Result<(), Stop> {
+        let name = parse.name.unwrap_or_default();
+        if name.is_empty() {
+            self.statements.remove("");
+        } else if self.statements.contains_key(&name) {
+            return Err(Error::new(
+                Kind::DuplicateStatement,
+                format!("prepared statement \"{name}\" already exists"),
+            )
+            .into());
+        }
+        let bytes = parse.query.len();
+        self.make_room(self.statements.len(), bytes)?;
+        let mut statements = self.session.parse(&parse.query)?.into_iter();
+        let statement = statements.next();
+        if statements.next().is_some() {
+            return Err(Error::new(
+                Kind::Syntax,
+                "cannot insert multiple commands into a prepared statement",
+            )
+            .into());
+        }
+        let types = stated_types(&parse.type_oids)?;
+        let description = match &statement {
+            Some(statement) => {
+                let stop = self.starts();
+                let work = self.session.describe(statement, &types);
+                self.wire.attend(&stop, work).await??
+            }
+            None => Description { parameters: Vec::new(), columns: None },
+        };
+        self.statements.insert(name, Arc::new(Prepared { statement, description, bytes }));
+        self.wire.put(&ParseComplete::new())
+    }
+
+    pub(super) fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
+        let statement_name = bind.statement_name.as_deref().unwrap_or_default();
+        let prepared = Arc::clone(self.prepared(statement_name)?);
+        let name = bind.portal_name.clone().unwrap_or_default();
+        if name.is_empty() {
+            self.portals.remove("");
+        } else if self.portals.contains_key(&name) {
+            return Err(Error::new(
+                Kind::DuplicateCursor,
+                format!("cursor \"{name}\" already exists"),
+            )
+            .into());
+        }
+        let bytes = bind.parameters.iter().flatten().map(bytes::Bytes::len).sum();
+        self.make_room(self.portals.len(), bytes)?;
+        let parameters = self.parameters(&bind, statement_name, &prepared)?;
+        let columns = prepared.description.columns.as_ref().map_or(0, |it| it.fields().len());
+        let formats = spread(&bind.result_column_format_codes, columns, || {
+            format!(
+                "bind message has {} result formats but query has {columns} columns",
+                bind.result_column_format_codes.len()
+            )
+        })?;
+        let bound = Arc::new(Bound { prepared, parameters, formats, bytes });
+        self.portals.insert(name, Portal { bound, progress: Progress::New });
+        self.wire.put(&BindComplete::new())
+    }
+
+    pub(super) fn describe(&mut self, target: &Target) -> Result<(), Stop> {
+        let (prepared, formats) = match target {
+            Target::Statement(name) => {
+                let prepared = Arc::clone(self.prepared(name)?);
+                let oids = prepared.description.parameters.iter().map(value::oid_of_type);
+                self.wire.put(&ParameterDescription::new(oids.collect()))?;
+                let columns =
+                    prepared.description.columns.as_ref().map_or(0, |it| it.fields().len());
+                (prepared, vec![FormatCode::Text; columns])
+            }
+            Target::Portal(name) => {
+                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+                (Arc::clone(&portal.bound.prepared), portal.bound.formats.clone())
+            }
+        };
+        match &prepared.description.columns {
+            Some(schema) => self.wire.put(&row_description(schema, &formats)),
+            None => self.wire.put(&NoData::new()),
+        }
+    }
+
+    pub(super) async fn execute(&mut self, execute: Execute) -> Result<(), Stop> {
+        let name = execute.name.unwrap_or_default();
+        // A portal that fails is gone; one that does not is put back.
+        let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
+        let bound = Arc::clone(&portal.bound);
+        let Some(statement) = &bound.prepared.statement else {
+            self.portals.insert(name, portal);
+            return self.wire.put(&EmptyQueryResponse::new());
+        };
+        portal.progress = match std::mem::replace(&mut portal.progress, Progress::Done) {
+            Progress::New => self.start(statement, &bound, execute.max_rows).await?,
+            Progress::Suspended { cursor, stop } => {
+                self.resumes(&stop);
+                self.send(cursor, stop, execute.max_rows).await?
+            }
+            Progress::AllSent { command } => {
+                self.complete(Some(&tag(command, 0)))?;
+                Progress::AllSent { command }
+            }
+            Progress::Done => {
+                return Err(Error::new(
+                    Kind::NotInPrerequisiteState,
+                    format!("portal \"{name}\" cannot be run"),
+                )
+                .into());
+            }
+        };
+        self.portals.insert(name, portal);
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, target: &Target) -> Result<(), Stop> {
+        match target {
+            Target::Statement(name) => {
+                if let Some(closed) = self.statements.remove(name) {
+                    self.portals.retain(|_, portal| !Arc::ptr_eq(&portal.bound.prepared, &closed));
+                }
+            }
+            Target::Portal(name) => {
+                self.portals.remove(name);
+            }
+        }
+        self.wire.put(&CloseComplete::new())
+    }
+
+    async fn start(
+        &mut self,
+        statement: &Statement,
+        bound: &Bound,
+        max_rows: i32,
+    ) -> Result<Progress, Stop> {
+        let idle = self.session.status() == TransactionStatus::Idle;
+        if idle && !self.implicit && !is_alone(self.wire.unread()) {
+            self.session.begin_implicit();
+            self.implicit = true;
+        }
+        if let Some(tag) = self.deallocate(statement) {
+            self.complete(Some(&tag))?;
+            return Ok(Progress::Done);
+        }
+        let stop = self.starts();
+        let work = self.session.run(statement, &bound.parameters, &stop);
+        match self.wire.attend(&stop, work).await?? {
+            Outcome::Rows(rows) => {
+                check_columns(&bound.prepared.description, &rows)?;
+                let format = self.session.value_format();
+                let cursor = Cursor::try_new(rows, &bound.formats, &format)?;
+                self.send(Box::new(cursor), stop, max_rows).await
+            }
+            other => {
+                let tag = self.settle(other, &stop).await?;
+                self.complete(tag.as_ref())?;
+                Ok(Progress::Done)
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        mut cursor: Box<Cursor>,
+        stop: CancellationToken,
+        max_rows: i32,
+    ) -> Result<Progress, Stop> {
+        match cursor.send(&mut self.wire, max_rows, &stop).await? {
+            Reached::End(sent) => {
+                let command = cursor.command();
+                self.complete(Some(&tag(command, sent)))?;
+                Ok(Progress::AllSent { command })
+            }
+            Reached::Limit => {
+                self.wire.put(&PortalSuspended::new())?;
+                Ok(Progress::Suspended { cursor, stop })
+            }
+        }
+    }
+
+    fn prepared(&self, name: &str) -> Result<&Arc<Prepared>> {
+        self.statements.get(name).ok_or_else(|| {
+            let message = match name {
+                "" => "unnamed prepared statement does not exist".to_owned(),
+                name => format!("prepared statement \"{name}\" does not exist"),
+            };
+            Error::new(Kind::InvalidStatementName, message)
+        })
+    }
+
+    fn parameters(
+        &self,
+        bind: &Bind,
+        statement_name: &str,
+        prepared: &Prepared,
+    ) -> Result<Vec<ScalarValue>> {
+        let (types, values) = (&prepared.description.parameters, &bind.parameters);
+        if values.len() != types.len() {
+            return Err(violation(format!(
+                "bind message supplies {} parameters, but prepared statement \"{statement_name}\" \
+                 requires {}",
+                values.len(),
+                types.len()
+            )));
+        }
+        let formats = spread(&bind.parameter_format_codes, values.len(), || {
+            format!(
+                "bind message has {} parameter formats but {} parameters",
+                bind.parameter_format_codes.len(),
+                values.len()
+            )
+        })?;
+        let format = self.session.value_format();
+        let given = values.iter().zip(formats).zip(types);
+        given
+            .map(|((value, code), of)| {
+                let code = number(code);
+                value::decode_parameter(value.as_deref(), code, of, &format)
+            })
+            .collect()
+    }
+
+    /// Refuses one more of what there are `count` of already, or `bytes` more.
+    fn make_room(&self, count: usize, bytes: usize) -> Result<()> {
+        let statements = self.statements.values().map(|prepared| prepared.bytes);
+        let portals = self.portals.values().map(|portal| portal.bound.bytes);
+        let held = statements.chain(portals).sum::<usize>().saturating_add(bytes);
+        if count < self.limits.prepared && held <= self.limits.prepared_bytes {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::ProgramLimitExceeded,
+            "this connection holds too many prepared statements or portals",
+        )
+        .with_hint("Close those that are no longer needed, or use DISCARD ALL."))
+    }
+}
+
+/// The types a client states; 0 and `unknown` leave it to the server.
+fn stated_types(oids: &[u32]) -> Result<Vec<Option<Type>>> {
+    const UNKNOWN: u32 = 705;
+    let stated = oids.iter().map(|oid| match *oid {
+        0 | UNKNOWN => Ok(None),
+        oid => value::type_of_oid(oid).map(Some).ok_or_else(|| {
+            Error::new(Kind::UndefinedObject, format!("type with OID {oid} does not exist"))
+        }),
+    });
+    stated.collect()
+}
+
+/// One format for each of `count`: none stated is text for all, one is that one for all.
+fn spread(codes: &[i16], count: usize, complaint: impl Fn() -> String) -> Result<Vec<FormatCode>> {
+    let formats = codes.iter().map(|code| match code {
+        0 => Ok(FormatCode::Text),
+        1 => Ok(FormatCode::Binary),
+        other => Err(Error::new(
+            Kind::InvalidParameterValue,
+            format!("unsupported format code: {other}"),
+        )),
+    });
+    let formats = formats.collect::<Result<Vec<_>>>()?;
+    match formats.as_slice() {
+        [] => Ok(vec![FormatCode::Text; count]),
+        [format] => Ok(vec![*format; count]),
+        formats if formats.len() == count => Ok(formats.to_vec()),
+        _ => Err(violation(complaint())),
+    }
+}
+
+/// A table may have changed since the client was told the columns.
+fn check_columns(description: &Description, rows: &Rows) -> Result<()> {
+    let shape = |schema: &arrow::datatypes::SchemaRef| -> Vec<u32> {
+        schema.fields().iter().map(|field| value::field_oid(field).oid).collect()
+    };
+    match &description.columns {
+        Some(described) if shape(described) == shape(&rows.schema) => Ok(()),
+        _ => Err(Error::unsupported("cached plan must not change result type")
+            .with_hint("Prepare the statement again.")),
+    }
+}
+
+fn no_portal(name: &str) -> Error {
+    Error::new(Kind::InvalidCursorName, format!("portal \"{name}\" does not exist"))
+}
+
+fn violation(message: String) -> Error {
+    Error::new(Kind::ProtocolViolation, message)
+}

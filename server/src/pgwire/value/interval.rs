@@ -1,0 +1,96 @@
+//! Intervals: months, days and microseconds, each with its own sign.
+//!
+//! What it guarantees: the spelling of PostgreSQL's `IntervalStyle = postgres`
+//! (`EncodeInterval` in its datetime.c).
+
+use arrow::datatypes::TimeUnit;
+use bytes::{BufMut, BytesMut};
+use kho_catalog::error::Result;
+
+use super::calendar::{micros_of, write_fraction};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Interval {
+    pub months: i32,
+    pub days: i32,
+    pub micros: i64,
+}
+
+impl Interval {
+    /// A length of time in `unit`; digits below a microsecond are dropped, towards zero.
+    pub(super) fn of_duration(value: i64, unit: TimeUnit) -> Result<Interval> {
+        let micros = match unit {
+            TimeUnit::Nanosecond => value / 1_000,
+            _ => micros_of(value, unit, "interval")?,
+        };
+        Ok(Interval { months: 0, days: 0, micros })
+    }
+
+    pub(super) fn write_text(self, out: &mut BytesMut) {
+        let mut part = Parts { is_first: true, was_negative: false };
+        part.write(i64::from(self.months / 12), "year", out);
+        part.write(i64::from(self.months % 12), "mon", out);
+        part.write(i64::from(self.days), "day", out);
+        if self.micros == 0 && !part.is_first {
+            return;
+        }
+        if !part.is_first {
+            out.put_u8(b' ');
+        }
+        if self.micros < 0 {
+            out.put_u8(b'-');
+        } else if part.was_negative {
+            out.put_u8(b'+');
+        }
+        let micros = self.micros.unsigned_abs();
+        let seconds = micros / 1_000_000;
+        write_two(seconds / 3_600, out);
+        out.put_u8(b':');
+        write_two(seconds / 60 % 60, out);
+        out.put_u8(b':');
+        write_two(seconds % 60, out);
+        write_fraction(i64::try_from(micros % 1_000_000).unwrap_or_default(), out);
+    }
+
+    pub(super) fn write_binary(self, out: &mut BytesMut) {
+        out.put_i64(self.micros);
+        out.put_i32(self.days);
+        out.put_i32(self.months);
+    }
+}
+
+struct Parts {
+    is_first: bool,
+    /// A positive part after a negative one gets a plus sign.
+    was_negative: bool,
+}
+
+impl Parts {
+    fn write(&mut self, value: i64, unit: &str, out: &mut BytesMut) {
+        if value == 0 {
+            return;
+        }
+        if !self.is_first {
+            out.put_u8(b' ');
+        }
+        if self.was_negative && value > 0 {
+            out.put_u8(b'+');
+        }
+        out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+        out.put_u8(b' ');
+        out.put_slice(unit.as_bytes());
+        if value != 1 {
+            out.put_u8(b's');
+        }
+        self.was_negative = value < 0;
+        self.is_first = false;
+    }
+}
+
+/// At least two digits.
+fn write_two(value: u64, out: &mut BytesMut) {
+    if value < 10 {
+        out.put_u8(b'0');
+    }
+    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+}

@@ -1,0 +1,115 @@
+//! Floats and numerics as PostgreSQL writes them.
+//!
+//! What it guarantees: a float's text is the shortest that reads back as the same float, with
+//! PostgreSQL's choice of digits and of exponents (`1e+20`, `1e-05`); a numeric keeps each of its
+//! digits and the trailing zeros of its scale, to 76 digits.
+
+mod float;
+
+use bytes::{BufMut, BytesMut};
+use kho_catalog::error::Result;
+
+pub(super) use float::{write_float4, write_float8};
+
+use super::calendar;
+
+pub(super) fn write_integer(value: impl itoa::Integer, out: &mut BytesMut) {
+    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The text of `unscaled` (an integer, perhaps with a sign) divided by ten to the `scale`.
+pub(super) fn write_numeric(unscaled: &str, scale: i8, out: &mut BytesMut) {
+    let (sign, digits) = split_sign(unscaled);
+    if sign {
+        out.put_u8(b'-');
+    }
+    let Ok(scale) = usize::try_from(scale) else {
+        out.put_slice(digits.as_bytes());
+        if digits != "0" {
+            out.put_bytes(b'0', usize::from(scale.unsigned_abs()));
+        }
+        return;
+    };
+    if scale == 0 {
+        out.put_slice(digits.as_bytes());
+        return;
+    }
+    match digits.len().checked_sub(scale) {
+        Some(whole) if whole > 0 => {
+            let (whole, fraction) = digits.split_at_checked(whole).unwrap_or((digits, ""));
+            out.put_slice(whole.as_bytes());
+            out.put_u8(b'.');
+            out.put_slice(fraction.as_bytes());
+        }
+        _ => {
+            out.put_slice(b"0.");
+            out.put_bytes(b'0', scale.saturating_sub(digits.len()));
+            out.put_slice(digits.as_bytes());
+        }
+    }
+}
+
+/// PostgreSQL's binary numeric: groups of four decimal digits around the decimal point.
+///
+/// # Errors
+/// None today: 76 digits are far below what the format's counts hold.
+pub(super) fn write_numeric_binary(unscaled: &str, scale: i8, out: &mut BytesMut) -> Result<()> {
+    let (sign, digits) = split_sign(unscaled);
+    let digits = if digits == "0" { "" } else { digits };
+    // Digits after the point; below zero where the last digits are zeros that are not written.
+    let scale = i64::from(scale);
+    let display_scale = scale.max(0);
+    let count = i64::try_from(digits.len()).unwrap_or_default();
+    let whole = count - scale;
+    // The first group's place: units are 0, ten thousands 1, the first four decimals -1.
+    let first = (whole + 3).div_euclid(4) - 1;
+    let last = (-scale).div_euclid(4);
+    let header = out.len();
+    out.put_bytes(0, 8);
+    let mut groups = 0_u16;
+    let mut significant = 0_u16;
+    let mut end = out.len();
+    let mut weight = first;
+    for place in (last..=first).rev() {
+        // Digits of the group have the powers of ten from 4 * place + 3 down to 4 * place.
+        let mut value = 0_u16;
+        for power in (place * 4..place * 4 + 4).rev() {
+            let index = usize::try_from(whole - 1 - power).ok();
+            let digit = index.and_then(|index| digits.as_bytes().get(index));
+            value = value * 10 + digit.map_or(0, |digit| u16::from(digit - b'0'));
+        }
+        if value == 0 && groups == 0 {
+            weight = place - 1;
+            continue;
+        }
+        groups += 1;
+        out.put_u16(value);
+        if value != 0 {
+            significant = groups;
+            end = out.len();
+        }
+    }
+    out.truncate(end);
+    if significant == 0 {
+        weight = 0;
+    }
+    let too_many = || calendar::out_of_range("numeric");
+    let weight = i16::try_from(weight).map_err(|_| too_many())?;
+    let display_scale = u16::try_from(display_scale).map_err(|_| too_many())?;
+    let negative = if sign && significant > 0 { 0x4000_u16 } else { 0 };
+    if let Some(place) = out.get_mut(header..header + 8) {
+        let mut place: &mut [u8] = place;
+        place.put_u16(significant);
+        place.put_i16(weight);
+        place.put_u16(negative);
+        place.put_u16(display_scale);
+    }
+    Ok(())
+}
+
+fn split_sign(unscaled: &str) -> (bool, &str) {
+    match unscaled.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, unscaled),
+    }
+}

@@ -1,0 +1,136 @@
+//! The session's time zone: from an instant to a clock on the wall and back.
+//!
+//! What it guarantees: PostgreSQL's choice where the clock was changed: a time that never was is
+//! read with the offset from before the change, one that was twice with the offset from after it.
+//! What it does not: rules are IANA's as compiled in; beyond the years they cover the last offset
+//! holds.
+
+use chrono::{DateTime, Duration, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
+use chrono_tz::Tz;
+use kho_catalog::error::{Error, Kind, Result};
+
+/// A time zone that has been looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zone {
+    Utc,
+    /// Seconds east of Greenwich.
+    Fixed(i32),
+    Named(Tz),
+}
+
+impl Zone {
+    /// The zone of a name (`Asia/Ho_Chi_Minh`, `UTC`), or of an offset east (`+07:00`).
+    ///
+    /// # Errors
+    /// `22023` for a name that is none.
+    pub(super) fn of_setting(name: &str) -> Result<Zone> {
+        Zone::of_name(name).ok_or_else(|| {
+            Error::new(
+                Kind::InvalidParameterValue,
+                format!("invalid value for parameter \"TimeZone\": \"{name}\""),
+            )
+        })
+    }
+
+    pub(super) fn of_name(name: &str) -> Option<Zone> {
+        let is_utc = ["UTC", "Z", "GMT", "Zulu", "Etc/UTC"];
+        if is_utc.iter().any(|utc| utc.eq_ignore_ascii_case(name)) {
+            return Some(Zone::Utc);
+        }
+        if let Some(offset_seconds) = parse_offset(name.as_bytes()) {
+            return Some(Zone::Fixed(offset_seconds));
+        }
+        if let Ok(zone) = name.parse::<Tz>() {
+            return Some(Zone::Named(zone));
+        }
+        let found =
+            chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(name));
+        found.copied().map(Zone::Named)
+    }
+
+    /// Seconds east of Greenwich at an instant, in seconds of the Unix epoch.
+    pub(super) fn offset_at(self, instant_seconds: i64) -> i32 {
+        match self {
+            Zone::Utc => 0,
+            Zone::Fixed(offset_seconds) => offset_seconds,
+            Zone::Named(zone) => named_offset(zone, &clamped(instant_seconds)),
+        }
+    }
+
+    /// Seconds east of Greenwich when the clock on the wall shows `local_seconds`.
+    pub(super) fn offset_of_local(self, local_seconds: i64) -> i32 {
+        let zone = match self {
+            Zone::Utc => return 0,
+            Zone::Fixed(offset_seconds) => return offset_seconds,
+            Zone::Named(zone) => zone,
+        };
+        let local = clamped(local_seconds);
+        match zone.offset_from_local_datetime(&local) {
+            MappedLocalTime::Single(offset) => offset.fix().local_minus_utc(),
+            MappedLocalTime::Ambiguous(_, after) => after.fix().local_minus_utc(),
+            MappedLocalTime::None => {
+                let before = local.checked_sub_signed(Duration::days(1)).unwrap_or(local);
+                named_offset(zone, &before)
+            }
+        }
+    }
+}
+
+fn named_offset(zone: Tz, utc: &NaiveDateTime) -> i32 {
+    zone.offset_from_utc_datetime(utc).fix().local_minus_utc()
+}
+
+/// The instant, or the nearest that chrono can hold.
+fn clamped(seconds: i64) -> NaiveDateTime {
+    let limit = if seconds < 0 { NaiveDateTime::MIN } else { NaiveDateTime::MAX };
+    let margin = if seconds < 0 { Duration::days(2) } else { Duration::days(-2) };
+    let limit = limit.checked_add_signed(margin).unwrap_or_default();
+    match DateTime::from_timestamp(seconds, 0) {
+        Some(instant) if seconds < 0 => instant.naive_utc().max(limit),
+        Some(instant) => instant.naive_utc().min(limit),
+        None => limit,
+    }
+}
+
+/// `+07`, `-0330`, `+05:30`, `+07:06:30` as seconds east.
+pub(super) fn parse_offset(text: &[u8]) -> Option<i32> {
+    let (sign, rest) = match text.split_first()? {
+        (b'+', rest) => (1, rest),
+        (b'-', rest) => (-1, rest),
+        _ => return None,
+    };
+    let mut parts = [0_i32; 3];
+    if rest.contains(&b':') {
+        let mut pieces = rest.split(|byte| *byte == b':');
+        for part in &mut parts {
+            *part = match pieces.next() {
+                Some(piece) => two_digits(piece)?,
+                None => 0,
+            };
+        }
+        if pieces.next().is_some() {
+            return None;
+        }
+    } else if rest.len() <= 2 {
+        parts = [two_digits(rest)?, 0, 0];
+    } else {
+        if !rest.len().is_multiple_of(2) || rest.len() > 6 {
+            return None;
+        }
+        for (part, piece) in parts.iter_mut().zip(rest.chunks(2)) {
+            *part = two_digits(piece)?;
+        }
+    }
+    let [hours, minutes, seconds] = parts;
+    if hours > 15 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    Some(sign * (hours * 3600 + minutes * 60 + seconds))
+}
+
+fn two_digits(text: &[u8]) -> Option<i32> {
+    if text.is_empty() || text.len() > 2 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0, |value, digit| value * 10 + i32::from(digit - b'0')))
+}

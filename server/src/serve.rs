@@ -1,0 +1,209 @@
+//! A running server, from its configuration to its end.
+//!
+//! What it guarantees: when [`start`] returns, clients can connect; addresses are taken before
+//! anything is made, so that a port in use leaves no half-made warehouse; when [`Server::stop`]
+//! returns, nothing of the server runs and everything acknowledged is durable.
+//! What it does not: it installs no signal handler, no log and no crypto provider: the process does.
+//! On failure: `start` leaves nothing running.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kho_catalog::audit::Ledger;
+use kho_catalog::environment::Environment;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::log::Catalog;
+use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, make_verifier};
+use kho_sql::session::Engine;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Limits, Password};
+use crate::http::ReadyCheck;
+use crate::jobs::Jobs;
+use crate::server_name::ServerName;
+use crate::tls::Identity;
+use crate::{bootstrap, http, observe, pgwire};
+
+/// A change of rights made by another server holds here within a second: this, and one read.
+const FOLLOW_INTERVAL_MS: u64 = 500;
+/// What the wire needs after its grace to cut off what still runs; only then are jobs ended.
+const AFTER_GRACE: Duration = Duration::from_secs(10);
+/// How often samples are drained into their histograms, whether or not anyone reads them.
+const METRICS_INTERVAL_MS: u64 = 5_000;
+
+/// A server that serves until it is stopped.
+pub struct Server {
+    pub pg_address: SocketAddr,
+    pub http_address: SocketAddr,
+    engine: Arc<Engine>,
+    catalog: Catalog,
+    ledger: Ledger,
+    serving: watch::Sender<bool>,
+    jobs: Jobs,
+    stop_grace: Duration,
+    _name: ServerName,
+}
+
+/// Opens the warehouse, makes it if it is new, and serves it.
+///
+/// # Errors
+/// `F0000`, `0A000` a configuration that cannot be obeyed; `58030` an address or the storage;
+/// `XX001` a catalog that is not whole.
+pub async fn start(config: Config) -> Result<Server> {
+    config.check()?;
+    let metrics = observe::metrics()?;
+    let pg_listener = listen("pg", config.pg.listen).await?;
+    let http_listener = listen("http", config.http.listen).await?;
+    let (pg_address, http_address) = (pg_listener.local_addr()?, http_listener.local_addr()?);
+
+    // Before the warehouse is made, so that a bad certificate leaves none.
+    let identity = identity(&config)?;
+    let name = ServerName::take(&config.keys_directory())?;
+    let environment = Environment::open(&config.data)?;
+    let catalog = Catalog::open(environment.clone(), name.as_str()).await?;
+    let made =
+        bootstrap::make_warehouse(&catalog, config.admin_password.as_ref(), verifier).await?;
+    if let Some(password) = made {
+        show_password(&password);
+    }
+    let ledger = Ledger::open(environment, name.as_str()).await?;
+    // WIRE engine: Engine::open(catalog.clone(), ledger.clone(), &engine_limits(&config.limits))?
+    let engine = Arc::new(Engine {});
+    let shared =
+        pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
+
+    let jobs = Jobs::new();
+    let (serving, seen) = watch::channel(true);
+    jobs.spawn("catalog follower", follow(catalog.clone(), jobs.stopping()));
+    jobs.spawn("pgwire", pgwire::serve(pg_listener, shared, jobs.stopping()).map(Ok));
+    let ready = ready_check(seen, catalog.clone());
+    jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
+    jobs.spawn("metrics", keep_metrics(metrics, jobs.stopping()));
+
+    let stop_grace = Duration::from_millis(config.limits.stop_grace_ms) + AFTER_GRACE;
+    tracing::info!(pg = %pg_address, http = %http_address, "serving");
+    Ok(Server {
+        pg_address,
+        http_address,
+        engine,
+        catalog,
+        ledger,
+        serving,
+        jobs,
+        stop_grace,
+        _name: name,
+    })
+}
+
+impl Server {
+    /// The way in for statements from inside the process.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The line that tells whoever started the process where to connect.
+    pub fn ready_line(&self) -> String {
+        format!("ready pg={} http={}", self.pg_address, self.http_address)
+    }
+
+    /// Returns when a part of the server ended that should not have.
+    pub async fn failed(&self) {
+        self.jobs.failed().await;
+    }
+
+    /// Takes no new statement, lets running ones end for as long as the configuration says, and
+    /// closes what is open.
+    ///
+    /// # Errors
+    /// `57P01` when a part of it had to be cut off; `58030` when the ledger could not be closed.
+    pub async fn stop(self) -> Result<()> {
+        self.serving.send_replace(false);
+        let in_time = self.jobs.stop(self.stop_grace).await;
+        self.catalog.close().await;
+        self.ledger.close().await?;
+        if in_time {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::AdminShutdown,
+            "a part of the server did not end in time and was cut off",
+        ))
+    }
+}
+
+async fn follow(catalog: Catalog, stop: CancellationToken) -> Result<()> {
+    let interval = Duration::from_millis(FOLLOW_INTERVAL_MS);
+    catalog.follow(interval, stop.cancelled_owned()).await;
+    Ok(())
+}
+
+async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationToken) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(METRICS_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        metrics.run_upkeep();
+    }
+    Ok(())
+}
+
+fn ready_check(serving: watch::Receiver<bool>, catalog: Catalog) -> ReadyCheck {
+    Arc::new(move || {
+        let (serves, catalog) = (*serving.borrow(), catalog.clone());
+        async move {
+            if !serves {
+                return Err(Error::new(Kind::CannotConnectNow, "the server is stopping"));
+            }
+            catalog.fresh().await.map(drop)
+        }
+        .boxed()
+    })
+}
+
+async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let variable = format!("KHO_{}__LISTEN", section.to_ascii_uppercase());
+        Error::new(Kind::Io, format!("could not listen on {address}: {}", error.kind()))
+            .with_hint(format!("Set {section}.listen or {variable}; port 0 picks a free one."))
+            .with_source(error)
+    })
+}
+
+/// On standard error and not in the log: logs are collected, kept and read by others.
+fn show_password(password: &Password) {
+    eprintln!("kho: made the role {} with password {}", bootstrap::ADMIN, password.expose());
+    eprintln!("kho: this is the only time it is shown; change it with ALTER ROLE");
+}
+
+/// What the catalog keeps of a password (RFC 5802, SCRAM-SHA-256).
+fn verifier(password: &Password) -> Result<String> {
+    let salt: [u8; SALT_BYTES] = rand::random();
+    make_verifier(password.expose(), &salt, DEFAULT_ITERATIONS)
+}
+
+/// The operator's certificate, or one made for the names this server is likely to be called by.
+fn identity(config: &Config) -> Result<Identity> {
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
+        return Identity::load(certificate, key);
+    }
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
+    let address = Some(config.pg.listen.ip());
+    let address = address.filter(|it| !it.is_unspecified() && !it.is_loopback());
+    let names: Vec<String> = names.chain(address.map(|it| it.to_string())).collect();
+    Identity::load_or_create(&config.keys_directory(), &names)
+}
+
+fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {
+    let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
+    Ok(pgwire::Limits {
+        connections: whole(limits.connections)?,
+        message_bytes: whole(limits.message_bytes)?,
+        stop_timeout_ms: limits.stop_grace_ms,
+        ..pgwire::Limits::default()
+    })
+}
