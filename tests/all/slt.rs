@@ -83,7 +83,18 @@ files! { on_both:
     pg_windows
 }
 
-files! { on_kho: }
+files! { on_kho:
+    governance_options
+    hidden_from_strangers
+    nothing_leaks_between_sessions
+    refused_statements
+    restore_table
+    roles_of_the_warehouse
+    structures
+    table_history_and_changes
+    time_travel
+    transactions_one_table
+}
 
 fn run_on_kho(name: &str, protocol: Protocol) {
     let kho = kho_tests::kho::Kho::start();
