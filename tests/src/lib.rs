@@ -5,14 +5,10 @@
 //! What it does not: it promises nothing about Kho; the tests in `all/`, `slt/`, `clients/` do.
 //! On failure: it panics with what the server printed, as tests do.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        clippy::panic,
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "the whole crate is test code: a panic is how a test reports"
-    )
+#![expect(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the whole crate is test code: a panic is how a test reports"
 )]
 
 pub mod kho;

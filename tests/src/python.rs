@@ -33,9 +33,9 @@ pub fn client(kho: &Kho, name: &str, environment: &[(&str, &str)]) -> String {
 fn python() -> PathBuf {
     let named = std::env::var_os("KHO_PYTHON").map(PathBuf::from);
     named.unwrap_or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"))
-        });
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
         let cache = cache.unwrap_or_else(|| panic!("neither KHO_PYTHON nor HOME is set"));
         cache.join("kho").join("clients").join("bin").join("python")
     })

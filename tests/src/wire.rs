@@ -62,7 +62,7 @@ impl Target {
 #[derive(Debug)]
 pub enum Error {
     /// The server said no.
-    Server(ServerError),
+    Server(Box<ServerError>),
     /// The connection is gone, or its time was over.
     Io(io::Error),
 }
@@ -207,7 +207,7 @@ impl Wire {
                     let error = ServerError::read(body.fields());
                     // An error that ends the connection is followed by nothing.
                     if error.severity == "FATAL" {
-                        return Err(Error::Server(error));
+                        return Err(Error::Server(Box::new(error)));
                     }
                     failure.get_or_insert(error);
                     current = Answer::default();
@@ -224,7 +224,7 @@ impl Wire {
             }
         }
         match failure {
-            Some(error) => Err(Error::Server(error)),
+            Some(error) => Err(Error::Server(Box::new(error))),
             None => Ok(answers),
         }
     }
@@ -253,7 +253,7 @@ impl Wire {
     /// The SQLSTATE of statements that must fail.
     pub fn refusal(&mut self, statements: &str) -> ServerError {
         match self.simple(statements) {
-            Err(Error::Server(error)) => error,
+            Err(Error::Server(error)) => *error,
             Err(Error::Io(error)) => panic!("{statements}: {error}"),
             Ok(answers) => panic!("{statements}: was not refused: {answers:?}"),
         }
@@ -406,7 +406,7 @@ pub fn bind(
 }
 
 fn refused(fields: ErrorFields<'_>) -> Error {
-    Error::Server(ServerError::read(fields))
+    Error::Server(Box::new(ServerError::read(fields)))
 }
 
 fn unexpected(what: &str) -> Error {

@@ -89,7 +89,7 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    pub(super) fn read(mut fields: ErrorFields<'_>) -> ServerError {
+    pub fn read(mut fields: ErrorFields<'_>) -> ServerError {
         use fallible_iterator::FallibleIterator;
         let mut error = ServerError::default();
         while let Ok(Some(field)) = fields.next() {
