@@ -12,14 +12,14 @@ from deltalake import DeltaTable
 from connection import dsn
 from delta import tables, with_delta
 
-COLUMNS = ("id", "name", "amount", "day", "at", "ok", "raw", "numbers", "score")
+COLUMNS = ("id", "name", "amount", "day", "moment", "ok", "raw", "numbers", "score")
 
 
 def make(connection):
     connection.execute("CREATE SCHEMA s")
     connection.execute(
         "CREATE TABLE s.t (id bigint NOT NULL, name text, amount numeric(20, 4), day date,"
-        " at timestamptz, ok boolean, raw bytea, numbers integer[], score double precision)"
+        " moment timestamptz, ok boolean, raw bytea, numbers integer[], score double precision)"
     )
     connection.execute(
         "INSERT INTO s.t SELECT x, 'tên ' || x, x * 1.25, DATE '2026-01-01' + x::integer,"
