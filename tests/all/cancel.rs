@@ -1,0 +1,94 @@
+//! Stopping a running statement: by its client's cancel request, by its time limit.
+
+use std::thread;
+
+use bytes::BytesMut;
+use kho_tests::kho::Kho;
+use kho_tests::wire::{Error, Wire};
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+
+/// Hours of work, all of it in an aggregate that gives no row before its end.
+const ENDLESS: &str = "SELECT count(*), sum(sin(a.x * b.x)) FROM generate_series(1, 3000000) AS a (x) \
+     CROSS JOIN generate_series(1, 3000000) AS b (x)";
+
+fn cancel(kho: &Kho, process_id: i32, secret: i32) {
+    let mut wire = Wire::raw(kho.pg).unwrap();
+    wire.send(|buffer: &mut BytesMut| {
+        frontend::cancel_request(process_id, secret, buffer);
+        Ok(())
+    })
+    .unwrap();
+    // The server closes this connection when it has acted on it, and says nothing.
+    assert!(wire.wait_for_close().is_none());
+}
+
+/// Waits until a second session sees the statement running, then cancels it.
+fn cancelled(extended: bool) -> Error {
+    let kho = Kho::start();
+    let mut wire = kho.admin();
+    let (process_id, secret) = wire.key.unwrap();
+    let running = thread::spawn(move || {
+        let refused = if extended {
+            wire.extended(ENDLESS).map(drop).unwrap_err()
+        } else {
+            wire.simple(ENDLESS).map(drop).unwrap_err()
+        };
+        assert_eq!(wire.value("SELECT 1"), "1", "the connection is not usable any more");
+        refused
+    });
+    // A request that comes before the statement has begun does nothing, as in PostgreSQL: so it
+    // is repeated until the statement ends. Each is a round trip to the server, not a wait.
+    while !running.is_finished() {
+        cancel(&kho, process_id, secret);
+    }
+    running.join().unwrap()
+}
+
+#[test]
+fn a_running_aggregate_is_cancelled_over_the_simple_protocol() {
+    assert_eq!(cancelled(false).sqlstate(), Some("57014"));
+}
+
+#[test]
+fn a_running_aggregate_is_cancelled_over_the_extended_protocol() {
+    assert_eq!(cancelled(true).sqlstate(), Some("57014"));
+}
+
+#[test]
+fn a_cancel_request_with_the_wrong_secret_does_nothing() {
+    let kho = Kho::start();
+    let mut wire = kho.admin();
+    let (process_id, secret) = wire.key.unwrap();
+    wire.send(|buffer| {
+        frontend::query("SELECT x FROM generate_series(1, 2000000) AS g (x)", buffer)
+    })
+    .unwrap();
+    // It is running: the first row is here.
+    while !matches!(wire.receive().unwrap(), Message::DataRow(_)) {}
+    cancel(&kho, process_id, secret.wrapping_add(1));
+    cancel(&kho, process_id.wrapping_add(1), secret);
+    cancel(&kho, 0, 0);
+    let answers = wire.answers().unwrap();
+    assert_eq!(answers[0].rows.len(), 1_999_999);
+}
+
+#[test]
+fn a_statement_that_takes_too_long_is_stopped() {
+    let kho = Kho::start();
+    let mut wire = kho.admin();
+    wire.run("SET statement_timeout = 200");
+    assert_eq!(wire.refusal(ENDLESS).sqlstate, "57014");
+    assert_eq!(wire.value("SELECT 1"), "1");
+}
+
+/// A client that left is noticed: what it asked for stops with it.
+#[test]
+fn the_work_of_a_client_that_left_does_not_keep_the_server_from_stopping() {
+    let kho = Kho::start();
+    let mut wire = kho.admin();
+    wire.send(|buffer| frontend::query(ENDLESS, buffer)).unwrap();
+    drop(wire);
+    let (ended, _) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+}

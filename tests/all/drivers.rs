@@ -1,0 +1,93 @@
+//! Real drivers, as programs use them.
+
+use kho_tests::kho::Kho;
+use kho_tests::python::client;
+use tokio_postgres::{NoTls, types::Type};
+
+#[test]
+fn psycopg() {
+    client(&Kho::start(), "psycopg3", &[]);
+}
+
+#[test]
+fn asyncpg() {
+    client(&Kho::start(), "asyncpg_client", &[]);
+}
+
+fn connect(kho: &Kho) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(kho.pg.port()).user("admin").password("admin").dbname("kho");
+    config
+}
+
+/// The Rust driver asks for types first and takes every value in binary.
+#[test]
+fn the_rust_driver_reads_binary_values() {
+    let kho = Kho::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = connect(&kho).connect(NoTls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        client.batch_execute("CREATE SCHEMA s").await.unwrap();
+        client
+            .batch_execute(
+                "CREATE TABLE s.t (id bigint, name text, score double precision, ok bool)",
+            )
+            .await
+            .unwrap();
+        let insert = client.prepare("INSERT INTO s.t VALUES ($1, $2, $3, $4)").await.unwrap();
+        assert_eq!(insert.params(), [Type::INT8, Type::TEXT, Type::FLOAT8, Type::BOOL]);
+        for (id, name) in [(1_i64, Some("Đào")), (2, None)] {
+            let done = client.execute(&insert, &[&id, &name, &0.5_f64, &true]).await.unwrap();
+            assert_eq!(done, 1);
+        }
+        let query =
+            "SELECT id, name, score, ok, count(*) OVER () FROM s.t WHERE id >= $1 ORDER BY id";
+        let rows = client.query(query, &[&1_i64]).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].get::<_, i64>(0), 1);
+        assert_eq!(rows[0].get::<_, Option<&str>>(1), Some("Đào"));
+        assert_eq!(rows[1].get::<_, Option<&str>>(1), None);
+        assert_eq!(rows[0].get::<_, f64>(2), 0.5);
+        assert!(rows[0].get::<_, bool>(3));
+        assert_eq!(rows[0].get::<_, i64>(4), 2);
+        let refused = client.query("SELECT * FROM s.missing", &[]).await.unwrap_err();
+        assert_eq!(refused.code().map(|code| code.code()), Some("42P01"));
+        drop(client);
+        driver.await.unwrap().unwrap();
+    });
+}
+
+/// A statement prepared before the table changed answers with the table of now, or says so.
+#[test]
+fn a_prepared_statement_sees_the_data_of_now() {
+    let kho = Kho::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = connect(&kho).connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("CREATE SCHEMA s").await.unwrap();
+        client.batch_execute("CREATE TABLE s.t (id integer)").await.unwrap();
+        let count = client.prepare("SELECT count(*) FROM s.t").await.unwrap();
+        assert_eq!(client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 0);
+        client.batch_execute("INSERT INTO s.t VALUES (1)").await.unwrap();
+        assert_eq!(client.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 1);
+    });
+}
+
+/// The decision is made at each execution: a right that was taken away is gone at once.
+#[test]
+fn a_prepared_statement_obeys_the_rights_of_now() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    admin.run("CREATE ROLE reader LOGIN PASSWORD 'reader'");
+    admin.run("GRANT USAGE ON SCHEMA s TO reader");
+    admin.run("GRANT SELECT ON s.t TO reader");
+    let mut reader = kho.connect("reader");
+    reader.run("PREPARE q AS SELECT count(*) FROM s.t");
+    assert_eq!(reader.value("EXECUTE q"), "0");
+    admin.run("REVOKE SELECT ON s.t FROM reader");
+    assert_eq!(reader.refusal("EXECUTE q").sqlstate, "42P01");
+}

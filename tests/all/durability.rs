@@ -1,0 +1,126 @@
+//! What was acknowledged survives; what was not is either whole or absent.
+
+use bytes::{BufMut, BytesMut};
+use kho_tests::kho::Kho;
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer, name text)");
+    admin.run("CREATE ROLE reader LOGIN PASSWORD 'reader'");
+    admin.run("GRANT USAGE ON SCHEMA s TO reader");
+    admin.run("GRANT SELECT ON s.t TO reader");
+    for id in 0..10 {
+        admin.run(&format!("INSERT INTO s.t VALUES ({id}, 'Đào')"));
+    }
+    let kho = Kho::start_in(kho.kill());
+    let mut reader = kho.connect("reader");
+    assert_eq!(reader.value("SELECT count(*) FROM s.t WHERE name = 'Đào'"), "10");
+    assert_eq!(kho.admin().value("SELECT count(*) FROM s.t VERSION AS OF 5"), "5");
+}
+
+#[test]
+fn what_was_not_finished_is_absent_after_a_kill() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    let mut block = kho.admin();
+    block.run("BEGIN");
+    block.run("INSERT INTO s.t VALUES (1)");
+    let mut copy = kho.admin();
+    copy.send(|buffer: &mut BytesMut| {
+        frontend::query("COPY s.t FROM STDIN", buffer)?;
+        buffer.put_slice(b"d\0\0\0\x062\n");
+        Ok(())
+    })
+    .unwrap();
+    assert!(matches!(copy.receive().unwrap(), Message::CopyInResponse(_)));
+    let kho = Kho::start_in(kho.kill());
+    assert_eq!(kho.admin().value("SELECT count(*) FROM s.t"), "0");
+    kho.admin().run("INSERT INTO s.t VALUES (3)");
+    assert_eq!(kho.admin().value("SELECT count(*) FROM s.t"), "1");
+}
+
+#[test]
+fn a_stop_is_graceful_and_a_start_finds_everything() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t AS SELECT x FROM generate_series(1, 1000) AS g (x)");
+    admin.run("CREATE VIEW s.v AS SELECT count(*) AS n FROM s.t");
+    admin.run("COMMENT ON TABLE s.t IS 'một nghìn'");
+    // A connection that is open and idle is told and does not hold the server up.
+    let (ended, folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    let told = admin.wait_for_close();
+    assert!(told.is_none_or(|it| it.sqlstate == "57P01"));
+    let kho = Kho::start_in(folders);
+    assert_eq!(kho.admin().value("SELECT n FROM s.v"), "1000");
+    let comment = "SELECT obj_description('s.t'::regclass, 'pg_class')";
+    assert_eq!(kho.admin().value(comment), "một nghìn");
+}
+
+/// Several writers of one table: each is done once, or told to try again; no row is lost.
+#[test]
+fn writers_at_the_same_time_lose_nothing() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    let target = kho.target("admin", "admin");
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let target = target.clone();
+            std::thread::spawn(move || {
+                let mut wire = kho_tests::wire::Wire::connect(&target).unwrap();
+                let mut written = 0;
+                for turn in 0..10 {
+                    let id = writer * 100 + turn;
+                    match wire.simple(&format!("INSERT INTO s.t VALUES ({id})")) {
+                        Ok(_) => written += 1,
+                        Err(refused) => assert_eq!(refused.sqlstate(), Some("40001"), "{refused}"),
+                    }
+                }
+                written
+            })
+        })
+        .collect();
+    let written: i32 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+    assert!(written > 0);
+    assert_eq!(admin.value("SELECT count(*) FROM s.t"), written.to_string());
+    assert_eq!(admin.value("SELECT count(DISTINCT id) FROM s.t"), written.to_string());
+}
+
+/// Two servers on one warehouse see and keep each other's commits.
+#[test]
+fn two_servers_on_one_warehouse_keep_each_others_commits() {
+    let first = Kho::start();
+    first.admin().run("CREATE SCHEMA s");
+    first.admin().run("CREATE TABLE s.t (id integer)");
+    let keys = first.data().with_file_name("keys");
+    let mut command = kho_tests::kho::serve(&first.data(), &keys);
+    let second = kho_tests::process::Process::start(&mut command);
+    let address = second.wait_for(|line| {
+        let rest = line.strip_prefix("ready ")?;
+        rest.split_whitespace().find_map(|word| word.strip_prefix("pg=")?.parse().ok())
+    });
+    let target = kho_tests::wire::Target::tcp(address, "kho", "admin", "admin");
+    let mut other = kho_tests::wire::Wire::connect(&target).unwrap();
+    let mut mine = first.admin();
+    let mut written = 0;
+    for turn in 0..10 {
+        for wire in [&mut mine, &mut other] {
+            match wire.simple(&format!("INSERT INTO s.t VALUES ({turn})")) {
+                Ok(_) => written += 1,
+                Err(refused) => assert_eq!(refused.sqlstate(), Some("40001"), "{refused}"),
+            }
+        }
+    }
+    assert_eq!(mine.value("SELECT count(*) FROM s.t"), written.to_string());
+    assert_eq!(other.value("SELECT count(*) FROM s.t"), written.to_string());
+}

@@ -1,0 +1,19 @@
+//! The one integration-test binary: what Kho promises, held against the real server.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the whole crate is test code: a panic is how a test reports"
+)]
+
+mod attacks;
+mod cancel;
+mod copy;
+mod drivers;
+mod durability;
+mod files;
+mod house;
+mod psql;
+mod slt;
+mod startup;

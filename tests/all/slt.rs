@@ -1,0 +1,122 @@
+//! The files in `tests/slt`, each over the simple and the extended protocol.
+//!
+//! What it guarantees: every file runs against Kho; every `pg_*` file against a real PostgreSQL
+//! too, so that what we call PostgreSQL's behaviour is. A file that is not listed here fails
+//! `every_file_is_listed`.
+
+use kho_tests::slt::{Protocol, run};
+
+macro_rules! files {
+    ($check:ident: $($name:ident)*) => { $(
+        mod $name {
+            $check!($name);
+        }
+    )* };
+}
+
+macro_rules! on_kho {
+    ($name:ident) => {
+        #[test]
+        fn kho_simple() {
+            super::run_on_kho(stringify!($name), super::Protocol::Simple);
+        }
+
+        #[test]
+        fn kho_extended() {
+            super::run_on_kho(stringify!($name), super::Protocol::Extended);
+        }
+    };
+}
+
+macro_rules! on_both {
+    ($name:ident) => {
+        on_kho!($name);
+
+        #[test]
+        fn postgres() {
+            super::run_on_postgres(stringify!($name));
+        }
+    };
+}
+
+files! { on_both:
+    pg_aggregates
+    pg_alter_table
+    pg_arrays
+    pg_bad_values
+    pg_booleans
+    pg_bytes_ids_documents
+    pg_catalog_views
+    pg_comments
+    pg_common_table_expressions
+    pg_constraints
+    pg_create_table_as
+    pg_cursors
+    pg_dates_and_times
+    pg_decimal_numbers
+    pg_delete
+    pg_duplicates
+    pg_explain
+    pg_expressions
+    pg_floating_numbers
+    pg_grants
+    pg_identifiers
+    pg_insert
+    pg_joins
+    pg_null
+    pg_order_and_limit
+    pg_patterns
+    pg_result_types
+    pg_roles
+    pg_search_path
+    pg_set_operations
+    pg_settings
+    pg_snapshots
+    pg_subqueries_in_writes
+    pg_text
+    pg_transactions
+    pg_unknown_names
+    pg_update
+    pg_views
+    pg_views_and_rights
+    pg_whole_numbers
+    pg_windows
+}
+
+files! { on_kho:
+    governance_options
+    hidden_from_strangers
+    nothing_leaks_between_sessions
+    refused_statements
+    restore_table
+    roles_of_the_warehouse
+    structures
+    table_history_and_changes
+    time_travel
+    transactions_one_table
+}
+
+fn run_on_kho(name: &str, protocol: Protocol) {
+    let kho = kho_tests::kho::Kho::start();
+    run(name, protocol, |role| kho.target(role, role));
+}
+
+fn run_on_postgres(name: &str) {
+    let postgres = kho_tests::postgres::Postgres::start();
+    for protocol in [Protocol::Simple, Protocol::Extended] {
+        postgres.reset();
+        run(name, protocol, |role| postgres.target(role));
+    }
+}
+
+#[test]
+fn every_file_is_listed() {
+    let folder = kho_tests::kho::workspace().join("tests/slt");
+    let source = include_str!("slt.rs");
+    let listed: Vec<&str> = source.split_whitespace().collect();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let name = name.strip_suffix(".slt").unwrap_or_else(|| panic!("{name} is no .slt file"));
+        assert!(listed.contains(&name), "tests/slt/{name}.slt is not listed in tests/all/slt.rs");
+    }
+}

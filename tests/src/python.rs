@@ -1,0 +1,42 @@
+//! Client programs in Python, from `tests/clients`.
+//!
+//! What it guarantees: a script runs to its end within its time, with `KHO_PG_PORT`, `KHO_DATA`
+//! and what the test adds in its environment.
+//! What it does not: it installs nothing; `tests/run` makes the environment that `KHO_PYTHON`
+//! names, from the pinned `tests/clients/requirements.txt`.
+//! On failure: it panics with what the script printed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::kho::Kho;
+use crate::output::run;
+
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Runs `tests/clients/<name>.py` against `kho`; it must succeed.
+pub fn client(kho: &Kho, name: &str, environment: &[(&str, &str)]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(format!("{name}.py"));
+    let mut command = Command::new(python());
+    command
+        .arg(script)
+        .env("KHO_PG_PORT", kho.pg.port().to_string())
+        .env("KHO_HTTP_PORT", kho.http.port().to_string())
+        .env("KHO_DATA", kho.data())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(environment.iter().copied());
+    run(&mut command, "", TIMEOUT).expect_success()
+}
+
+/// The interpreter with the pinned clients.
+fn python() -> PathBuf {
+    let named = std::env::var_os("KHO_PYTHON").map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+        let cache = cache.unwrap_or_else(|| panic!("neither KHO_PYTHON nor HOME is set"));
+        cache.join("kho").join("clients").join("bin").join("python")
+    })
+}
