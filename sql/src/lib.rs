@@ -5,4 +5,5 @@
 pub mod copy;
 pub mod outcome;
 pub mod parse;
+pub mod pg_catalog;
 pub mod session;
