@@ -22,6 +22,7 @@ pub mod parse;
 mod scope;
 mod secure;
 pub mod scram;
+pub mod pg_catalog;
 pub mod session;
 mod settings;
 mod show;

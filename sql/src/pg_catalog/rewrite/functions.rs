@@ -1,0 +1,106 @@
+//! Function calls: `pg_catalog.`-qualified names, and those of PostgreSQL's functions that are
+//! another expression here.
+
+use sqlparser::ast::{
+    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Ident, ObjectNamePart,
+};
+
+use super::literals::{cast, number};
+use super::{call, subqueries};
+
+/// Rewrites a call. `vector` says that its first argument is one of the system tables' vectors,
+/// which are counted from 0.
+pub fn rewrite(expr: &mut Expr, vector: bool) {
+    let Expr::Function(function) = expr else {
+        return;
+    };
+    unqualify(&mut function.name.0);
+    let Some(name) = simple_name(function) else {
+        return;
+    };
+    if let FunctionArguments::Subquery(_) = function.args {
+        if name == "array" {
+            subqueries::array(expr);
+        }
+        return;
+    }
+    let arguments = arguments(function);
+    match (name.as_str(), arguments.as_slice()) {
+        ("array_upper", [array, dimension]) => *expr = upper(array, dimension, vector),
+        ("array_lower", [array, dimension]) => *expr = lower(array, dimension, vector),
+        ("generate_subscripts", [array, dimension]) => {
+            let last = upper(array, dimension, false);
+            *expr = call("unnest", vec![call("generate_series", vec![number(1), last])]);
+        }
+        ("_pg_expandarray", [array]) => {
+            let positions =
+                call("generate_series", vec![number(1), upper(array, &number(1), false)]);
+            *expr = call("unnest", vec![call("pg_expand_array", vec![array.clone(), positions])]);
+        }
+        _ => {}
+    }
+}
+
+/// The first argument of a call.
+pub fn first_argument(expr: &Expr) -> Option<&Expr> {
+    let Expr::Function(function) = expr else {
+        return None;
+    };
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    match list.args.first()? {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
+}
+
+/// Takes the system schema's name off; functions are found by their own name alone.
+pub fn unqualify(parts: &mut Vec<ObjectNamePart>) {
+    let [schema, name] = parts.as_slice() else {
+        return;
+    };
+    let (Some(schema), Some(name)) = (schema.as_ident(), name.as_ident()) else {
+        return;
+    };
+    let schema = super::fold(schema);
+    if schema == "pg_catalog" || (schema == "information_schema" && name.value.starts_with('_')) {
+        *parts = vec![ObjectNamePart::Identifier(Ident::new(super::fold(name)))];
+    }
+}
+
+fn simple_name(function: &Function) -> Option<String> {
+    match function.name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] => Some(super::fold(name)),
+        _ => None,
+    }
+}
+
+fn arguments(function: &Function) -> Vec<Expr> {
+    let FunctionArguments::List(list) = &function.args else {
+        return Vec::new();
+    };
+    let plain = |it: &FunctionArg| match it {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().filter_map(plain).collect()
+}
+
+/// The last subscript: NULL for an empty array.
+fn upper(array: &Expr, dimension: &Expr, vector: bool) -> Expr {
+    let length = call("array_length", vec![array.clone(), dimension.clone()]);
+    let length = cast(length, DataType::Integer(None));
+    let upper = call("nullif", vec![length, number(0)]);
+    if !vector {
+        return upper;
+    }
+    Expr::BinaryOp { left: Box::new(upper), op: BinaryOperator::Minus, right: Box::new(number(1)) }
+}
+
+/// The first subscript: NULL for an empty array.
+fn lower(array: &Expr, dimension: &Expr, vector: bool) -> Expr {
+    let upper = upper(array, dimension, false);
+    call("least", vec![upper.clone(), number(i64::from(!vector))])
+}
