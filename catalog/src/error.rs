@@ -94,6 +94,7 @@ kinds! {
     DuplicateStatement = "42P05",
     DuplicateSchema = "42P06",
     DuplicateTable = "42P07",
+    InvalidTableDefinition = "42P16",
     InvalidObjectDefinition = "42P17",
     IndeterminateDatatype = "42P18",
     InvalidColumnReference = "42P10",

@@ -31,6 +31,17 @@ pub const BUILT_IN_ROLES: &[(Oid, &str)] = &[
     (13, "kho_destruction_approver"),
 ];
 
+/// The purposes that every warehouse starts with, by code; the codes follow the regulation's list.
+pub const SHIPPED_PURPOSES: &[(&str, &str)] = &[
+    ("a", "socio-economic development"),
+    ("b", "community benefit and urgent public problems"),
+    ("c", "state management"),
+    ("d", "administrative procedures"),
+    ("dd", "digital transformation and smart-city services"),
+    ("e", "publication and sharing"),
+    ("g", "urgent tasks ordered by the city"),
+];
+
 /// What exists at one version of the catalog log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
@@ -117,6 +128,9 @@ pub struct Table {
 pub struct View {
     /// The query, every relation in it named with its schema.
     pub query: Text,
+    /// The relations it reads, by id: what cannot be dropped while it is there.
+    #[serde(default)]
+    pub depends_on: Vec<Oid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +177,13 @@ pub enum Classification {
 }
 
 impl Classification {
+    pub const ALL: &'static [Classification] = &[
+        Classification::Open,
+        Classification::Internal,
+        Classification::Restricted,
+        Classification::Personal,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             Classification::Open => "open",

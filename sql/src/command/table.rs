@@ -1,0 +1,64 @@
+//! `CREATE`, `ALTER` and `DROP TABLE`.
+//!
+//! What it guarantees: what is accepted is kept and enforced; keys and everything else that Kho
+//! does not enforce are refused. Columns have ids that are never used again.
+//! What it does not: it touches no rows; [`Alteration`] says what is to be done to them.
+
+mod alter;
+mod constraint;
+mod define;
+
+use kho_catalog::error::Result;
+use kho_catalog::state::{Change, Governance, Relation, RelationKind};
+use sqlparser::ast::{ObjectName, SqlOption};
+
+pub(crate) use self::alter::{Alteration, RowRule, alter};
+pub(crate) use self::define::{Definition, define, define_as};
+use super::name::Expected;
+use super::relation::found_or_notice;
+use super::{Context, Planned, options, relation};
+
+/// `DROP TABLE`.
+pub(crate) fn drop(
+    ctx: &mut Context<'_>,
+    names: &[ObjectName],
+    if_exists: bool,
+    cascade: bool,
+) -> Result<Planned> {
+    relation::drop(ctx, names, if_exists, cascade, Expected::Table)
+}
+
+/// `ALTER TABLE … SET (…)`.
+pub(crate) fn set_options(
+    ctx: &mut Context<'_>,
+    name: &ObjectName,
+    given: &[SqlOption],
+) -> Result<Planned> {
+    govern(ctx, name, |table, base| options::with_options(base, given, &table.columns))
+}
+
+/// `ALTER TABLE … RESET (…)`; `keys` are folded.
+pub(crate) fn reset_options(
+    ctx: &mut Context<'_>,
+    name: &ObjectName,
+    keys: &[String],
+) -> Result<Planned> {
+    govern(ctx, name, |_, base| options::without_options(base, keys))
+}
+
+fn govern(
+    ctx: &Context<'_>,
+    name: &ObjectName,
+    change: impl Fn(&Relation, &Governance) -> Result<Governance>,
+) -> Result<Planned> {
+    let mut planned = Planned::new("ALTER TABLE");
+    let found = found_or_notice(ctx, name, false, Expected::Table, &mut planned)?;
+    if let Some(relation) = found {
+        let mut changed = Relation::clone(relation);
+        if let RelationKind::Table(table) = &mut changed.kind {
+            table.governance = change(relation, &table.governance)?;
+        }
+        planned.changes.push(Change::PutRelation(Box::new(changed)));
+    }
+    Ok(planned)
+}
