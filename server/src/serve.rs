@@ -73,8 +73,8 @@ pub async fn start(config: Config) -> Result<Server> {
         show_password(&password);
     }
     let ledger = Ledger::open(environment, name.as_str()).await?;
-    // WIRE engine: Engine::open(catalog.clone(), ledger.clone(), &engine_limits(&config.limits))?
-    let engine = Arc::new(Engine {});
+    let limits = engine_limits(&config.limits)?;
+    let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
     let shared =
         pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
 

@@ -4,7 +4,7 @@
 //! is allowed to the role whose right counts, and where the plan does nothing but read. Every kind
 //! of plan node is named here, so a new one of the engine's does not pass unseen.
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::{Error, Kind, Result};

@@ -1,6 +1,180 @@
-//! stub
-use kho_catalog::error::Result; use crate::scope::Scope; use crate::outcome::Notice; use crate::write::Pending;
-pub(crate) struct Change { pub pending: Pending, pub notices: Vec<Notice> }
-pub(crate) fn role(_s:&Scope,_r:&crate::parse::RoleStatement)->Result<Change>{ Err(kho_catalog::error::Error::internal("stub")) }
-pub(crate) fn membership(_s:&Scope,_r:&crate::parse::Membership)->Result<Change>{ Err(kho_catalog::error::Error::internal("stub")) }
-pub(crate) async fn change(_s:&Scope,_r:&sqlparser::ast::Statement,_l:&crate::execute::Limits)->Result<Change>{ Err(kho_catalog::error::Error::internal("stub")) }
+//! Statements that change the catalog, joined to what they do to data.
+//!
+//! What it is: `command` says what is to be committed; here that becomes a pending write, with the
+//! Delta side of creating and reshaping tables around it.
+//! What it guarantees: a statement is checked when it is given, and decided again, on the newest
+//! state, when it is committed. A table exists for others once the catalog names it.
+//! On failure: a table's files that no catalog entry names are orphans, which maintenance removes.
+
+mod table;
+mod view;
+
+use kho_catalog::error::{Error, Result};
+use kho_catalog::privilege::Principal;
+use kho_catalog::state::State;
+use kho_catalog::text::Text;
+use sqlparser::ast;
+
+use crate::command::{self, Context, Planned};
+use crate::execute::Limits;
+use crate::outcome::{Notice, Tag};
+use crate::parse::{Membership, RoleStatement};
+use crate::scope::Scope;
+use crate::write::{Decide, Pending, author};
+
+/// A pending change, and what the client is told now.
+pub(crate) struct Change {
+    pub pending: Pending,
+    pub notices: Vec<Notice>,
+}
+
+/// `CREATE`, `ALTER`, `DROP ROLE`.
+pub(crate) fn role(scope: &Scope, statement: &RoleStatement) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::role::apply(context, &statement))
+}
+
+/// `GRANT role TO role`, `REVOKE role FROM role`.
+pub(crate) fn membership(scope: &Scope, statement: &Membership) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::role::membership(context, &statement))
+}
+
+/// Every other statement that changes the catalog.
+///
+/// # Errors
+/// `0A000` for a statement that nothing here does.
+pub(crate) async fn change(
+    scope: &Scope,
+    statement: &ast::Statement,
+    limits: &Limits,
+) -> Result<Change> {
+    use ast::Statement as S;
+    match statement {
+        S::CreateTable(create) if create.query.is_some() => {
+            table::create_as(scope, create, limits).await
+        }
+        S::CreateTable(create) => table::create(scope, create).await,
+        S::AlterTable(alter) => table::alter(scope, alter, limits).await,
+        S::CreateView(create) => view::create(scope, create).await,
+        other => pure(scope, other),
+    }
+}
+
+/// Statements that concern the catalog alone.
+fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
+    use ast::Statement as S;
+    let statement = statement.clone();
+    match &statement {
+        S::CreateSchema { .. }
+        | S::AlterSchema(_)
+        | S::Grant(_)
+        | S::Revoke(_)
+        | S::Comment { .. }
+        | S::Drop { object_type: ast::ObjectType::Schema, .. }
+        | S::Drop { object_type: ast::ObjectType::Table, temporary: false, .. }
+        | S::Drop { object_type: ast::ObjectType::View, .. } => {}
+        _ => return Err(Error::unsupported("this statement is not supported")),
+    }
+    planned(scope, move |context| match &statement {
+        S::CreateSchema { .. } => command::schema::create(context, &statement),
+        S::AlterSchema(alter) => command::schema::alter(context, alter),
+        S::Grant(grant) => command::grant::apply(context, grant),
+        S::Revoke(revoke) => command::grant::revoke(context, revoke),
+        S::Comment { object_type, object_name, comment, if_exists } => command::comment::apply(
+            context,
+            *object_type,
+            object_name,
+            comment.as_deref(),
+            *if_exists,
+        ),
+        S::Drop { object_type, if_exists, names, cascade, .. } => match object_type {
+            ast::ObjectType::Schema => command::schema::drop(context, names, *if_exists, *cascade),
+            ast::ObjectType::View => command::view::drop(context, names, *if_exists, *cascade),
+            _ => command::table::drop(context, names, *if_exists, *cascade),
+        },
+        _ => Err(Error::unsupported("this statement is not supported")),
+    })
+}
+
+/// A pending catalog change from a command: run once now, for its errors and notices, and again
+/// on whatever the state is when it is committed.
+fn planned(
+    scope: &Scope,
+    command: impl FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
+) -> Result<Change> {
+    let mut decider = Decider::new(scope, command);
+    let Planned { changes, tag, notices } = decider.plan(&scope.state)?;
+    let pending = match changes.is_empty() {
+        true => Pending::nothing(Tag::new(tag)),
+        false => Pending::catalog(decider.decide(), author(scope, tag), Tag::new(tag)),
+    };
+    Ok(Change { pending, notices })
+}
+
+/// A command, and the values it takes besides the state.
+struct Decider<F> {
+    role: u32,
+    search_path: Vec<String>,
+    now_ms: i64,
+    dataset: String,
+    salt: [u8; 16],
+    environment: kho_catalog::environment::Environment,
+    command: F,
+}
+
+impl<F> Decider<F>
+where
+    F: FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
+{
+    fn new(scope: &Scope, command: F) -> Decider<F> {
+        let environment = scope.shared.catalog.environment().clone();
+        Decider {
+            role: scope.who.role(),
+            search_path: scope.search_path(),
+            now_ms: scope.now_ms,
+            dataset: environment.new_id(),
+            salt: *uuid::Uuid::new_v4().as_bytes(),
+            environment,
+            command,
+        }
+    }
+
+    fn plan(&mut self, state: &State) -> Result<Planned> {
+        self.with_context_of(state, |command, context| command(context))
+    }
+
+    /// Runs something else with the same context.
+    fn with_context<T>(
+        &mut self,
+        state: &State,
+        look: impl FnOnce(&mut Context<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.with_context_of(state, |_, context| look(context))
+    }
+
+    fn with_context_of<T>(
+        &mut self,
+        state: &State,
+        run: impl FnOnce(&mut F, &mut Context<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let who = Principal::of(state, self.role);
+        let environment = &self.environment;
+        let mut text =
+            |text: &str| Text::new(text, environment.new_id(), environment.salt());
+        let mut context = Context {
+            state,
+            who: &who,
+            search_path: &self.search_path,
+            now_ms: self.now_ms,
+            dataset: &self.dataset,
+            salt: self.salt,
+            text: &mut text,
+        };
+        run(&mut self.command, &mut context)
+    }
+
+    fn decide(mut self) -> Decide {
+        Box::new(move |state| self.plan(state).map(|planned| planned.changes))
+    }
+}

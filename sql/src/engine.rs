@@ -50,16 +50,20 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub started_ms: i64,
     base: SessionState,
+    /// What can be called, for `pg_proc`.
+    functions: Vec<(String, String, char)>,
 }
 
 impl Shared {
     pub(crate) fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Shared> {
         let environment = catalog.environment().clone();
         let runtime = runtime(limits)?;
+        let base = base_state(runtime, limits);
         Ok(Shared {
             started_ms: environment.now_ms(),
             tables: Tables::new(environment),
-            base: base_state(runtime, limits),
+            functions: callable(&base),
+            base,
             catalog,
             ledger,
         })
@@ -72,7 +76,7 @@ impl Shared {
         let mut state =
             SessionStateBuilder::new_from_existing(self.base.clone()).with_config(config).build();
         let view = Arc::new(self.catalog_view(scope));
-        for function in crate::pg_catalog::functions(view) {
+        for function in crate::pg_catalog::functions(&view) {
             register(&mut state, function)?;
         }
         for function in crate::system::functions(scope) {
@@ -97,9 +101,24 @@ impl Shared {
             settings: scope.settings.all(),
             database: crate::session::DATABASE.to_owned(),
             process_id: scope.process_id,
+            functions: self.functions.clone(),
+            server_started_us: self.started_ms.saturating_mul(1000),
+            session_started_us: scope.now_ms.saturating_mul(1000),
+            client: None,
+            server: None,
             state: Arc::clone(state),
         }
     }
+}
+
+fn callable(state: &SessionState) -> Vec<(String, String, char)> {
+    let of = |name: &String, kind| ("pg_catalog".to_owned(), name.clone(), kind);
+    let scalar = state.scalar_functions().keys().map(|name| of(name, 'f'));
+    let aggregate = state.aggregate_functions().keys().map(|name| of(name, 'a'));
+    let window = state.window_functions().keys().map(|name| of(name, 'w'));
+    let own = ["table_history", "table_changes"].map(|it| ("kho".to_owned(), it.to_owned(), 'f'));
+    let procedures = [("kho".to_owned(), "restore_table".to_owned(), 'p')];
+    scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()
 }
 
 fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {

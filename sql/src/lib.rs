@@ -3,16 +3,14 @@
 //! Knows no socket and no byte encoding. The way in is [`session::Session::run`]; every read and
 //! every write goes through it:
 //!
-//! parse → bind → audit begin → authorize → execute, or stage and commit → audit complete
+//! parse → audit begin → bind → authorize → execute, or stage and commit → audit complete
 
 mod authorize;
 mod bind;
 mod call;
-mod ddl;
-mod pg_catalog;
-mod types;
-pub(crate) mod command;
+mod command;
 pub mod copy;
+mod ddl;
 mod engine;
 mod errors;
 mod execute;
@@ -20,15 +18,13 @@ mod explain;
 mod numeric;
 pub mod outcome;
 pub mod parse;
+mod pg_catalog;
 mod scope;
-mod secure;
 pub mod scram;
-pub mod pg_catalog;
+mod secure;
 pub mod session;
 mod settings;
 mod show;
 mod system;
+mod types;
 mod write;
-pub mod scram;
-pub mod session;
-pub(crate) mod types;

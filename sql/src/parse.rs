@@ -78,6 +78,18 @@ impl Statement {
         &self.inner.redacted
     }
 
+    /// The prepared statement that a `DEALLOCATE name` names. One that was prepared by the wire's
+    /// `Parse` is known to the wire alone, which drops it; psycopg deallocates that way.
+    pub fn deallocates(&self) -> Option<&str> {
+        match self.ast() {
+            Ast::Sql(statement) => match statement.as_ref() {
+                ast::Statement::Deallocate { name, .. } => Some(&name.value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(crate) fn ast(&self) -> &Ast {
         &self.inner.ast
     }
@@ -215,11 +227,5 @@ fn lower_first(text: &str) -> String {
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => String::new(),
-    }
-
-    /// The prepared statement that a `DEALLOCATE name` names. One that was prepared by the wire's
-    /// `Parse` is known to the wire alone, which drops it; psycopg deallocates that way.
-    pub fn deallocates(&self) -> Option<&str> {
-        None
     }
 }

@@ -18,7 +18,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::logical_expr::ScalarUDF;
 use kho_catalog::error::Result;
 use kho_catalog::state::{Oid, State};
 
@@ -88,7 +87,7 @@ pub fn table(
 
 /// Every system table, as schema and name.
 pub fn table_names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    definition::all().iter().map(|it| (it.schema, it.name))
+    definition::all().map(|it| (it.schema, it.name))
 }
 
 fn build(view: &CatalogView, definition: &'static definition::Definition) -> Result<rows::Rows> {

@@ -239,7 +239,7 @@ fn set(
 }
 
 fn verifier(password: &str, salt: &[u8]) -> Result<String> {
-    if scram::is_verifier(password) {
+    if scram::Verifier::is_verifier(password) {
         return Ok(password.to_owned());
     }
     let md5 = password.strip_prefix("md5").is_some_and(|hash| {
@@ -249,7 +249,7 @@ fn verifier(password: &str, salt: &[u8]) -> Result<String> {
         return Err(Error::unsupported("MD5 password hashes are not supported")
             .with_hint("Give the password, or a SCRAM-SHA-256 verifier."));
     }
-    scram::make_verifier(password, salt, scram::ITERATIONS)
+    scram::make_verifier(password, salt, scram::DEFAULT_ITERATIONS)
 }
 
 /// Milliseconds since the epoch; a time without a zone is UTC.

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
@@ -239,18 +239,21 @@ impl Hash for Apply {
     }
 }
 
-/// One of the two schemas of system tables, as the planner looks tables up in it.
-#[derive(Clone)]
+/// One of the two schemas of system tables, as the planner looks tables up in it. A table is built
+/// when it is first asked for, and kept: the view does not change.
 pub struct SystemSchema {
     view: Arc<CatalogView>,
     name: &'static str,
+    built: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
 impl SystemSchema {
     /// Both schemas.
     pub fn all(view: &Arc<CatalogView>) -> [(&'static str, Arc<SystemSchema>); 2] {
-        ["pg_catalog", "information_schema"]
-            .map(|name| (name, Arc::new(SystemSchema { view: Arc::clone(view), name })))
+        ["pg_catalog", "information_schema"].map(|name| {
+            let (view, built) = (Arc::clone(view), Mutex::default());
+            (name, Arc::new(SystemSchema { view, name, built }))
+        })
     }
 }
 
@@ -263,12 +266,21 @@ impl fmt::Debug for SystemSchema {
 #[async_trait]
 impl SchemaProvider for SystemSchema {
     fn table_names(&self) -> Vec<String> {
-        let own = definition::all().iter().filter(|it| it.schema == self.name);
+        let own = definition::all().filter(|it| it.schema == self.name);
         own.map(|it| it.name.to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        table(&self.view, self.name, name).transpose().map_err(external)
+        // A thread that panicked here left no half-built table behind.
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = built.get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let table = table(&self.view, self.name, name).transpose().map_err(external)?;
+        if let Some(table) = &table {
+            built.insert(name.to_owned(), Arc::clone(table));
+        }
+        Ok(table)
     }
 
     fn table_exist(&self, name: &str) -> bool {

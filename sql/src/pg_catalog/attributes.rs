@@ -18,7 +18,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
                     push_column(relation, at, column, rows)?;
                 }
             }
-            definition::all().iter().try_for_each(|it| push_system(it, rows))
+            definition::all().try_for_each(|it| push_system(it, rows))
         }
         "pg_attrdef" => {
             for relation in object::relations(view) {

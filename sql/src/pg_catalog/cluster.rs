@@ -34,6 +34,13 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
         "pg_settings" => settings(view, rows),
         "pg_stat_activity" => activity(view, rows),
         "pg_timezone_names" => time_zones(rows),
+        "pg_get_keywords" => object::RESERVED.iter().try_for_each(|word| {
+            rows.push([
+                ("word", (*word).into()),
+                ("catcode", "R".into()),
+                ("catdesc", "reserved".into()),
+            ])
+        }),
         _ => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ pub struct Definition {
     pub schema: &'static str,
     pub name: &'static str,
     pub oid: Oid,
-    /// `r` or `v`.
+    /// `r` or `v`; `f` for a function that gives rows.
     pub kind: &'static str,
     pub columns: Vec<Column>,
     pub arrow: SchemaRef,
@@ -52,8 +52,8 @@ static DEFINITIONS: LazyLock<Definitions> = LazyLock::new(|| {
 });
 
 /// Every system table.
-pub fn all() -> &'static [Definition] {
-    &DEFINITIONS.all
+pub fn all() -> impl Iterator<Item = &'static Definition> {
+    DEFINITIONS.all.iter().filter(|it| it.kind != "f")
 }
 
 /// The system table of that name.
@@ -64,7 +64,7 @@ pub fn find(schema: &str, name: &str) -> Option<&'static Definition> {
 
 /// The system table of that oid.
 pub fn by_oid(oid: Oid) -> Option<&'static Definition> {
-    DEFINITIONS.all.iter().find(|it| it.oid == oid)
+    all().find(|it| it.oid == oid)
 }
 
 impl Definition {

@@ -243,7 +243,7 @@ fn find_in_schema(view: &CatalogView, schema: &str, name: &str) -> Option<Oid> {
 }
 
 /// Words that PostgreSQL reserves: a name that is one of them is quoted.
-const RESERVED: &[&str] = &[
+pub const RESERVED: &[&str] = &[
     "all",
     "analyse",
     "analyze",

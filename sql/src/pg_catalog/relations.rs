@@ -236,5 +236,5 @@ fn views(view: &CatalogView, rows: &mut Rows) -> Result<()> {
 }
 
 fn system(kind: &str) -> impl Iterator<Item = &'static Definition> {
-    definition::all().iter().filter(move |it| it.kind == kind)
+    definition::all().filter(move |it| it.kind == kind)
 }

@@ -29,7 +29,13 @@ pub use literals::literal;
 
 /// Makes PostgreSQL's own constructs in `statement` plannable.
 pub fn rewrite(statement: &mut Statement) {
-    let mut rewriter = Rewriter { scopes: Vec::new() };
+    // What a setting is set to is no expression of a query.
+    if matches!(statement, Statement::Set(_)) {
+        return;
+    }
+    // Two columns of one name in what is created are the user's mistake.
+    let creates = matches!(statement, Statement::CreateTable(_) | Statement::CreateView(_));
+    let mut rewriter = Rewriter { scopes: Vec::new(), names_duplicates: !creates };
     let _whole = statement.visit(&mut rewriter);
     if let Statement::Query(query) = statement {
         show_registered_names(&mut query.body);
@@ -38,6 +44,7 @@ pub fn rewrite(statement: &mut Statement) {
 
 struct Rewriter {
     scopes: Vec<Scope>,
+    names_duplicates: bool,
 }
 
 impl Rewriter {
@@ -81,7 +88,9 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.scopes.pop();
-        name_duplicates(select);
+        if self.names_duplicates {
+            name_duplicates(select);
+        }
         ControlFlow::Continue(())
     }
 
@@ -105,9 +114,13 @@ impl VisitorMut for Rewriter {
             Expr::Function(_) => {
                 let vector = functions::first_argument(expr)
                     .is_some_and(|it| self.is_vector(&casts::uncast(it)));
-                functions::rewrite(expr, vector);
+                let system = self.scopes.last().is_some_and(Scope::is_system);
+                functions::rewrite(expr, vector, system);
             }
             Expr::Subquery(_) => subqueries::scalar(expr),
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                literals::like_pattern(pattern, escape_char);
+            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -27,6 +27,8 @@ pub struct Scope {
 #[derive(Clone, Debug)]
 struct Source {
     name: String,
+    /// The unqualified name of the relation itself, if it has no other.
+    table: Option<String>,
     columns: Columns,
     /// Whether all its rows come from system tables.
     system: bool,
@@ -108,6 +110,17 @@ impl Scope {
         })
     }
 
+    /// Takes the relations that `WITH` names for what they are.
+    fn resolve_common(&mut self, common: &[(String, Vec<String>)]) {
+        for source in self.sources.iter_mut().filter(|it| !it.system) {
+            let named = common.iter().rev().find(|(name, _)| Some(name) == source.table.as_ref());
+            if let Some((_, columns)) = named {
+                source.columns = Columns::Named(columns.clone());
+                source.system = true;
+            }
+        }
+    }
+
     fn find_column(&self, column: &str) -> Found {
         let mut found = Found::Absent;
         for source in &self.sources {
@@ -147,11 +160,12 @@ impl Scope {
                     None => Columns::Unknown,
                 };
                 let name = alias.as_ref().map_or(String::new(), |it| fold(&it.name));
-                self.sources.push(Source { name, columns, system: scope.is_system() });
+                self.sources.push(Source { name, table: None, columns, system: scope.is_system() });
             }
             TableFactor::NestedJoin { table_with_joins, .. } => self.add(table_with_joins),
             _ => self.sources.push(Source {
                 name: String::new(),
+                table: None,
                 columns: Columns::Unknown,
                 system: false,
             }),
@@ -171,7 +185,9 @@ impl Scope {
         let definition = schema.and_then(|schema| definition::find(schema, table));
         let columns = definition.map_or(Columns::Unknown, Columns::System);
         let name = alias.map_or_else(|| table.to_owned(), |it| fold(&it.name));
-        self.sources.push(Source { name, columns, system: definition.is_some() });
+        let system = definition.is_some();
+        let table = (parts.len() == 1).then(|| table.to_owned());
+        self.sources.push(Source { name, table, columns, system });
     }
 
     fn add_function(&mut self, name: &ObjectName, alias: Option<&TableAlias>) {
@@ -186,7 +202,8 @@ impl Scope {
             _ => renamed(columns, alias),
         };
         let name = alias.map_or(name, |it| fold(&it.name));
-        self.sources.push(Source { name, columns: Columns::Named(columns), system: true });
+        let columns = Columns::Named(columns);
+        self.sources.push(Source { name, table: None, columns, system: true });
     }
 }
 
@@ -215,13 +232,16 @@ pub fn fold(ident: &Ident) -> String {
 /// The names and parameters in `query` that come from outside of it; `None` where one of them
 /// may or may not, or where the query reads more than system tables.
 pub fn free_names(query: &Query) -> Option<Vec<Expr>> {
-    let mut finder = FreeNames { scopes: Vec::new(), free: Vec::new(), system: true };
+    let mut finder =
+        FreeNames { scopes: Vec::new(), common: Vec::new(), free: Vec::new(), system: true };
     let whole = query.visit(&mut finder).is_continue();
     (whole && finder.system).then_some(finder.free)
 }
 
 struct FreeNames {
     scopes: Vec<Scope>,
+    /// What `WITH` names; a query in it is looked at as any other.
+    common: Vec<(String, Vec<String>)>,
     free: Vec<Expr>,
     system: bool,
 }
@@ -246,8 +266,14 @@ impl Visitor for FreeNames {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        let scope = Scope::of_body(&query.body);
-        self.system &= query.with.is_none() && scope.is_system();
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let names = output_names(&table.query.body).unwrap_or_default();
+            let columns = renamed(names, Some(&table.alias));
+            self.common.push((fold(&table.alias.name), columns));
+        }
+        let mut scope = Scope::of_body(&query.body);
+        scope.resolve_common(&self.common);
+        self.system &= scope.is_system();
         self.scopes.push(scope);
         ControlFlow::Continue(())
     }

@@ -1,3 +1,5 @@
+//! The text and binary forms of values, against those of PostgreSQL 15.
+
 use std::sync::Arc;
 
 use arrow::array::{

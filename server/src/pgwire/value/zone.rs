@@ -2,12 +2,14 @@
 //!
 //! What it guarantees: PostgreSQL's choice where the clock was changed: a time that never was is
 //! read with the offset from before the change, one that was twice with the offset from after it.
-//! What it does not: rules are IANA's as compiled in; beyond the years they cover the last offset
-//! holds.
+//! What it does not: rules are IANA's as compiled in; a law of tomorrow needs a new release. The last
+//! rules of a zone hold for ever after.
 
 use chrono::{DateTime, Duration, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 use kho_catalog::error::{Error, Kind, Result};
+
+use super::calendar::{DAY_SECONDS, civil_of_days, days_in_month, days_of_civil};
 
 /// A time zone that has been looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +82,32 @@ fn named_offset(zone: Tz, utc: &NaiveDateTime) -> i32 {
     zone.offset_from_utc_datetime(utc).fix().local_minus_utc()
 }
 
-/// The instant, or the nearest that chrono can hold.
+/// The instant; before the years of chrono its earliest, after those that the compiled rules are
+/// spelled out for a time in a year that they hold and that is like it day by day.
 fn clamped(seconds: i64) -> NaiveDateTime {
-    let limit = if seconds < 0 { NaiveDateTime::MIN } else { NaiveDateTime::MAX };
-    let margin = if seconds < 0 { Duration::days(2) } else { Duration::days(-2) };
-    let limit = limit.checked_add_signed(margin).unwrap_or_default();
-    match DateTime::from_timestamp(seconds, 0) {
-        Some(instant) if seconds < 0 => instant.naive_utc().max(limit),
-        Some(instant) => instant.naive_utc().min(limit),
-        None => limit,
-    }
+    let days = seconds.div_euclid(DAY_SECONDS);
+    let seconds = match civil_of_days(days).0 {
+        year if year > LAST_SPELLED_YEAR => {
+            let like = like_year(year);
+            seconds - (days_of_civil(year, 1, 1) - days_of_civil(like, 1, 1)) * DAY_SECONDS
+        }
+        _ => seconds,
+    };
+    DateTime::from_timestamp(seconds, 0).map_or(EARLIEST, |time| time.naive_utc().max(EARLIEST))
+}
+
+/// chrono-tz spells transitions out until 2100.
+const LAST_SPELLED_YEAR: i64 = 2_090;
+
+/// The first day of a year that leaves room for offsets.
+const EARLIEST: NaiveDateTime =
+    NaiveDateTime::MIN.checked_add_signed(Duration::days(3)).expect("three days are no overflow");
+
+/// A year of 2060 to 2087 that begins on the same weekday and is as long: in 28 years without a
+/// century each kind of year comes.
+fn like_year(year: i64) -> i64 {
+    let kind = |year| (days_of_civil(year, 1, 1).rem_euclid(7), days_in_month(year, 2));
+    (2_060..2_088).find(|candidate| kind(*candidate) == kind(year)).unwrap_or(LAST_SPELLED_YEAR)
 }
 
 /// `+07`, `-0330`, `+05:30`, `+07:06:30` as seconds east.

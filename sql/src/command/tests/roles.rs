@@ -34,7 +34,7 @@ fn only_who_manages_accounts_makes_roles_and_everyone_has_a_password() {
     ]);
     let an = state.role("an").unwrap();
     assert!(an.login && an.connection_limit == Some(3));
-    assert!(crate::scram::is_verifier(an.verifier.as_deref().unwrap()));
+    assert!(crate::scram::Verifier::is_verifier(an.verifier.as_deref().unwrap()));
     let minh = state.role("minh").unwrap();
     assert!(minh.verifier.is_none() && minh.valid_until_ms.is_none());
     assert!(minh.connection_limit.is_none() && !minh.login);

@@ -6,12 +6,12 @@ use sqlparser::ast::{
     Ident, ObjectNamePart,
 };
 
-use super::literals::{cast, number};
-use super::{call, subqueries};
+use super::literals::{cast, number, text};
+use super::{call, casts, literals, subqueries};
 
 /// Rewrites a call. `vector` says that its first argument is one of the system tables' vectors,
-/// which are counted from 0.
-pub fn rewrite(expr: &mut Expr, vector: bool) {
+/// which are counted from 0; `system` that the query reads system tables alone.
+pub fn rewrite(expr: &mut Expr, vector: bool, system: bool) {
     let Expr::Function(function) = expr else {
         return;
     };
@@ -33,11 +33,20 @@ pub fn rewrite(expr: &mut Expr, vector: bool) {
             let last = upper(array, dimension, false);
             *expr = call("unnest", vec![call("generate_series", vec![number(1), last])]);
         }
+        // A row (x, n) for each element x at position n.
         ("_pg_expandarray", [array]) => {
             let positions =
                 call("generate_series", vec![number(1), upper(array, &number(1), false)]);
-            *expr = call("unnest", vec![call("pg_expand_array", vec![array.clone(), positions])]);
+            let row = vec![
+                text("x"),
+                call("unnest", vec![array.clone()]),
+                text("n"),
+                call("unnest", vec![positions]),
+            ];
+            *expr = call("named_struct", row);
         }
+        ("coalesce", _) if system => literals::empty_arrays(function),
+        ("format", _) => show_arguments(function),
         _ => {}
     }
 }
@@ -86,6 +95,17 @@ fn arguments(function: &Function) -> Vec<Expr> {
         _ => None,
     };
     list.args.iter().filter_map(plain).collect()
+}
+
+/// A `regclass` and its like among the arguments of a function on texts is its name.
+fn show_arguments(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args {
+        for argument in &mut list.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument {
+                casts::show(expr);
+            }
+        }
+    }
 }
 
 /// The last subscript: NULL for an empty array.

@@ -3,7 +3,10 @@
 use arrow::datatypes::DataType as ArrowType;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::Result;
-use sqlparser::ast::{Array, ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, Value};
+use sqlparser::ast::{
+    Array, ArrayElemTypeDef, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Value, ValueWithSpan,
+};
 
 use super::{call, no_literal};
 
@@ -81,6 +84,34 @@ pub fn array_operand(expr: &mut Expr, element: Option<&str>) {
             }
         }
         _ => {}
+    }
+}
+
+/// `coalesce(array, '{}')`: in a query of system tables alone, no other text is meant by that.
+pub fn empty_arrays(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args {
+        for argument in list.args.iter_mut().skip(1) {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument
+                && elements(expr).is_some_and(|it| it.is_empty())
+            {
+                *expr = array(Vec::new());
+            }
+        }
+    }
+}
+
+/// `LIKE … ESCAPE 'c'`: the planner knows the backslash alone.
+pub fn like_pattern(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let plain = match escape {
+        Some(value) => match &value.value {
+            Value::SingleQuotedString(letter) => letter == "\\",
+            _ => true,
+        },
+        None => true,
+    };
+    if !plain && let Some(letter) = escape.take() {
+        let taken = std::mem::replace(pattern, number(0));
+        *pattern = call("like_escape", vec![taken, Expr::Value(letter)]);
     }
 }
 

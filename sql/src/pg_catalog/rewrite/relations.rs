@@ -1,11 +1,13 @@
 //! Functions in `FROM`: `pg_catalog.`-qualified names, `unnest`, and aliases that name a column.
 
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart, TableAlias, TableAliasColumnDef,
-    TableFactor,
+    BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectNamePart,
+    TableAlias, TableAliasColumnDef, TableFactor,
 };
 
 use super::functions::unqualify;
+use super::literals::number;
 use crate::pg_catalog::definition;
 
 pub fn rewrite(factor: &mut TableFactor) {
@@ -46,6 +48,7 @@ pub fn rewrite(factor: &mut TableFactor) {
             if let Some(alias) = alias {
                 name_column(alias);
             }
+            give_bounds(factor);
         }
         // Functions without arguments that give rows are system tables here.
         other if args.is_empty() && definition::find("pg_catalog", other).is_some() => {
@@ -53,6 +56,41 @@ pub fn rewrite(factor: &mut TableFactor) {
             *factor = table(other, alias);
         }
         _ => {}
+    }
+}
+
+/// A series with a computed bound: NULL, which the planner refuses, is the empty series.
+fn give_bounds(factor: &mut TableFactor) {
+    let bounds = match factor {
+        TableFactor::Table { args: Some(args), .. } => &mut args.args,
+        TableFactor::Function { args, .. } => args,
+        _ => return,
+    };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(first)),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(last)),
+    ] = bounds.as_mut_slice()
+    else {
+        return;
+    };
+    if !matches!(first, Expr::Value(_)) || !matches!(last, Expr::Value(_)) {
+        let both = Expr::BinaryOp {
+            left: Box::new(Expr::IsNotNull(Box::new(first.clone()))),
+            op: BinaryOperator::And,
+            right: Box::new(Expr::IsNotNull(Box::new(last.clone()))),
+        };
+        *first = either(&both, first, 1);
+        *last = either(&both, last, 0);
+    }
+}
+
+fn either(condition: &Expr, then: &Expr, otherwise: i64) -> Expr {
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition: condition.clone(), result: then.clone() }],
+        else_result: Some(Box::new(number(otherwise))),
     }
 }
 

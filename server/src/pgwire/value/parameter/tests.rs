@@ -1,3 +1,5 @@
+//! Parameters in both formats, and those that are refused.
+
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Kind, Result};
 use kho_catalog::types::Type;

@@ -81,8 +81,8 @@ impl ListBuilder {
     }
 
     pub(super) fn append_literal(&mut self, text: &str) -> Result<()> {
+        let text = text.trim_start_matches(|c: char| u8::try_from(c).is_ok_and(is_space));
         let mut literal = Literal { text, rest: text.as_bytes() };
-        literal.skip_space();
         if literal.rest.first() == Some(&b'[') {
             return Err(Error::unsupported("array literals with bounds are not supported"));
         }
@@ -149,8 +149,8 @@ impl Literal<'_> {
                 _ => Err(self.malformed("The array has more dimensions than the column.")),
             });
         }
-        let (element, is_quoted) = self.read_text()?;
-        if !is_quoted && element.eq_ignore_ascii_case("NULL") {
+        let (element, is_plain) = self.read_text()?;
+        if is_plain && element.eq_ignore_ascii_case("NULL") {
             return builder.append_element(|child| child.append(None));
         }
         if builder.inner().is_some() {
@@ -159,8 +159,10 @@ impl Literal<'_> {
         builder.append_element(|child| child.append(Some(&element)))
     }
 
+    /// An element's text, and whether it was written without quotes and escapes.
     fn read_text(&mut self) -> Result<(String, bool)> {
         let is_quoted = self.take(b'"');
+        let mut is_plain = !is_quoted;
         let mut element = Vec::new();
         // How much of the element is not white space that an unquoted one ends with.
         let mut length = 0;
@@ -179,6 +181,7 @@ impl Literal<'_> {
                     let Some((escaped, after)) = after.split_first() else {
                         return Err(self.malformed("Unexpected end of input."));
                     };
+                    is_plain = false;
                     element.push(*escaped);
                     length = element.len();
                     self.rest = after;
@@ -193,12 +196,12 @@ impl Literal<'_> {
             }
         }
         element.truncate(length);
-        if element.is_empty() && !is_quoted {
+        if element.is_empty() && is_plain {
             return Err(self.unexpected());
         }
         let element = String::from_utf8(element)
             .map_err(|_| self.malformed("An escape cuts a character in two."))?;
-        Ok((element, is_quoted))
+        Ok((element, is_plain))
     }
 
     fn take(&mut self, byte: u8) -> bool {

@@ -1,3 +1,5 @@
+//! What is accepted as a value and what is refused, compared with PostgreSQL 15.
+
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -373,9 +375,9 @@ fn arrays() {
         shown(&words, r#"{a,"b c","d\"e",NULL,"NULL","",f g , h\,i,Huế}"#),
         "[a, b c, d\"e, , NULL, , f g, h,i, Huế]"
     );
-    let values = read(&words, r#"{NULL,"NULL",""}"#).unwrap();
+    let values = read(&words, r#"{NULL,"NULL","",\NULL}"#).unwrap();
     let values = values.as_list::<i32>().values().clone();
-    assert_eq!((values.null_count(), values.len()), (1, 3));
+    assert_eq!((values.null_count(), values.len()), (1, 4));
     let nested = array_of(of.clone());
     assert_eq!(shown(&nested, "{{1,2},{3,4}}"), "[[1, 2], [3, 4]]");
     assert_eq!(shown(&nested, "{{1},NULL,{}}"), "[[1], , []]");

@@ -1,0 +1,72 @@
+//! `CREATE VIEW`: the query is bound once, so that a wrong one is refused with the statement.
+
+use std::ops::ControlFlow;
+
+use kho_catalog::error::Result;
+use sqlparser::ast::{self, VisitMut, VisitorMut};
+
+use super::table::result_columns;
+use super::{Change, planned};
+use crate::authorize::authorize;
+use crate::bind::{self, Bound};
+use crate::command::view;
+use crate::scope::Scope;
+
+pub(super) async fn create(scope: &Scope, statement: &ast::CreateView) -> Result<Change> {
+    let mut query = statement.query.clone();
+    let sql = ast::Statement::Query(query.clone());
+    let mut bound = bind::bind(scope, &sql, &[], Vec::new()).await?;
+    let names = std::mem::take(&mut bound.names);
+    let columns = result_columns(bound.plan.schema().as_ref().as_arrow(), &names)?;
+    let depends_on = reads(&bound);
+    authorize(scope, bound)?;
+    let _ = query.visit(&mut Qualify { scope, ctes: Vec::new() });
+    let text = query.to_string();
+    let statement = statement.clone();
+    planned(scope, move |context| {
+        let bound = view::Bound {
+            columns: columns.clone(),
+            query: text.clone(),
+            depends_on: depends_on.clone(),
+        };
+        view::create(context, &statement, bound)
+    })
+}
+
+fn reads(bound: &Bound) -> Vec<u32> {
+    let mut oids: Vec<u32> = bound.reads.iter().map(|read| read.relation).collect();
+    oids.sort_unstable();
+    oids.dedup();
+    oids
+}
+
+/// Names every relation with its schema: a view means the same whatever the reader's search path.
+struct Qualify<'a> {
+    scope: &'a Scope,
+    ctes: Vec<String>,
+}
+
+impl VisitorMut for Qualify<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+        let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.ctes.extend(ctes.map(|cte| cte.alias.name.value.to_lowercase()));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &mut ast::ObjectName) -> ControlFlow<()> {
+        let Ok(name) = bind::object_name(relation) else { return ControlFlow::Continue(()) };
+        if name.schema.is_some() || self.ctes.contains(&name.name) {
+            return ControlFlow::Continue(());
+        }
+        let Ok(found) = bind::find(self.scope, &name) else { return ControlFlow::Continue(()) };
+        if let Some(schema) = self.scope.state.schemas.get(&found.schema) {
+            let part = |name: &str| {
+                ast::ObjectNamePart::Identifier(ast::Ident::with_quote('"', name))
+            };
+            *relation = ast::ObjectName(vec![part(&schema.name), part(&found.name)]);
+        }
+        ControlFlow::Continue(())
+    }
+}
