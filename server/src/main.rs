@@ -15,6 +15,9 @@ use kho_server::{Server, observe};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A governed lakehouse: versioned Delta tables over the PostgreSQL wire.
+/// The stack of each worker thread; only what is used of it takes memory.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 #[derive(Parser)]
 #[command(name = "kho", version)]
 struct Arguments {
@@ -68,7 +71,11 @@ fn run(command: Command) -> Result<()> {
     };
     let config = Config::load(file, config::environment()?)?;
     observe::start_log(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Parsing and planning descend with the statement's nesting; the default of 2 MiB is too little.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         match command {

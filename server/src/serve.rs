@@ -198,6 +198,16 @@ fn identity(config: &Config) -> Result<Identity> {
     Identity::load_or_create(&config.keys_directory(), &names)
 }
 
+fn engine_limits(limits: &Limits) -> Result<kho_sql::session::Limits> {
+    let whole = |value: u64| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
+    Ok(kho_sql::session::Limits {
+        memory_bytes: whole(limits.memory_bytes)?,
+        spill_directory: limits.spill_directory.clone(),
+        spill_bytes: limits.spill_bytes,
+        threads: whole(u64::from(limits.threads))?,
+    })
+}
+
 fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {
     let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
     Ok(pgwire::Limits {
