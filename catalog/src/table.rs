@@ -25,9 +25,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::ObjectStore;
 use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
@@ -157,8 +157,7 @@ impl Tables {
 
     fn log_store(&self, location: &Location) -> Result<LogStoreRef> {
         let root: Arc<dyn ObjectStore> = self.inner.environment.store().clone();
-        let table: Arc<dyn ObjectStore> =
-            Arc::new(PrefixStore::new(root.clone(), location.path()));
+        let table: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root.clone(), location.path()));
         let config = StorageConfig::default();
         Ok(Arc::new(guard::GuardedLogStore::new(default_logstore(
             table,

@@ -27,8 +27,8 @@ use kho_catalog::error::Result;
 use kho_catalog::state::Oid;
 use sqlparser::ast;
 
-pub(crate) use names::{Name, find, find_for, object_name};
 use names::Resolver;
+pub(crate) use names::{Name, find, find_for, object_name};
 pub(crate) use types::{arrow_type, sql_type};
 
 use crate::errors::from_engine;
@@ -84,8 +84,7 @@ fn plan(
 ) -> Result<LogicalPlan> {
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
-    let mut planning =
-        PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
+    let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
     planner.sql_statement_to_plan_with_context(statement, &mut planning).map_err(from_engine)
 }
 

@@ -160,8 +160,7 @@ where
     ) -> Result<T> {
         let who = Principal::of(state, self.role);
         let environment = &self.environment;
-        let mut text =
-            |text: &str| Text::new(text, environment.new_id(), environment.salt());
+        let mut text = |text: &str| Text::new(text, environment.new_id(), environment.salt());
         let mut context = Context {
             state,
             who: &who,

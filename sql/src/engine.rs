@@ -34,12 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            memory_bytes: 4 << 30,
-            spill_directory: None,
-            spill_bytes: 64 << 30,
-            threads: 0,
-        }
+        Limits { memory_bytes: 4 << 30, spill_directory: None, spill_bytes: 64 << 30, threads: 0 }
     }
 }
 

@@ -102,10 +102,9 @@ fn from_schema(error: &SchemaError) -> Error {
             format!("column reference \"{}\" is ambiguous", field.name),
         ),
         SchemaError::DuplicateQualifiedField { name, .. }
-        | SchemaError::DuplicateUnqualifiedField { name } => Error::new(
-            Kind::DuplicateColumn,
-            format!("column \"{name}\" specified more than once"),
-        ),
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            Error::new(Kind::DuplicateColumn, format!("column \"{name}\" specified more than once"))
+        }
     }
 }
 

@@ -34,11 +34,10 @@ pub(crate) fn install(state: &mut SessionState) {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(WideSum)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(CheckedArithmetic));
-    let rebuilt = datafusion::execution::session_state::SessionStateBuilder::new_from_existing(
-        state.clone(),
-    )
-    .with_analyzer_rules(rules)
-    .build();
+    let rebuilt =
+        datafusion::execution::session_state::SessionStateBuilder::new_from_existing(state.clone())
+            .with_analyzer_rules(rules)
+            .build();
     *state = rebuilt;
 }
 
@@ -95,7 +94,10 @@ impl AnalyzerRule for CheckedArithmetic {
                     && has_fraction(&cast.expr.get_type(schema)?) =>
             {
                 let rounded = call(CheckedInteger::round(), vec![*cast.expr]);
-                Ok(Transformed::yes(Expr::Cast(Cast::new_from_field(Box::new(rounded), cast.field))))
+                Ok(Transformed::yes(Expr::Cast(Cast::new_from_field(
+                    Box::new(rounded),
+                    cast.field,
+                ))))
             }
             other => Ok(Transformed::no(other)),
         })
@@ -144,7 +146,8 @@ fn sums_bigint(args: &[Expr], schema: &DFSchema) -> bool {
 }
 
 fn is_window_sum(window: &WindowFunction, schema: &DFSchema) -> bool {
-    let sum = matches!(&window.fun, WindowFunctionDefinition::AggregateUDF(it) if it.name() == "sum");
+    let sum =
+        matches!(&window.fun, WindowFunctionDefinition::AggregateUDF(it) if it.name() == "sum");
     sum && sums_bigint(&window.params.args, schema)
 }
 

@@ -57,10 +57,9 @@ impl Statement {
     pub fn gives_rows(&self) -> bool {
         use ast::Statement as S;
         match self.ast() {
-            Ast::Sql(statement) => matches!(
-                **statement,
-                S::Query(_) | S::Explain { .. } | S::ShowVariable { .. }
-            ),
+            Ast::Sql(statement) => {
+                matches!(**statement, S::Query(_) | S::Explain { .. } | S::ShowVariable { .. })
+            }
             Ast::Role(_) | Ast::Membership(_) | Ast::Copy(_) => false,
         }
     }

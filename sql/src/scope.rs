@@ -49,7 +49,11 @@ impl Scope {
 
     /// The snapshot of `relation` that this statement reads: the version asked for, else the one
     /// of `kho.as_of`, else the newest.
-    pub(crate) async fn snapshot(&self, relation: &Relation, version: Option<u64>) -> Result<Snapshot> {
+    pub(crate) async fn snapshot(
+        &self,
+        relation: &Relation,
+        version: Option<u64>,
+    ) -> Result<Snapshot> {
         let location = location(relation)?;
         let tables = &self.shared.tables;
         let version = match (version, self.as_of_ms) {

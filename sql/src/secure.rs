@@ -25,7 +25,12 @@ pub(crate) async fn table(
 ) -> Result<Arc<dyn TableProvider>> {
     let inner = snapshot.provider().await?;
     let schema = declared(&inner.schema(), &snapshot.schema());
-    Ok(Arc::new(SecuredTable { relation: relation.oid, version: snapshot.version(), schema, inner }))
+    Ok(Arc::new(SecuredTable {
+        relation: relation.oid,
+        version: snapshot.version(),
+        schema,
+        inner,
+    }))
 }
 
 /// Rows that are not a table's own but follow its rules: its changes.

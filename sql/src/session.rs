@@ -36,8 +36,8 @@ use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
 use crate::scope::Scope;
 use crate::settings::Settings;
-pub(crate) use dispatch::query;
 use block::Block;
+pub(crate) use dispatch::query;
 
 /// The one database of a warehouse.
 pub const DATABASE: &str = "kho";
@@ -171,11 +171,8 @@ impl Engine {
             settings.set(name, Some(value))?;
         }
         let id = self.shared.catalog.environment().new_id();
-        let record = self
-            .shared
-            .ledger
-            .begin(record::of_session(RecordKind::Login, &login, &id))
-            .await?;
+        let record =
+            self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;
         Ok(Session {
             engine: Arc::clone(self),
             role: role.oid,

@@ -203,8 +203,8 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
         )),
         Rule::OneOf(values) => {
             let known = values.iter().find(|known| known.eq_ignore_ascii_case(value.trim()));
-            let canonical = matches!(name, "client_min_messages")
-                || name.ends_with("transaction_isolation");
+            let canonical =
+                matches!(name, "client_min_messages") || name.ends_with("transaction_isolation");
             match known {
                 Some(known) if canonical => Ok((*known).to_owned()),
                 Some(_) => Ok(default(setting.rule).to_owned()),

@@ -16,7 +16,9 @@ pub(crate) fn schema(settings: &Settings, variable: &[ast::Ident]) -> Result<Sch
     let name = variable_name(variable);
     if name.eq_ignore_ascii_case("all") {
         return Ok(Arc::new(Schema::new(
-            ["name", "setting", "description"].map(|it| Field::new(it, DataType::Utf8, true)).to_vec(),
+            ["name", "setting", "description"]
+                .map(|it| Field::new(it, DataType::Utf8, true))
+                .to_vec(),
         )));
     }
     settings.get(&name)?;

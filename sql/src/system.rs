@@ -42,11 +42,9 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             crate::pg_catalog::table(&scope.shared.catalog_view(scope), schema, &name.name)
         }
         // PostgreSQL looks into pg_catalog before the search path.
-        None => crate::pg_catalog::table(
-            &scope.shared.catalog_view(scope),
-            "pg_catalog",
-            &name.name,
-        ),
+        None => {
+            crate::pg_catalog::table(&scope.shared.catalog_view(scope), "pg_catalog", &name.name)
+        }
         Some(_) => None,
     }
 }
@@ -156,9 +154,7 @@ impl<'a> Arguments<'a> {
         let relation = bind::find(scope, &bind::object_name(&parsed)?)?;
         match relation.table() {
             Some(_) => Ok(relation),
-            None => {
-                Err(Error::new(Kind::WrongObjectType, format!("\"{written}\" is not a table")))
-            }
+            None => Err(Error::new(Kind::WrongObjectType, format!("\"{written}\" is not a table"))),
         }
     }
 
@@ -174,10 +170,9 @@ impl<'a> Arguments<'a> {
             ScalarValue::Int64(None) => Ok(None),
             ScalarValue::Int64(Some(number)) => match u64::try_from(number) {
                 Ok(version) => Ok(Some(version)),
-                Err(_) => Err(Error::new(
-                    Kind::InvalidParameterValue,
-                    "a version is a number from 0",
-                )),
+                Err(_) => {
+                    Err(Error::new(Kind::InvalidParameterValue, "a version is a number from 0"))
+                }
             },
             _ => Err(Error::internal("a version is not a number")),
         }

@@ -166,7 +166,7 @@ impl ObjectStore for DurableLocal {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        sorted(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -174,7 +174,7 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        sorted(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -389,4 +389,18 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?
+}
+
+/// A listing in the order of paths, as object storage gives it: the Delta kernel takes a log that
+/// comes in another order for one with gaps. A folder's own order is arbitrary.
+fn sorted(
+    listing: BoxStream<'static, Result<ObjectMeta>>,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    use futures::{StreamExt, TryStreamExt};
+    let whole = async move {
+        let mut found: Vec<ObjectMeta> = listing.try_collect().await?;
+        found.sort_by(|one, other| one.location.cmp(&other.location));
+        Ok::<_, object_store::Error>(futures::stream::iter(found.into_iter().map(Ok)))
+    };
+    futures::stream::once(whole).try_flatten().boxed()
 }

@@ -95,9 +95,13 @@ async fn changed_files(
     log_store: &LogStoreRef,
     version: u64,
 ) -> Result<Vec<ScanFile>> {
-    let entry = log_store.read_commit_entry(version).await.map_err(delta_error)?.ok_or_else(|| {
-        Error::new(Kind::InvalidParameterValue, format!("version {version} is no longer recorded"))
-    })?;
+    let entry =
+        log_store.read_commit_entry(version).await.map_err(delta_error)?.ok_or_else(|| {
+            Error::new(
+                Kind::InvalidParameterValue,
+                format!("version {version} is no longer recorded"),
+            )
+        })?;
     let mut time_ms = 0;
     let (mut recorded, mut implied) = (Vec::new(), Vec::new());
     for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

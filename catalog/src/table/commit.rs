@@ -191,9 +191,8 @@ fn parameters(commit: &Commit) -> HashMap<String, Value> {
 }
 
 fn nonce_of(entry: &Bytes) -> Option<String> {
-    actions(entry).find_map(|action| {
-        action.get("commitInfo")?.get(NONCE_KEY)?.as_str().map(str::to_owned)
-    })
+    actions(entry)
+        .find_map(|action| action.get("commitInfo")?.get(NONCE_KEY)?.as_str().map(str::to_owned))
 }
 
 /// Whether a commit left schema and protocol alone, so that an append may follow it.

@@ -19,9 +19,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::EagerSnapshot;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -62,7 +62,11 @@ pub(super) struct FileScan {
 
 impl FileScan {
     /// Rows of `files` with `schema`; columns that a file lacks are its constants, or NULL.
-    pub(super) fn new(store: Arc<dyn ObjectStore>, schema: SchemaRef, files: Vec<ScanFile>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        schema: SchemaRef,
+        files: Vec<ScanFile>,
+    ) -> Self {
         FileScan { store, schema, files, pruning: None }
     }
 

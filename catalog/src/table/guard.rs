@@ -77,7 +77,8 @@ impl LogStore for GuardedLogStore {
     ) -> Result<(), TransactionError> {
         let commit = match commit {
             CommitOrBytes::LogBytes(bytes) => CommitOrBytes::LogBytes(
-                redacted(&bytes).map_err(|json_err| TransactionError::SerializeLogJson { json_err })?,
+                redacted(&bytes)
+                    .map_err(|json_err| TransactionError::SerializeLogJson { json_err })?,
             ),
             CommitOrBytes::TmpCommit(path) => {
                 return Err(TransactionError::LogStoreError {

@@ -97,7 +97,8 @@ impl Tables {
         log_store: &LogStoreRef,
         version: u64,
     ) -> Result<i64> {
-        let known = lock(&self.inner.times.0).get(location).and_then(|it| it.get(&version).copied());
+        let known =
+            lock(&self.inner.times.0).get(location).and_then(|it| it.get(&version).copied());
         match known {
             Some(time) => Ok(time),
             None => Ok(read_record(log_store.clone(), version)

@@ -149,16 +149,17 @@ impl Snapshot {
     /// Our own writes copy rows out of files; a layout that hides rows would bring them back.
     pub(super) fn refuse_foreign_layout(&self) -> Result<()> {
         let metadata = self.eager().metadata();
-        let vectors = self.eager().log_data().iter().any(|it| {
-            it.deletion_vector_descriptor().is_some()
-        });
+        let vectors =
+            self.eager().log_data().iter().any(|it| it.deletion_vector_descriptor().is_some());
         let mapping = metadata.configuration().get("delta.columnMapping.mode");
         if vectors
             || !metadata.partition_columns().is_empty()
             || mapping.is_some_and(|mode| mode != "none")
         {
             return Err(Error::unsupported("this table's layout can be read but not changed")
-                .with_detail("Another tool gave it partitions, deletion vectors or column mapping."));
+                .with_detail(
+                    "Another tool gave it partitions, deletion vectors or column mapping.",
+                ));
         }
         Ok(())
     }

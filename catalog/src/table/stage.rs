@@ -76,8 +76,8 @@ impl Stage {
         let store: Arc<dyn ObjectStore> =
             Arc::new(PrefixStore::new(self.store.clone(), Path::from(CHANGE_FOLDER)));
         let schema = change_schema(&self.schema);
-        let writer = (self.changes)
-            .get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema)));
+        let writer =
+            (self.changes).get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema)));
         writer.write(batch).await.map_err(delta_error)
     }
 
@@ -169,8 +169,8 @@ fn change_file(add: Add) -> AddCDCFile {
 /// How data files are written.
 mod delta_writer {
     use arrow::datatypes::{DataType, SchemaRef};
-    use deltalake_core::datafile::writer::WriterConfig;
     use delta_kernel::table_properties::DataSkippingNumIndexedCols;
+    use deltalake_core::datafile::writer::WriterConfig;
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::{EnabledStatistics, WriterProperties};
     use parquet::schema::types::ColumnPath;

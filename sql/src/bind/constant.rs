@@ -85,7 +85,5 @@ pub(crate) fn expression_over(
 ) -> Result<Expr> {
     let context = Context::new(session, Sources::new());
     let planner = SqlToRel::new_with_options(&context, super::parser_options(&context));
-    planner
-        .sql_to_expr(expression.clone(), schema, &mut PlannerContext::new())
-        .map_err(from_engine)
+    planner.sql_to_expr(expression.clone(), schema, &mut PlannerContext::new()).map_err(from_engine)
 }

@@ -90,13 +90,20 @@ impl<'a> Resolver<'a> {
         extra: Extra,
         depth: usize,
     ) -> Self {
-        Resolver { scope, session, specials, extra, depth, sources: HashMap::new(), reads: Vec::new() }
+        Resolver {
+            scope,
+            session,
+            specials,
+            extra,
+            depth,
+            sources: HashMap::new(),
+            reads: Vec::new(),
+        }
     }
 
     /// Resolves every relation that `statement` names.
     pub(super) async fn resolve(&mut self, statement: &Statement) -> Result<()> {
-        let wrapped =
-            datafusion::sql::parser::Statement::Statement(Box::new(statement.clone()));
+        let wrapped = datafusion::sql::parser::Statement::Statement(Box::new(statement.clone()));
         let (references, _) = resolve_table_references(&wrapped, true).map_err(from_engine)?;
         for reference in references {
             let source = self.source(&reference).await?;
@@ -118,7 +125,8 @@ impl<'a> Resolver<'a> {
             if let Some((_, provider)) = self.extra.iter().find(|(name, _)| name == internal) {
                 return Ok(provider_as_source(Arc::clone(provider)));
             }
-            if let Some(special) = self.specials.iter().find(|it| it.internal == internal).cloned() {
+            if let Some(special) = self.specials.iter().find(|it| it.internal == internal).cloned()
+            {
                 return self.special(special).await;
             }
             let parts: Vec<String> =
@@ -132,13 +140,9 @@ impl<'a> Resolver<'a> {
         let name = object_name(&special.of)?;
         match special.kind {
             SpecialKind::Function(arguments) => {
-                let function = crate::system::table_function(
-                    self.scope,
-                    self.session,
-                    &name.name,
-                    &arguments,
-                )
-                .await?;
+                let function =
+                    crate::system::table_function(self.scope, self.session, &name.name, &arguments)
+                        .await?;
                 self.reads.extend(function.reads);
                 Ok(provider_as_source(function.provider))
             }
@@ -162,7 +166,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    async fn relation(&mut self, name: &Name, version: Option<u64>) -> Result<Arc<dyn TableSource>> {
+    async fn relation(
+        &mut self,
+        name: &Name,
+        version: Option<u64>,
+    ) -> Result<Arc<dyn TableSource>> {
         if let Some(system) = crate::system::table(self.scope, name) {
             if version.is_some() {
                 return Err(Error::unsupported("a system table has no versions"));
@@ -218,7 +226,11 @@ pub(crate) fn find(scope: &Scope, name: &Name) -> Result<Arc<Relation>> {
 }
 
 /// The relation `name`, if the scope's role may do `action` to it.
-pub(crate) fn find_for(scope: &Scope, name: &Name, action: RelationAction) -> Result<Arc<Relation>> {
+pub(crate) fn find_for(
+    scope: &Scope,
+    name: &Name,
+    action: RelationAction,
+) -> Result<Arc<Relation>> {
     let relation = find(scope, name)?;
     let action = privilege::Action::Relation(relation.oid, action);
     privilege::require(&scope.state, &scope.who, action)?;

@@ -98,9 +98,10 @@ impl Pass {
         let kind = match (version.take(), args.take()) {
             (None, None) => return Ok(()),
             (Some(TableVersion::VersionAsOf(number)), None) => SpecialKind::Version(number),
-            (Some(TableVersion::TimestampAsOf(time) | TableVersion::ForSystemTimeAsOf(time)), None) => {
-                SpecialKind::Time(time)
-            }
+            (
+                Some(TableVersion::TimestampAsOf(time) | TableVersion::ForSystemTimeAsOf(time)),
+                None,
+            ) => SpecialKind::Time(time),
             (Some(_), _) => return Err(Error::unsupported("this table version is not supported")),
             (None, Some(arguments)) => {
                 if !is_ours(name) {

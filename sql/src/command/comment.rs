@@ -106,6 +106,9 @@ fn new_text(ctx: &mut Context<'_>, text: Option<&str>) -> Option<Text> {
 fn is_missing(error: &Error) -> bool {
     matches!(
         error.kind(),
-        Kind::UndefinedTable | Kind::UndefinedColumn | Kind::UndefinedSchema | Kind::UndefinedObject
+        Kind::UndefinedTable
+            | Kind::UndefinedColumn
+            | Kind::UndefinedSchema
+            | Kind::UndefinedObject
     )
 }

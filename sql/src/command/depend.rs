@@ -227,7 +227,9 @@ fn view_names(view: &View, column: &str) -> Result<bool> {
         .tokenize()
         .map_err(|error| Error::internal("a view's text does not parse").with_source(error))?;
     let is_column = |token: &Token| match token {
-        Token::Word(word) => fold(&word.clone().into_ident(sqlparser::tokenizer::Span::empty())) == column,
+        Token::Word(word) => {
+            fold(&word.clone().into_ident(sqlparser::tokenizer::Span::empty())) == column
+        }
         _ => false,
     };
     if tokens.iter().any(is_column) {

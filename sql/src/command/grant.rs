@@ -178,7 +178,11 @@ fn on_one(
     }
     for (privilege, grantor) in grantors {
         for grantee in &wish.roles {
-            act(grants, on.owner, Grant { grantee: *grantee, grantor, privilege, grantable: false })?;
+            act(
+                grants,
+                on.owner,
+                Grant { grantee: *grantee, grantor, privilege, grantable: false },
+            )?;
         }
     }
     Ok(())

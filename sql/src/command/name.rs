@@ -224,9 +224,8 @@ pub(crate) fn find_role<'a>(ctx: &Context<'a>, name: &str) -> Result<&'a Arc<Rol
         "current_user" | "current_role" | "session_user" => ctx.state.roles.get(&ctx.who.role()),
         _ => ctx.state.role(name),
     };
-    found.ok_or_else(|| {
-        Error::new(Kind::UndefinedObject, format!("role \"{name}\" does not exist"))
-    })
+    found
+        .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("role \"{name}\" does not exist")))
 }
 
 /// The role that `OWNER TO` names, if `who` may give something to it: one may make an owner only

@@ -143,7 +143,8 @@ fn duration(key: &str, value: &str) -> Result<String> {
 
 fn retention_column(value: &str, columns: &[Column]) -> Result<u32> {
     let Some(column) = columns.iter().find(|column| column.name == value) else {
-        let message = format!("column \"{value}\" named in parameter \"retention_column\" does not exist");
+        let message =
+            format!("column \"{value}\" named in parameter \"retention_column\" does not exist");
         return Err(Error::new(Kind::UndefinedColumn, message));
     };
     match column.data_type {
@@ -188,9 +189,7 @@ fn text_of(key: &str, value: &Expr) -> Result<String> {
             Value::Number(number, _) => Ok(number.clone()),
             other => other.clone().into_string().ok_or_else(refused),
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            Ok(format!("-{}", text_of(key, expr)?))
-        }
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => Ok(format!("-{}", text_of(key, expr)?)),
         _ => Err(refused()),
     }
 }

@@ -17,8 +17,8 @@ use kho_catalog::privilege::{
 };
 use kho_catalog::state::{Change, Oid, Role, State};
 
-pub(crate) use self::membership::membership;
 use self::membership::join;
+pub(crate) use self::membership::membership;
 use super::depend::{full_name, kind};
 use super::{Context, Planned, name, notice, notice_of};
 use crate::outcome::Notice;
@@ -242,9 +242,9 @@ fn verifier(password: &str, salt: &[u8]) -> Result<String> {
     if scram::Verifier::is_verifier(password) {
         return Ok(password.to_owned());
     }
-    let md5 = password.strip_prefix("md5").is_some_and(|hash| {
-        hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
+    let md5 = password
+        .strip_prefix("md5")
+        .is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
     if md5 {
         return Err(Error::unsupported("MD5 password hashes are not supported")
             .with_hint("Give the password, or a SCRAM-SHA-256 verifier."));
@@ -270,12 +270,11 @@ fn valid_until(text: &str) -> Result<Option<i64>> {
 fn refuse(options: &RoleOptions) -> Result<()> {
     match options.refused.first() {
         None => Ok(()),
-        Some(option) => {
-            Err(Error::unsupported(format!("role option {option} is not supported")).with_hint(
+        Some(option) => Err(Error::unsupported(format!("role option {option} is not supported"))
+            .with_hint(
                 "There is no superuser; make the role a member of kho_admin, kho_auditor or \
                  kho_operator. Members always inherit.",
-            ))
-        }
+            )),
     }
 }
 
@@ -312,9 +311,7 @@ fn free_name(ctx: &Context<'_>, written: &str, notices: &mut Vec<Notice>) -> Res
 /// That `role` owns nothing and holds no right; the detail names what the actor may see.
 fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
     let state = ctx.state;
-    let seen = |action| {
-        matches!(privilege::decide(state, ctx.who, action), Decision::Allowed(_))
-    };
+    let seen = |action| matches!(privilege::decide(state, ctx.who, action), Decision::Allowed(_));
     let involved = |grants: &[kho_catalog::state::Grant]| {
         grants.iter().any(|grant| grant.grantee == role.oid || grant.grantor == role.oid)
     };

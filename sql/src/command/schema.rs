@@ -11,9 +11,7 @@ use kho_catalog::privilege::{
     self, Action, Decision, RelationAction, SchemaAction, WarehouseAction,
 };
 use kho_catalog::state::{Change, Oid, Relation, Schema};
-use sqlparser::ast::{
-    AlterSchema, AlterSchemaOperation, Ident, ObjectName, SchemaName, Statement,
-};
+use sqlparser::ast::{AlterSchema, AlterSchemaOperation, Ident, ObjectName, SchemaName, Statement};
 
 use super::depend::{self, Renaming, full_name, kind};
 use super::relation::inherited;
@@ -167,11 +165,10 @@ pub(crate) fn alter(ctx: &mut Context<'_>, statement: &AlterSchema) -> Result<Pl
 
 fn require_free(ctx: &Context<'_>, name: &str) -> Result<()> {
     if name.starts_with(RESERVED_PREFIX) || RESERVED.contains(&name) {
-        return Err(Error::new(
-            Kind::ReservedName,
-            format!("unacceptable schema name \"{name}\""),
-        )
-        .with_detail("Names that start with pg_, information_schema and kho are the system's."));
+        return Err(Error::new(Kind::ReservedName, format!("unacceptable schema name \"{name}\""))
+            .with_detail(
+                "Names that start with pg_, information_schema and kho are the system's.",
+            ));
     }
     match ctx.state.schema(name) {
         None => Ok(()),
@@ -192,8 +189,7 @@ fn not_empty(ctx: &Context<'_>, schema: &Schema, relations: &[&Arc<Relation>]) -
             format!("{} {} depends on schema {}", kind(it), full_name(ctx.state, it), schema.name)
         })
         .collect();
-    let message =
-        format!("cannot drop schema {} because other objects depend on it", schema.name);
+    let message = format!("cannot drop schema {} because other objects depend on it", schema.name);
     Error::new(Kind::DependentObjects, message)
         .with_detail(lines.join("\n"))
         .with_hint("Use DROP … CASCADE to drop the dependent objects too.")

@@ -49,12 +49,8 @@ fn city() -> State {
     changes.push(role(16386, "clerk", &[]));
     changes.push(role(16387, "reader", &[]));
     changes.push(role(16388, "stranger", &[]));
-    let grant = |grantee: Oid, privilege| Grant {
-        grantee,
-        grantor: 16385,
-        privilege,
-        grantable: false,
-    };
+    let grant =
+        |grantee: Oid, privilege| Grant { grantee, grantor: 16385, privilege, grantable: false };
     changes.push(Change::PutSchema(Schema {
         oid: 16400,
         name: "health".to_owned(),

@@ -104,7 +104,10 @@ fn refuse_misplaced(given: &[(String, CopyValue)], format: CopyFormat) -> Result
             "freeze" => return Err(Error::unsupported("COPY FREEZE is not supported")),
             "delimiter" | "null" | "header" if format != CopyFormat::Binary => {}
             "delimiter" | "null" | "header" => {
-                return Err(syntax(format!("cannot specify {} in BINARY mode", name.to_uppercase())));
+                return Err(syntax(format!(
+                    "cannot specify {} in BINARY mode",
+                    name.to_uppercase()
+                )));
             }
             "quote" | "escape" | "force_quote" | "force_not_null" | "force_null"
                 if format == CopyFormat::Csv => {}
@@ -129,7 +132,9 @@ fn byte(given: &[(String, CopyValue)], name: &str) -> Result<Option<u8>> {
     match text(given, name)?.map(str::as_bytes) {
         None => Ok(None),
         Some([byte]) => Ok(Some(*byte)),
-        Some(_) => Err(Error::unsupported(format!("COPY {name} must be a single one-byte character"))),
+        Some(_) => {
+            Err(Error::unsupported(format!("COPY {name} must be a single one-byte character")))
+        }
     }
 }
 

@@ -140,8 +140,7 @@ pub(super) async fn alter(
         plan_alter(context, &again).map(|alteration| of(&alteration).clone())
     });
     // What is to be done to the files follows from the state of now.
-    let looked =
-        decider.with_context(&scope.state, |context| plan_alter(context, &statement))?;
+    let looked = decider.with_context(&scope.state, |context| plan_alter(context, &statement))?;
     let Planned { changes, tag, notices } = of(&looked).clone();
     if changes.is_empty() {
         return Ok(Change { pending: Pending::nothing(Tag::new(tag)), notices });

@@ -62,9 +62,8 @@ impl VisitorMut for Qualify<'_> {
         }
         let Ok(found) = bind::find(self.scope, &name) else { return ControlFlow::Continue(()) };
         if let Some(schema) = self.scope.state.schemas.get(&found.schema) {
-            let part = |name: &str| {
-                ast::ObjectNamePart::Identifier(ast::Ident::with_quote('"', name))
-            };
+            let part =
+                |name: &str| ast::ObjectNamePart::Identifier(ast::Ident::with_quote('"', name));
             *relation = ast::ObjectName(vec![part(&schema.name), part(&found.name)]);
         }
         ControlFlow::Continue(())

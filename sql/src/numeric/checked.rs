@@ -80,9 +80,9 @@ impl ScalarUDFImpl for CheckedInteger {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match (self.operation, args.args.as_slice()) {
-            (Operation::Negate, [value]) => unary(value, |it| {
-                numeric::neg(it).map_err(overflow(it.data_type()))
-            }),
+            (Operation::Negate, [value]) => {
+                unary(value, |it| numeric::neg(it).map_err(overflow(it.data_type())))
+            }
             (Operation::Round, [value]) => unary(value, |it| round(it)),
             (operation, [left, right]) => binary(operation, left, right),
             _ => exec_err!("wrong number of operands for {}", self.name()),
@@ -103,7 +103,11 @@ fn unary(
     }
 }
 
-fn binary(operation: Operation, left: &ColumnarValue, right: &ColumnarValue) -> Result<ColumnarValue> {
+fn binary(
+    operation: Operation,
+    left: &ColumnarValue,
+    right: &ColumnarValue,
+) -> Result<ColumnarValue> {
     let compute = |left: &dyn Datum, right: &dyn Datum| {
         let of = left.get().0.data_type().clone();
         let result = match operation {
@@ -136,12 +140,12 @@ fn round(array: &ArrayRef) -> Result<ArrayRef> {
     use arrow::array::AsArray;
     use std::sync::Arc;
     Ok(match array.data_type() {
-        DataType::Float64 => {
-            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even))
-        }
-        DataType::Float32 => {
-            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even))
-        }
+        DataType::Float64 => Arc::new(
+            array.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even),
+        ),
+        DataType::Float32 => Arc::new(
+            array.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even),
+        ),
         DataType::Decimal128(precision, scale) => {
             let whole = arrow::compute::cast(array, &DataType::Decimal128(*precision, 0))?;
             arrow::compute::cast(&whole, &DataType::Decimal128(*precision, *scale))?

@@ -38,10 +38,12 @@ pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
             parser.next_token();
             Ok(Ast::Role(role::parse_drop(parser)?))
         }
-        (Some(Keyword::GRANT | Keyword::REVOKE), _) => match parser.maybe_parse(role::parse_membership)? {
-            Some(membership) => Ok(Ast::Membership(membership)),
-            None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
-        },
+        (Some(Keyword::GRANT | Keyword::REVOKE), _) => {
+            match parser.maybe_parse(role::parse_membership)? {
+                Some(membership) => Ok(Ast::Membership(membership)),
+                None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
+            }
+        }
         _ => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
     }
 }

@@ -11,7 +11,9 @@ pub(super) fn without_literals(tokens: &[TokenWithSpan]) -> String {
     let mut text = String::new();
     for token in tokens {
         match &token.token {
-            Token::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_))
+            Token::Whitespace(
+                Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_),
+            )
             | Token::Whitespace(_) => {
                 if !text.is_empty() && !text.ends_with(' ') {
                     text.push(' ');

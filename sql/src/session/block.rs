@@ -14,7 +14,9 @@ pub(super) enum Block {
     /// Each statement is its own transaction.
     None,
     Open(Open),
-    Failed { implicit: bool },
+    Failed {
+        implicit: bool,
+    },
 }
 
 /// A block that has not failed.

@@ -17,9 +17,9 @@ use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, Statement};
 use crate::scope::Scope;
 use crate::settings::Settings;
+use crate::write::Pending;
 use crate::write::insert::{bind_insert, insert};
 use crate::write::modify::{Modification, Parameters, modify, truncate};
-use crate::write::Pending;
 use crate::{ddl, explain, show};
 
 /// What a statement came to, before its record is closed.
@@ -162,7 +162,11 @@ impl Session {
                     self.block.refuse_read_after_write()?;
                     let (plan, options) = copy::plan_out(&scope, copy).await?;
                     let versions = record::versions(&scope.state, plan.reads());
-                    Ok(Done::CopyOut(rows(&plan, limits, "COPY", Vec::new()).await?, options, versions))
+                    Ok(Done::CopyOut(
+                        rows(&plan, limits, "COPY", Vec::new()).await?,
+                        options,
+                        versions,
+                    ))
                 }
             },
             Ast::Role(role) => self.change_catalog(ddl::role(&scope, role)),
@@ -237,12 +241,19 @@ impl Session {
     async fn perform_own(&mut self, statement: &Statement) -> Result<Done> {
         let Ast::Sql(sql) = statement.ast() else { return Ok(Done::Empty) };
         match sql.as_ref() {
-            ast::Statement::StartTransaction { modes, modifier: None, statements, exception: None, .. }
-                if statements.is_empty() =>
-            {
+            ast::Statement::StartTransaction {
+                modes,
+                modifier: None,
+                statements,
+                exception: None,
+                ..
+            } if statements.is_empty() => {
                 show::check_modes(modes)?;
                 if !self.block.begin() {
-                    self.warn(Kind::ActiveTransaction, "there is already a transaction in progress");
+                    self.warn(
+                        Kind::ActiveTransaction,
+                        "there is already a transaction in progress",
+                    );
                 }
                 Ok(Done::Tag(Tag::new("BEGIN")))
             }

@@ -35,10 +35,7 @@ pub(super) fn succeed(opened: Opened, tag: &Tag, versions_read: Vec<TableVersion
 
 /// Closes a record with the error's SQLSTATE.
 pub(super) fn failed(opened: Opened, error: &Error) {
-    opened.complete(Completion {
-        outcome: error.sqlstate().to_owned(),
-        ..Completion::default()
-    });
+    opened.complete(Completion { outcome: error.sqlstate().to_owned(), ..Completion::default() });
 }
 
 /// The datasets and versions that a plan reads.

@@ -13,10 +13,7 @@ use kho_catalog::table::CommitRecord;
 use crate::errors::{from_arrow, from_engine};
 use crate::scope::{Scope, location};
 
-pub(super) async fn history(
-    scope: &Scope,
-    relation: &Relation,
-) -> Result<Arc<dyn TableProvider>> {
+pub(super) async fn history(scope: &Scope, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
     let records = scope.shared.tables.history(&location(relation)?).await?;
     let text = |of: fn(&CommitRecord) -> Option<&str>| -> ArrayRef {
         Arc::new(records.iter().map(of).collect::<StringArray>())

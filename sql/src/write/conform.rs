@@ -61,7 +61,8 @@ impl Conformer {
         let columns = (self.schema.fields().iter().zip(batch.columns()))
             .map(|(field, column)| self.column(field, column))
             .collect::<Result<Vec<_>>>()?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let options =
+            arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .map_err(|error| from_arrow(&error))?;
         self.check(&batch)?;

@@ -394,11 +394,12 @@ fn assigned(assignment: &ast::Assignment) -> Result<Vec<(String, ast::Expr)>> {
             Ok(vec![(column(name)?, assignment.value.clone())])
         }
         ast::AssignmentTarget::Tuple(names) => match &assignment.value {
-            ast::Expr::Tuple(values) if values.len() == names.len() => {
-                names.iter().map(column).zip(values.iter().cloned())
-                    .map(|(name, value)| Ok((name?, value)))
-                    .collect()
-            }
+            ast::Expr::Tuple(values) if values.len() == names.len() => names
+                .iter()
+                .map(column)
+                .zip(values.iter().cloned())
+                .map(|(name, value)| Ok((name?, value)))
+                .collect(),
             _ => Err(Error::unsupported("a row can be assigned from a list of values only")),
         },
     }
@@ -406,9 +407,9 @@ fn assigned(assignment: &ast::Assignment) -> Result<Vec<(String, ast::Expr)>> {
 
 fn single_table(table: &ast::TableWithJoins) -> Result<(ast::ObjectName, Option<ast::Ident>)> {
     match &table.relation {
-        ast::TableFactor::Table { name, alias, args: None, version: None, sample: None, .. }
-            if table.joins.is_empty() =>
-        {
+        ast::TableFactor::Table {
+            name, alias, args: None, version: None, sample: None, ..
+        } if table.joins.is_empty() => {
             Ok((name.clone(), alias.as_ref().map(|alias| alias.name.clone())))
         }
         _ => Err(Error::unsupported("only a table's newest version can be changed")),
@@ -437,6 +438,5 @@ fn labelled(batch: &RecordBatch, change: &str) -> Result<RecordBatch> {
     let mut columns = batch.columns().to_vec();
     let label = StringArray::from_iter_values(std::iter::repeat_n(change, batch.num_rows()));
     columns.push(Arc::new(label) as ArrayRef);
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-        .map_err(|error| from_arrow(&error))
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| from_arrow(&error))
 }

@@ -156,8 +156,10 @@ fn one(
         }
         Operation::DropColumn { column_names, if_exists, drop_behavior, .. } => {
             let [column] = column_names.as_slice() else {
-                return Err(Error::unsupported("dropping several columns at once is not supported")
-                    .with_hint("Write one ALTER TABLE for each."));
+                return Err(Error::unsupported(
+                    "dropping several columns at once is not supported",
+                )
+                .with_hint("Write one ALTER TABLE for each."));
             };
             let cascade = matches!(drop_behavior, Some(DropBehavior::Cascade));
             drop_column(ctx, before, draft, column, *if_exists, cascade)
@@ -205,7 +207,9 @@ fn in_catalog(ctx: &mut Context<'_>, draft: &mut Draft, operation: &Operation) -
         Operation::RenameConstraint { old_name, new_name } => {
             rename_constraint(draft, old_name, new_name)?;
         }
-        Operation::AlterColumn { column_name, op } => return alter_column(ctx, draft, column_name, op),
+        Operation::AlterColumn { column_name, op } => {
+            return alter_column(ctx, draft, column_name, op);
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -354,8 +358,11 @@ fn drop_column(
     let message = format!("cannot drop column {name} of table {table_name}");
     let table = draft.table()?;
     if table.governance.retention_column == Some(id) {
-        return Err(Error::new(Kind::DependentObjects, format!("{message} because retention is counted from it"))
-            .with_hint("Set another retention_column first."));
+        return Err(Error::new(
+            Kind::DependentObjects,
+            format!("{message} because retention is counted from it"),
+        )
+        .with_hint("Set another retention_column first."));
     }
     let (using, kept): (Vec<Check>, Vec<Check>) = split_checks(&table.checks, &name)?;
     if !cascade && let Some(check) = using.first() {

@@ -42,7 +42,8 @@ pub(super) fn column<'a>(
             ColumnOption::Null => nullable = true,
             ColumnOption::Default(value) => {
                 if default.is_some() {
-                    let message = format!("multiple default values specified for column \"{name}\"");
+                    let message =
+                        format!("multiple default values specified for column \"{name}\"");
                     return Err(Error::new(Kind::Syntax, message));
                 }
                 default = Some((ctx.text)(&default_text(value)?));

@@ -24,10 +24,7 @@ fn a_dataset_is_made_with_its_governance() {
     assert!(patient.columns[0].not_null && !patient.columns[1].not_null);
     assert_eq!(patient.columns[2].name, "Họ tên");
     let names: Vec<&str> = table.checks.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["patient_national_id_check", "sane", "patient_id_check", "patient_check"]
-    );
+    assert_eq!(names, ["patient_national_id_check", "sane", "patient_id_check", "patient_check"]);
     let governance = &table.governance;
     assert_eq!(governance.classification, Classification::Personal);
     assert_eq!(governance.retention.as_deref(), Some("P10Y"));
@@ -125,7 +122,11 @@ fn names_are_resolved_and_checked() {
         ("officer", "CREATE TABLE t2 (_commit_version int)", "42939"),
         ("officer", "CREATE TABLE t2 (a int NULL NOT NULL)", "42601"),
         ("officer", "CREATE TABLE t2 (a int, CHECK (b > 0))", "42703"),
-        ("officer", "CREATE TABLE t2 (a int CONSTRAINT x CHECK (a > 0), CONSTRAINT x CHECK (a > 1))", "42710"),
+        (
+            "officer",
+            "CREATE TABLE t2 (a int CONSTRAINT x CHECK (a > 0), CONSTRAINT x CHECK (a > 1))",
+            "42710",
+        ),
         ("officer", "CREATE TABLE t2 (a int CHECK (a > 0) CHECK (a > 1))", "ok"),
         ("officer", "CREATE TABLE t3 AS SELECT 1", "ok"),
         ("officer", "CREATE TABLE t4 (a int) AS SELECT 1", "0A000"),
@@ -139,7 +140,11 @@ fn names_are_resolved_and_checked() {
 #[test]
 fn columns_come_and_go_with_ids_of_their_own() {
     let state = script(&[
-        ("officer", "CREATE TABLE t (a int, b date, c int CHECK (c > 0)) WITH (retention_column = 'b')", "ok"),
+        (
+            "officer",
+            "CREATE TABLE t (a int, b date, c int CHECK (c > 0)) WITH (retention_column = 'b')",
+            "ok",
+        ),
         ("officer", "ALTER TABLE t ADD COLUMN d text DEFAULT 'x'", "ok"),
         ("officer", "ALTER TABLE t ADD COLUMN d text", "42701"),
         ("officer", "ALTER TABLE t ADD COLUMN IF NOT EXISTS d text", "ok 42701"),
@@ -174,7 +179,9 @@ fn what_rows_were_not_checked_for_is_said() {
     assert_eq!(rules("ALTER TABLE t ALTER a SET NOT NULL"), [RowRule::NotNull(1)]);
     assert_eq!(rules("ALTER TABLE t ADD CHECK (a < b)"), [check("t_check")]);
     assert_eq!(
-        rules("ALTER TABLE t ALTER a SET NOT NULL, ADD CONSTRAINT p CHECK (b > 0), ALTER b SET DEFAULT 1"),
+        rules(
+            "ALTER TABLE t ALTER a SET NOT NULL, ADD CONSTRAINT p CHECK (b > 0), ALTER b SET DEFAULT 1"
+        ),
         [RowRule::NotNull(1), check("p")]
     );
     assert_eq!(
@@ -192,7 +199,11 @@ fn constraints_can_be_taken_away() {
         ("officer", "ALTER TABLE t RENAME CONSTRAINT t_a_check TO p", "ok"),
         ("officer", "ALTER TABLE t DROP CONSTRAINT t_a_check", "42704"),
         ("officer", "ALTER TABLE t DROP CONSTRAINT IF EXISTS t_a_check", "ok 00000"),
-        ("officer", "ALTER TABLE t DROP CONSTRAINT p, ALTER a DROP NOT NULL, ALTER a DROP DEFAULT", "ok"),
+        (
+            "officer",
+            "ALTER TABLE t DROP CONSTRAINT p, ALTER a DROP NOT NULL, ALTER a DROP DEFAULT",
+            "ok",
+        ),
         ("officer", "ALTER TABLE t ADD CHECK (a > 0) NOT VALID", "0A000"),
         ("officer", "ALTER TABLE t ADD UNIQUE (a)", "0A000"),
         ("officer", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "0A000"),
