@@ -3,7 +3,8 @@
 //! What it guarantees: an unknown role, a role without a password, an expired password and a wrong
 //! password cannot be told apart, neither by what is sent nor by how many messages; failures are
 //! in the audit ledger before they are answered; who keeps failing is slowed down.
-//! What it does not: it opens no session and checks no privilege.
+//! What it does not: it opens no session and checks no privilege. Tries that the throttle turns
+//! away unheard are counted and not recorded, or anyone could fill the ledger.
 //! On failure: `28P01` with PostgreSQL's text; `28000` for a role that may not log in, said only to
 //! who knows its password; the wire closes the connection on either.
 
@@ -19,6 +20,9 @@ use crate::authenticate::throttle::{Key, Throttle, Verdict};
 
 pub mod scram;
 mod throttle;
+
+/// Characters of a role's name that are recorded; strangers choose it.
+const LONGEST_ROLE_SHOWN: usize = 64;
 
 /// Checks who connects, for all connections of one server.
 pub struct Authenticator {
@@ -62,7 +66,7 @@ impl Authenticator {
                 Verdict::Now => {}
                 Verdict::After(delay) => tokio::time::sleep(delay).await,
                 Verdict::Refused(wait) => {
-                    self.audit(role, client, "too many failed logins").await;
+                    metrics::counter!("kho_throttled_logins_total").increment(1);
                     return Err(too_many(role, wait));
                 }
             }
@@ -113,7 +117,8 @@ impl Authenticator {
     /// The login is refused whether or not the ledger can be written.
     async fn audit(&self, role: &str, client: Option<SocketAddr>, reason: &str) {
         metrics::counter!("kho_refused_logins_total").increment(1);
-        if let Err(error) = self.engine.audit_refused_login(role, client, reason).await {
+        let shown: String = role.chars().take(LONGEST_ROLE_SHOWN).collect();
+        if let Err(error) = self.engine.audit_refused_login(&shown, client, reason).await {
             tracing::error!(?error, "a refused login could not be written to the audit ledger");
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use kho_catalog::error::Result;
 use kho_sql::session::Engine;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
@@ -88,6 +89,9 @@ struct Tls {
     end_point: Option<Vec<u8>>,
 }
 
+/// A client whose machine or network is gone says nothing; it is asked after this much silence.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long statements that were cancelled at the deadline of a stop may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 /// Accepting fails where there is no file handle left: it comes back in its own time.
@@ -178,8 +182,12 @@ async fn client(
     startup: OwnedSemaphorePermit,
 ) {
     metrics::counter!("kho_pgwire_connections_total").increment(1);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "small messages may be delayed");
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "the options of a socket cannot be set");
     }
     let (reader, writer) = stream.into_split();
     let (reader, writer) = (Box::new(reader), Box::new(writer));

@@ -308,7 +308,7 @@ impl Connection {
         self.registration.runs(stop);
     }
 
-    /// What `statement` would do, without rows: its tag, or `None` for an empty one.
+    /// Carries out an outcome that is not rows; gives its tag, or `None` for an empty statement.
     pub(super) async fn settle(
         &mut self,
         outcome: Outcome,

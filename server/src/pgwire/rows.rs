@@ -6,8 +6,10 @@
 //! What it does not: it writes no description and no tag.
 //! On failure: rows that were sent stay sent; the error follows them.
 
+use std::panic::AssertUnwindSafe;
+
 use arrow::record_batch::RecordBatch;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kho_catalog::error::Result;
 use kho_sql::copy::CopyOptions;
 use kho_sql::outcome::{Rows, Tag};
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pgwire::value::copy::CopyEncoder;
 use crate::pgwire::value::{FormatCode, RowEncoder};
-use crate::pgwire::wire::{FLUSH_BYTES, Stop, Wire, canceled};
+use crate::pgwire::wire::{FLUSH_BYTES, Stop, Wire, bug, canceled};
 
 /// The rows of a portal, from where the client has come to.
 pub struct Cursor {
@@ -149,7 +151,7 @@ impl Pieces {
         Ok(Some(batch.slice(0, count)))
     }
 
-    /// Asks the stream. It has its own eye on `stop`, and words for why it stopped, so it is asked
+    /// Asks the stream; a panic in it is its own, the session is not concerned. It has its own eye on `stop`, and words for why it stopped, so it is asked
     /// first; but nothing of it is waited for once it was told to stop.
     async fn pull(
         &mut self,
@@ -158,7 +160,10 @@ impl Pieces {
     ) -> Result<Option<RecordBatch>, Stop> {
         tokio::select! {
             biased;
-            batch = self.rows.next() => Ok(batch.transpose()?),
+            batch = AssertUnwindSafe(self.rows.next()).catch_unwind() => {
+                let batch = batch.map_err(|_| bug())?;
+                Ok(batch.transpose()?)
+            }
             () = stop.cancelled() => Err(canceled().into()),
             () = wire.watch() => {
                 stop.cancel();

@@ -8,10 +8,12 @@
 
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures::FutureExt as _;
 use kho_catalog::error::{Error, Kind};
 use pgwire::messages::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -126,16 +128,17 @@ impl Wire {
     /// moment to end well.
     ///
     /// # Errors
-    /// `Gone`; what the work said is lost then.
+    /// `Gone`; what the work said is lost then. `Fatal` where the work hit a bug: what it worked on
+    /// is not to be trusted any more, but nobody else is concerned.
     pub async fn attend<T>(
         &mut self,
         stop: &CancellationToken,
         work: impl Future<Output = T>,
     ) -> Result<T, Stop> {
-        let mut work = pin!(work);
+        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
         tokio::select! {
             biased;
-            done = &mut work => return Ok(done),
+            done = &mut work => return done.map_err(|_| Stop::Fatal(bug())),
             () = self.watch() => {}
         }
         stop.cancel();
@@ -225,6 +228,13 @@ impl Wire {
         self.at_end = !matches!(read, Ok(1..));
         !self.at_end
     }
+}
+
+/// What a statement that panicked says; the panic hook has the rest.
+pub fn bug() -> Error {
+    metrics::counter!("kho_pgwire_panics_total").increment(1);
+    Error::internal("the statement ran into a bug of the server")
+        .with_hint("The server's log says more; please report it.")
 }
 
 /// What a cancelled statement says.

@@ -126,6 +126,22 @@ async fn a_client_that_went_away_stops_a_stream_that_gives_nothing() {
 }
 
 #[tokio::test]
+async fn a_bug_in_a_stream_ends_the_statement_and_one_in_the_session_the_connection() {
+    let (mut wire, _client) = wire();
+    let bug = stream::once(async { if true { panic!("a bug") } else { Ok(batch(0, 1)) } });
+    let mut cursor =
+        Cursor::try_new(Rows::new(schema(), "SELECT", bug), &[FormatCode::Text], &UTC()).unwrap();
+    let stop = CancellationToken::new();
+    let stopped = cursor.send(&mut wire, 0, &stop).await.unwrap_err();
+    assert!(matches!(stopped, Stop::Failed(error) if error.sqlstate() == "XX000"));
+    let work = async {
+        assert!(stop.is_cancelled(), "a bug");
+    };
+    let stopped = wire.attend(&stop, work).await;
+    assert!(matches!(stopped, Err(Stop::Fatal(error)) if error.sqlstate() == "XX000"));
+}
+
+#[tokio::test]
 async fn what_is_pipelined_meanwhile_is_bounded() {
     let (mut wire, mut client) = wire();
     let writer = tokio::spawn(async move {
