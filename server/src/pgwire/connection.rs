@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last: who may do what when.
 //!
-//! What it guarantees: no statement before the login; one statement at a time; after an error in the
-//! extended protocol nothing up to the next `Sync` is done; errors leave the connection usable
+//! What it guarantees: no statement before the login; one statement at a time; after an error in
+//! the extended protocol nothing up to the next `Sync` is done; errors leave the connection usable
 //! unless the stream of messages is lost; portals die with their transaction.
 //! What it does not: it runs nothing itself; simple, extended and copy_in do.
 //! On failure: an `ErrorResponse`; `FATAL` where the connection ends.

@@ -151,8 +151,9 @@ impl Pieces {
         Ok(Some(batch.slice(0, count)))
     }
 
-    /// Asks the stream; a panic in it is its own, the session is not concerned. It has its own eye on `stop`, and words for why it stopped, so it is asked
-    /// first; but nothing of it is waited for once it was told to stop.
+    /// Asks the stream; a panic in it is its own, the session is not concerned. It has its own eye
+    /// on `stop`, and words for why it stopped, so it is asked first; but nothing of it is waited
+    /// for once it was told to stop.
     async fn pull(
         &mut self,
         wire: &mut Wire,

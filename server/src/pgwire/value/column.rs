@@ -22,7 +22,7 @@ use kho_catalog::error::Result;
 use kho_sql::session::ValueFormat;
 
 use super::wire::Wire;
-use super::zone::Zone;
+use super::zone::{Offsets, Zone};
 
 /// What the session says of the text of values.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,7 @@ pub(super) struct Column<'a> {
     pub(super) wire: Wire,
     nulls: Option<NullBuffer>,
     pub(super) values: Values<'a>,
+    pub(super) offsets: Offsets,
 }
 
 /// The values of a column, by their layout in memory.
@@ -139,6 +140,7 @@ impl<'a> Column<'a> {
             },
             nulls: array.logical_nulls().filter(|nulls| nulls.null_count() > 0),
             values: layout::values_of(array)?,
+            offsets: Offsets::default(),
         })
     }
 

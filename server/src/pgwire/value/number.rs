@@ -54,6 +54,9 @@ pub(super) fn write_numeric(unscaled: &str, scale: i8, out: &mut BytesMut) {
 /// # Errors
 /// None today: 76 digits are far below what the format's counts hold.
 pub(super) fn write_numeric_binary(unscaled: &str, scale: i8, out: &mut BytesMut) -> Result<()> {
+    if write_short_binary(unscaled, scale, out) {
+        return Ok(());
+    }
     let (sign, digits) = split_sign(unscaled);
     let digits = if digits == "0" { "" } else { digits };
     // Digits after the point; below zero where the last digits are zeros that are not written.
@@ -105,6 +108,41 @@ pub(super) fn write_numeric_binary(unscaled: &str, scale: i8, out: &mut BytesMut
         place.put_u16(display_scale);
     }
     Ok(())
+}
+
+/// The same for a value that fits in 64 bits once its decimals fill whole groups; tells whether it
+/// did. Most amounts do, and dividing is faster than going through their digits.
+fn write_short_binary(unscaled: &str, scale: i8, out: &mut BytesMut) -> bool {
+    let Ok(display_scale) = u16::try_from(scale) else { return false };
+    let padding = (4 - u32::from(display_scale) % 4) % 4;
+    let (sign, digits) = split_sign(unscaled);
+    let value = digits.parse::<u64>().ok().and_then(|value| value.checked_mul(10_u64.pow(padding)));
+    let Some(mut value) = value else { return false };
+    let fraction_groups = i16::try_from(display_scale.div_ceil(4)).unwrap_or(i16::MAX);
+    // Twenty digits are at most five groups.
+    let mut groups = [0_u8; 10];
+    let (mut significant, mut weight, mut first) = (0_u16, 0_i16, groups.len());
+    let mut place = -fraction_groups;
+    while value > 0 {
+        let group = u16::try_from(value % 10_000).unwrap_or_default();
+        value /= 10_000;
+        if group != 0 || significant > 0 {
+            significant += 1;
+            first -= 2;
+            if let Some(bytes) = groups.get_mut(first..first + 2) {
+                bytes.copy_from_slice(&group.to_be_bytes());
+            }
+            weight = place;
+        }
+        place += 1;
+    }
+    let negative = if sign && significant > 0 { 0x4000_u16 } else { 0 };
+    out.put_u16(significant);
+    out.put_i16(weight);
+    out.put_u16(negative);
+    out.put_u16(display_scale);
+    out.put_slice(groups.get(first..).unwrap_or_default());
+    true
 }
 
 fn split_sign(unscaled: &str) -> (bool, &str) {

@@ -18,11 +18,14 @@ use arrow::datatypes::{
 };
 use arrow::record_batch::RecordBatch;
 use bytes::{Buf, BytesMut};
+use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Kind, Result};
 use kho_catalog::types::Type;
 use kho_sql::session::ValueFormat;
 
-use super::{FormatCode, PgType, RowEncoder, field_oid, oid_of_type, type_of_oid};
+use super::{
+    FormatCode, PgType, RowEncoder, decode_parameter, field_oid, oid_of_type, type_of_oid,
+};
 
 fn settings(time_zone: &str) -> ValueFormat {
     ValueFormat { time_zone: time_zone.to_owned(), extra_float_digits: 1 }
@@ -225,6 +228,26 @@ fn numerics_have_up_to_76_digits() {
         .unwrap();
     assert_eq!(texts(fraction.clone()), some([format!("0.{digits}").as_str()]));
     assert_eq!(hexes(fraction), some([format!("0013ffff0000004c{groups}").as_str()]));
+}
+
+#[test]
+fn numerics_read_back_from_binary() {
+    for scale in 0..=12_u8 {
+        let magnitudes = (0..20).map(|power| 10_i128.pow(power) * 10 / 3);
+        let values: Vec<i128> = magnitudes
+            .flat_map(|value| [value, -value, value + 7, value / 10_000 * 10_000])
+            .chain([0, i128::from(u64::MAX), i128::from(u64::MAX) + 1])
+            .collect();
+        let array = Decimal128Array::from(values.clone())
+            .with_precision_and_scale(38, i8::try_from(scale).unwrap())
+            .unwrap();
+        let of = Type::Numeric(38, scale);
+        for (value, bytes) in values.iter().zip(sent(array, FormatCode::Binary)) {
+            let read = decode_parameter(bytes.as_deref(), 1, &of, &settings("UTC")).unwrap();
+            let scale = i8::try_from(scale).unwrap();
+            assert_eq!(read, ScalarValue::Decimal128(Some(*value), 38, scale));
+        }
+    }
 }
 
 #[test]
@@ -504,8 +527,10 @@ fn arrays_are_quoted_as_by_postgres() {
     assert_eq!(
         hexes(array),
         some([concat!(
-            "0000000100000001000000190000000f0000000100000001610000000362206300000000000000044e554c4c",
-            "000000046e756c6c0000000361226200000003615c62000000037b787d00000003612c6200000003610962ff",
+            "0000000100000001000000190000000f0000000100000001610000000362206300000000000000",
+            "044e554c4c",
+            "000000046e756c6c0000000361226200000003615c62000000037b787d00000003612c62000000",
+            "03610962ff",
             "ffffff0000000978696e206368c3a06f00000003612762000000022061000000036e756c"
         )])
     );
@@ -546,7 +571,8 @@ fn nested_arrays_are_dimensions() {
     assert_eq!(
         hexes(array),
         some([concat!(
-            "0000000200000001000000170000000200000001000000020000000100000004000000010000000400000002",
+            "000000020000000100000017000000020000000100000002000000010000000400000001000000",
+            "0400000002",
             "0000000400000003ffffffff"
         )])
     );

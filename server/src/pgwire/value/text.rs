@@ -147,7 +147,7 @@ impl Column<'_> {
     ) -> Result<()> {
         let micros = self.instant(row)?;
         let offset_seconds = (self.wire == Wire::TimestampTz)
-            .then(|| spelling.zone.offset_at(micros.div_euclid(1_000_000)));
+            .then(|| self.offsets.at(spelling.zone, micros.div_euclid(1_000_000)));
         write_timestamp(micros, offset_seconds, style, out)
     }
 

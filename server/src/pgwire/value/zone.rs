@@ -2,8 +2,10 @@
 //!
 //! What it guarantees: PostgreSQL's choice where the clock was changed: a time that never was is
 //! read with the offset from before the change, one that was twice with the offset from after it.
-//! What it does not: rules are IANA's as compiled in; a law of tomorrow needs a new release. The last
-//! rules of a zone hold for ever after.
+//! What it does not: rules are IANA's as compiled in; a law of tomorrow needs a new release.
+//! The last rules of a zone hold for ever after.
+
+use std::cell::{Cell, OnceCell};
 
 use chrono::{DateTime, Duration, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
@@ -78,6 +80,39 @@ impl Zone {
     }
 }
 
+/// Offsets that were looked up, for the values of one column: they tend to lie near each other, and
+/// a look-up costs more than the rest of writing a timestamp.
+#[derive(Default)]
+pub(super) struct Offsets {
+    known: OnceCell<Vec<Cell<Known>>>,
+}
+
+/// A period and its offset; `None` where the offset changes within the period.
+type Known = (i64, Option<i32>);
+
+impl Offsets {
+    /// As [`Zone::offset_at`].
+    pub(super) fn at(&self, zone: Zone, instant_seconds: i64) -> i32 {
+        if !matches!(zone, Zone::Named(_)) || !(0..END_SPELLED_SECONDS).contains(&instant_seconds) {
+            return zone.offset_at(instant_seconds);
+        }
+        let period = instant_seconds / PERIOD_SECONDS;
+        let known = self.known.get_or_init(|| vec![Cell::new((-1, None)); PERIODS]);
+        let place = usize::try_from(period).ok().and_then(|period| known.get(period % PERIODS));
+        let Some(place) = place else { return zone.offset_at(instant_seconds) };
+        if place.get().0 != period {
+            let first = zone.offset_at(period * PERIOD_SECONDS);
+            let last = zone.offset_at((period + 1) * PERIOD_SECONDS - 1);
+            place.set((period, (first == last).then_some(first)));
+        }
+        place.get().1.unwrap_or_else(|| zone.offset_at(instant_seconds))
+    }
+}
+
+/// Three days: since 1970 no zone has changed its clocks twice within a week.
+const PERIOD_SECONDS: i64 = 3 * DAY_SECONDS;
+const PERIODS: usize = 1_024;
+
 fn named_offset(zone: Tz, utc: &NaiveDateTime) -> i32 {
     zone.offset_from_utc_datetime(utc).fix().local_minus_utc()
 }
@@ -85,19 +120,17 @@ fn named_offset(zone: Tz, utc: &NaiveDateTime) -> i32 {
 /// The instant; before the years of chrono its earliest, after those that the compiled rules are
 /// spelled out for a time in a year that they hold and that is like it day by day.
 fn clamped(seconds: i64) -> NaiveDateTime {
-    let days = seconds.div_euclid(DAY_SECONDS);
-    let seconds = match civil_of_days(days).0 {
-        year if year > LAST_SPELLED_YEAR => {
-            let like = like_year(year);
-            seconds - (days_of_civil(year, 1, 1) - days_of_civil(like, 1, 1)) * DAY_SECONDS
-        }
-        _ => seconds,
-    };
+    let mut seconds = seconds;
+    if seconds >= END_SPELLED_SECONDS {
+        let year = civil_of_days(seconds.div_euclid(DAY_SECONDS)).0;
+        let like = like_year(year);
+        seconds -= (days_of_civil(year, 1, 1) - days_of_civil(like, 1, 1)) * DAY_SECONDS;
+    }
     DateTime::from_timestamp(seconds, 0).map_or(EARLIEST, |time| time.naive_utc().max(EARLIEST))
 }
 
-/// chrono-tz spells transitions out until 2100.
-const LAST_SPELLED_YEAR: i64 = 2_090;
+/// 2091-01-01. chrono-tz spells transitions out until 2100.
+const END_SPELLED_SECONDS: i64 = 3_818_448_000;
 
 /// The first day of a year that leaves room for offsets.
 const EARLIEST: NaiveDateTime =
@@ -107,7 +140,7 @@ const EARLIEST: NaiveDateTime =
 /// century each kind of year comes.
 fn like_year(year: i64) -> i64 {
     let kind = |year| (days_of_civil(year, 1, 1).rem_euclid(7), days_in_month(year, 2));
-    (2_060..2_088).find(|candidate| kind(*candidate) == kind(year)).unwrap_or(LAST_SPELLED_YEAR)
+    (2_060..2_088).find(|candidate| kind(*candidate) == kind(year)).unwrap_or(2_060)
 }
 
 /// `+07`, `-0330`, `+05:30`, `+07:06:30` as seconds east.

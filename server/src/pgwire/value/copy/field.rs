@@ -107,7 +107,14 @@ impl Fields {
                 break;
             }
             at += 1;
-            if byte == b'\\' {
+            if byte == b'\\' && at == rest.len() {
+                // A backslash that ends the data is passed over, as if the field ended before it.
+                if rest.get(..at - 1) == Some(self.null.as_bytes()) {
+                    self.unescaped.truncate(from);
+                    self.found.push(Field::Null);
+                    return start + at;
+                }
+            } else if byte == b'\\' {
                 at += self.unescape(rest.get(at..).unwrap_or_default());
             } else {
                 self.unescaped.push(byte);

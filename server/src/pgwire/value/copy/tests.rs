@@ -128,6 +128,7 @@ fn text_is_read_with_its_escapes() {
     assert_eq!(read(b"\\N\tNULL\n"), ["<NULL>\tNULL"]);
     assert_eq!(read(b"1\t\\N \n"), ["1\tN "]);
     assert_eq!(read(b"1\tx\\"), ["1\tx"]);
+    assert_eq!(read(b"1\t\\N\\"), ["1\t<NULL>"]);
     assert_eq!(read(b"1\t\\xc3\\xa9\n"), ["1\té"]);
     assert_eq!(rows(&single(), &text(), "\na\n\\N\n"), ["", "a", "<NULL>"]);
     assert_eq!(read(b""), [""; 0]);

@@ -22,7 +22,11 @@ pub(in super::super) fn write_float8(value: f64, extra_digits: i32, out: &mut By
         return write_zero(value.is_sign_negative(), out);
     }
     let mut buffer = ryu::Buffer::new();
-    let mut decimal = Decimal::of_text(buffer.format_finite(value));
+    let text = buffer.format_finite(value);
+    if (1e-4..1e15).contains(&value.abs()) {
+        return write_fixed(text, out);
+    }
+    let mut decimal = Decimal::of_text(text);
     let bits = value.to_bits();
     let (mantissa, exponent) = (bits & ((1 << 52) - 1), (bits >> 52) & 0x7ff);
     // Above 2^53 alone can a short decimal lie half way between two floats.
@@ -51,7 +55,11 @@ pub(in super::super) fn write_float4(value: f32, extra_digits: i32, out: &mut By
         return write_zero(value.is_sign_negative(), out);
     }
     let mut buffer = ryu::Buffer::new();
-    let mut decimal = Decimal::of_text(buffer.format_finite(value));
+    let text = buffer.format_finite(value);
+    if (1e-4..1e6).contains(&value.abs()) {
+        return write_fixed(text, out);
+    }
+    let mut decimal = Decimal::of_text(text);
     let bits = value.to_bits();
     let (mantissa, exponent) = (bits & ((1 << 23) - 1), (bits >> 23) & 0xff);
     if exponent > 150 {
@@ -65,6 +73,11 @@ pub(in super::super) fn write_float4(value: f32, extra_digits: i32, out: &mut By
         }
     }
     decimal.write(value.is_sign_negative(), 6, out);
+}
+
+/// Where PostgreSQL uses no exponent, ryu does not either, and the two differ in a `.0` alone.
+fn write_fixed(text: &str, out: &mut BytesMut) {
+    out.put_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
 }
 
 fn write_special(is_nan: bool, is_infinite: bool, negative: bool, out: &mut BytesMut) -> bool {

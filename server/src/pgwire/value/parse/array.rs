@@ -81,8 +81,8 @@ impl ListBuilder {
     }
 
     pub(super) fn append_literal(&mut self, text: &str) -> Result<()> {
-        let text = text.trim_start_matches(|c: char| u8::try_from(c).is_ok_and(is_space));
         let mut literal = Literal { text, rest: text.as_bytes() };
+        literal.skip_space();
         if literal.rest.first() == Some(&b'[') {
             return Err(Error::unsupported("array literals with bounds are not supported"));
         }
