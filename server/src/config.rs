@@ -113,7 +113,8 @@ pub struct Limits {
 #[serde(deny_unknown_fields)]
 pub struct Log {
     pub format: LogFormat,
-    /// `level` or `target=level,…`, as `tracing_subscriber::EnvFilter` reads it.
+    /// `level` or `target=level,…`, as `tracing_subscriber::EnvFilter` reads it. Below `warn` the
+    /// libraries underneath tell of schemas and predicates: that is data, and for debugging alone.
     pub filter: String,
 }
 
@@ -147,7 +148,7 @@ impl Default for Config {
                 threads: 0,
                 stop_grace_ms: 30_000,
             },
-            log: Log { format: LogFormat::Text, filter: "info".to_owned() },
+            log: Log { format: LogFormat::Text, filter: "warn,kho=info".to_owned() },
             admin_password: None,
         }
     }

@@ -14,10 +14,10 @@ use kho_server::demo;
 use kho_server::{Server, observe};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A governed lakehouse: versioned Delta tables over the PostgreSQL wire.
 /// The stack of each worker thread; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
+/// A governed lakehouse: versioned Delta tables over the PostgreSQL wire.
 #[derive(Parser)]
 #[command(name = "kho", version)]
 struct Arguments {

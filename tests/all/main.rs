@@ -10,6 +10,7 @@
 mod attacks;
 mod cancel;
 mod copy;
+mod demo;
 mod drivers;
 mod durability;
 mod files;

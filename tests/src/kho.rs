@@ -116,6 +116,8 @@ pub fn serve(data: &Path, keys: &Path) -> Command {
     let mut command = Command::new(binary());
     command
         .arg("serve")
+        // It is ours, not a setting, and Kho refuses what it does not know.
+        .env_remove("KHO_BINARY")
         .env("KHO_DATA", data)
         .env("KHO_KEYS__DIRECTORY", keys)
         .env("KHO_PG__LISTEN", "127.0.0.1:0")

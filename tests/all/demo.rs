@@ -1,0 +1,118 @@
+//! `kho demo`: what it tells a newcomer to type works as it is written, line by line.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use kho_tests::kho::binary;
+use kho_tests::output::run;
+use kho_tests::process::Process;
+
+fn start(folder: &Path, arguments: &[&str]) -> Process {
+    let mut command = Command::new(binary());
+    command
+        .args(["demo", "--data"])
+        .arg(folder)
+        .args(arguments)
+        .env_remove("KHO_BINARY")
+        .env("KHO_PG__LISTEN", "127.0.0.1:0")
+        .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
+    let process = Process::start(&mut command);
+    process.wait_for(|line| line.strip_prefix("ready pg=").map(drop));
+    process
+}
+
+/// One line to type, the command that psql was started with, and what the guide says of it.
+struct Step {
+    psql: String,
+    about: String,
+    text: String,
+}
+
+/// The steps of the printed guide: what is typed is indented by four.
+fn steps(log: &str) -> Vec<Step> {
+    let (mut psql, mut about, mut found) = (String::new(), String::new(), Vec::new());
+    for line in log.lines() {
+        match line.strip_prefix("    ") {
+            Some(text) if text.starts_with("PGPASSWORD=") => psql = text.to_owned(),
+            Some(text) => {
+                found.push(Step { psql: psql.clone(), about: about.clone(), text: text.to_owned() })
+            }
+            None => about = line.trim().to_owned(),
+        }
+    }
+    found
+}
+
+/// Types `step` as the guide says; `Err` with what psql says where the statement fails.
+fn try_step(step: &Step) -> Result<String, String> {
+    let command = format!(
+        "{} --no-psqlrc --no-align --tuples-only -v ON_ERROR_STOP=1 -v VERBOSITY=verbose",
+        step.psql
+    );
+    let input = format!("{}\n", step.text);
+    let output = run(
+        Command::new("sh").args(["-c", &command]).env("LC_ALL", "C.UTF-8").env("PAGER", "cat"),
+        &input,
+        Duration::from_secs(120),
+    );
+    if output.success { Ok(output.stdout) } else { Err(output.stderr) }
+}
+
+fn walk(log: &str) {
+    let steps = steps(log);
+    assert!(steps.len() >= 15, "the guide has {} steps:\n{log}", steps.len());
+    for step in &steps {
+        let refused = step.about.contains("(42P01)");
+        match try_step(step) {
+            Ok(shown) => {
+                assert!(!refused, "{} gave:\n{shown}", step.text);
+                assert!(!shown.trim().is_empty(), "{} shows nothing", step.text);
+            }
+            Err(message) => assert!(
+                refused && message.contains("ERROR:  42P01:"),
+                "{} failed:\n{message}",
+                step.text
+            ),
+        }
+    }
+    let most = |about: &str| {
+        let step = steps.iter().find(|step| step.about.contains(about)).unwrap();
+        try_step(step).unwrap().lines().next().unwrap().to_owned()
+    };
+    let corrected = most("put right");
+    let before = most("before the correction");
+    assert!(before.starts_with("5|") && !corrected.starts_with("5|"), "{before}, {corrected}");
+    assert_eq!(before, most("by the time"));
+}
+
+#[test]
+fn the_guide_works_line_by_line_and_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = folder.path().join("demo");
+    let first = start(&demo, &[]);
+    walk(&first.log());
+    let ended = first.stop("INT");
+    assert!(ended.status.success(), "it did not stop cleanly:\n{}", ended.log);
+    let second = start(&demo, &[]);
+    assert!(second.log().contains("using the demo in"), "{}", second.log());
+    walk(&second.log());
+}
+
+#[test]
+fn a_demo_that_was_killed_while_it_was_built_is_built_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command
+        .args(["demo", "--data"])
+        .arg(folder.path())
+        .env_remove("KHO_BINARY")
+        .env("KHO_PG__LISTEN", "127.0.0.1:0")
+        .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
+    let first = Process::start(&mut command);
+    first.wait_for(|line| line.contains("business.registry").then_some(()));
+    first.kill();
+    let second = start(folder.path(), &[]);
+    assert!(second.log().contains("building the demo in"), "{}", second.log());
+    walk(&second.log());
+}
