@@ -85,7 +85,10 @@ fn plan(
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
-    planner.sql_statement_to_plan_with_context(statement, &mut planning).map_err(from_engine)
+    planner
+        .sql_statement_to_plan_with_context(statement, &mut planning)
+        .and_then(crate::numeric::widen_sums)
+        .map_err(from_engine)
 }
 
 fn parser_options(context: &impl ContextProvider) -> ParserOptions {

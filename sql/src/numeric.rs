@@ -28,11 +28,16 @@ use datafusion::optimizer::analyzer::Analyzer;
 
 use checked::CheckedInteger;
 
-/// Puts the rules into a session's analyzer: sums before types are coerced, so that what uses a
-/// sum sees its type; arithmetic and casts after, when every operand's type is known.
+/// A plan whose sums of bigint are numeric. It is applied as soon as a plan is made, so that what
+/// uses a sum, and whoever is told the result's columns, sees the type that will come.
+pub(crate) fn widen_sums(plan: LogicalPlan) -> Result<LogicalPlan> {
+    WideSum.analyze(plan, &ConfigOptions::default())
+}
+
+/// Puts checked arithmetic and rounding casts into a session's analyzer, behind the coercion of
+/// types, when every operand's type is known.
 pub(crate) fn install(state: &mut SessionState) {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(WideSum)];
-    rules.extend(Analyzer::new().rules);
+    let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(CheckedArithmetic));
     let rebuilt =
         datafusion::execution::session_state::SessionStateBuilder::new_from_existing(state.clone())

@@ -121,6 +121,15 @@ impl<'a> Arguments<'a> {
                     let name = name.value.to_lowercase();
                     (names.iter().position(|known| *known == name), value)
                 }
+                // `name => value` parses as this: PostgreSQL's dialect takes any expression there.
+                FunctionArg::ExprNamed {
+                    name: Expr::Identifier(name),
+                    arg: FunctionArgExpr::Expr(value),
+                    ..
+                } => {
+                    let name = name.value.to_lowercase();
+                    (names.iter().position(|known| *known == name), value)
+                }
                 _ => return Err(mismatch(names)),
             };
             match place.and_then(|place| values.get_mut(place)) {

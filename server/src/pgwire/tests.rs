@@ -269,7 +269,8 @@ async fn a_stop_of_the_server_reaches_clients_that_are_logging_in() {
 async fn the_server_serves_the_next_client_and_stops_when_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shared = Shared::new(engine().await, None, Limits { startups: 1, ..Limits::default() }).unwrap();
+    let shared =
+        Shared::new(engine().await, None, Limits { startups: 1, ..Limits::default() }).unwrap();
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(serve(listener, shared, shutdown.clone()));
     for _ in 0..3 {

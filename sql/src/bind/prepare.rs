@@ -202,9 +202,9 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
         Expr::Nested(inner) => return shown_name(inner, grouped),
         Expr::Case { .. } => "case".to_owned(),
         // A cast is named as its column; under GROUP BY that name would capture the grouping.
-        Expr::Cast { expr, .. } if !grouped => {
-            shown_name(expr, grouped).filter(|name| name != "?column?")?
-        }
+        Expr::Cast { expr, data_type, .. } if !grouped => shown_name(expr, grouped)
+            .filter(|name| name != "?column?")
+            .unwrap_or_else(|| data_type.to_string().to_lowercase()),
         Expr::Cast { .. } => return None,
         Expr::Exists { .. } => "exists".to_owned(),
         Expr::Extract { .. } => "extract".to_owned(),
