@@ -31,7 +31,7 @@ fn identity() -> Identity {
 }
 
 /// A server with one connection, and the client's end of it.
-fn connect(identity: Option<&Identity>, peer: &str) -> (DuplexStream, Ending) {
+async fn connect(identity: Option<&Identity>, peer: &str) -> (DuplexStream, Ending) {
     let shared = Shared::new(engine().await, identity, Limits::default()).unwrap();
     let ending = Ending { requested: CancellationToken::new(), deadline: CancellationToken::new() };
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
@@ -86,14 +86,14 @@ async fn fatal(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> (String, S
 }
 
 async fn refused(bytes: &[u8], peer: &str) -> (String, String) {
-    let (mut client, _ending) = connect(None, peer);
+    let (mut client, _ending) = connect(None, peer).await;
     client.write_all(bytes).await.unwrap();
     fatal(&mut client).await
 }
 
 #[tokio::test]
 async fn a_failed_login_is_the_end_whatever_was_sent_after_it() {
-    let (mut client, _ending) = connect(None, LOCAL);
+    let (mut client, _ending) = connect(None, LOCAL).await;
     client.write_all(&startup(b"user\0nobody\0\0")).await.unwrap();
     let (tag, body) = receive(&mut client).await.unwrap();
     assert_eq!((tag, &body[..]), (b'R', &b"\0\0\0\x0aSCRAM-SHA-256\0\0"[..]));
@@ -145,7 +145,7 @@ async fn plain_text_is_for_this_machine_only() {
     let packet = startup(b"user\0an\0\0");
     assert_eq!(refused(&packet, "192.0.2.7:40000").await.0, "28000");
     assert_eq!(refused(&packet, "[2001:db8::7]:40000").await.0, "28000");
-    let (mut client, _ending) = connect(None, "[::ffff:127.0.0.1]:40000");
+    let (mut client, _ending) = connect(None, "[::ffff:127.0.0.1]:40000").await;
     client.write_all(&packet).await.unwrap();
     assert_eq!(receive(&mut client).await.unwrap().0, b'R');
 }
@@ -156,7 +156,7 @@ async fn before_the_login_nothing_but_its_messages_and_none_that_is_long() {
     let after = |bytes: &[u8]| {
         let bytes = [&hello[..], bytes].concat();
         async move {
-            let (mut client, _ending) = connect(None, LOCAL);
+            let (mut client, _ending) = connect(None, LOCAL).await;
             client.write_all(&bytes).await.unwrap();
             assert_eq!(receive(&mut client).await.unwrap().0, b'R');
             fatal(&mut client).await.0
@@ -173,7 +173,7 @@ async fn before_the_login_nothing_but_its_messages_and_none_that_is_long() {
 
 #[tokio::test]
 async fn without_a_certificate_encryption_is_declined_once() {
-    let (mut client, _ending) = connect(None, LOCAL);
+    let (mut client, _ending) = connect(None, LOCAL).await;
     client.write_all(GSS_REQUEST).await.unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'N');
     client.write_all(SSL_REQUEST).await.unwrap();
@@ -184,7 +184,7 @@ async fn without_a_certificate_encryption_is_declined_once() {
 
 #[tokio::test]
 async fn plain_text_behind_a_request_for_encryption_is_not_used() {
-    let (mut client, _ending) = connect(Some(&identity()), LOCAL);
+    let (mut client, _ending) = connect(Some(&identity()), LOCAL).await;
     let smuggled = [SSL_REQUEST, &startup(b"user\0an\0\0"), &message(b'Q', b"select 1\0")];
     client.write_all(&smuggled.concat()).await.unwrap();
     let mut answer = Vec::new();
@@ -211,7 +211,7 @@ fn connector(identity: &Identity, protocols: &[&[u8]]) -> tokio_rustls::TlsConne
 async fn encrypted_logins_can_be_bound_to_the_certificate() {
     let identity = identity();
     let name = ServerName::try_from("localhost").unwrap();
-    let (mut client, _ending) = connect(Some(&identity), "192.0.2.7:40000");
+    let (mut client, _ending) = connect(Some(&identity), "192.0.2.7:40000").await;
     client.write_all(SSL_REQUEST).await.unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'S');
     let connector = connector(&identity, &[]);
@@ -228,7 +228,7 @@ async fn tls_from_the_first_byte_needs_the_protocols_name() {
     let identity = identity();
     for (protocols, tag) in [(&[&b"postgresql"[..]][..], b'R'), (&[], b'E')] {
         let name = ServerName::try_from("localhost").unwrap();
-        let (client, _ending) = connect(Some(&identity), LOCAL);
+        let (client, _ending) = connect(Some(&identity), LOCAL).await;
         let connector = connector(&identity, protocols);
         let mut client = connector.connect(name, client).await.unwrap();
         client.write_all(&startup(b"user\0an\0\0")).await.unwrap();
@@ -238,7 +238,7 @@ async fn tls_from_the_first_byte_needs_the_protocols_name() {
 
 #[tokio::test]
 async fn newer_versions_and_unknown_options_are_negotiated() {
-    let (mut client, _ending) = connect(None, LOCAL);
+    let (mut client, _ending) = connect(None, LOCAL).await;
     let mut packet = startup(b"user\0an\0_pq_.new\0on\0\0");
     packet[7] = 9;
     client.write_all(&packet).await.unwrap();
@@ -249,7 +249,7 @@ async fn newer_versions_and_unknown_options_are_negotiated() {
 
 #[tokio::test]
 async fn a_request_to_cancel_is_never_answered() {
-    let (mut client, _ending) = connect(None, "192.0.2.7:40000");
+    let (mut client, _ending) = connect(None, "192.0.2.7:40000").await;
     client.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01abcd").await.unwrap();
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_request_to_cancel_is_never_answered() {
 
 #[tokio::test]
 async fn a_stop_of_the_server_reaches_clients_that_are_logging_in() {
-    let (mut client, ending) = connect(None, LOCAL);
+    let (mut client, ending) = connect(None, LOCAL).await;
     client.write_all(&startup(b"user\0an\0\0")).await.unwrap();
     assert_eq!(receive(&mut client).await.unwrap().0, b'R');
     ending.requested.cancel();

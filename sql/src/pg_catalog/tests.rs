@@ -138,6 +138,7 @@ pub fn state() -> State {
             comment: None,
             kind: RelationKind::View(View {
                 query: text("SELECT ward, count(*) AS n FROM health.patient GROUP BY ward"),
+                depends_on: vec![],
             }),
         })),
         Change::PutRelation(Box::new(Relation {
