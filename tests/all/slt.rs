@@ -47,6 +47,7 @@ files! { on_both:
     pg_booleans
     pg_bytes_ids_documents
     pg_catalog_views
+    pg_changing_needs_reading
     pg_comments
     pg_common_table_expressions
     pg_constraints
@@ -68,6 +69,7 @@ files! { on_both:
     pg_patterns
     pg_result_types
     pg_roles
+    pg_rules_on_old_rows
     pg_search_path
     pg_set_operations
     pg_settings

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +37,7 @@ impl FaultyStore {
 
     /// The next put below `prefix` that no earlier call is about fails like this.
     pub(crate) fn fail_put(&self, prefix: &'static str, fault: Fault) {
-        self.puts.lock().unwrap().push_back((prefix, fault));
+        self.puts.lock().unwrap_or_else(PoisonError::into_inner).push_back((prefix, fault));
     }
 
     /// While down, nothing is put and nothing is read.
@@ -50,7 +50,7 @@ impl FaultyStore {
     }
 
     fn fault(&self, location: &Path) -> Option<Fault> {
-        let mut puts = self.puts.lock().unwrap();
+        let mut puts = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
         let at = puts.iter().position(|(prefix, _)| location.as_ref().starts_with(prefix))?;
         puts.remove(at).map(|(_, fault)| fault)
     }

@@ -152,10 +152,13 @@ pub(super) async fn alter(
             });
         }
         Alteration::CheckRows { relation, .. } => {
+            // Held until the rule is in the catalog, so that no row comes in unchecked between.
+            let lease = tables(scope).lease(&location(&relation)?).await;
             limits.run(check_rows(scope, &session, &relation)).await?;
+            first = Some(Pending { lease: Some(lease), ..Pending::nothing(Tag::new(tag)) });
         }
-        Alteration::AddColumn { relation, column, .. } => {
-            let fill = fill_of(scope, &session, &relation, column)?;
+        Alteration::AddColumn { relation, column, rules, .. } => {
+            let fill = fill_of(scope, &session, &relation, column, !rules.is_empty())?;
             let work = reshape(scope, &session, &relation, "ADD COLUMNS", fill, limits);
             first = Some(work.await?);
         }
@@ -184,20 +187,21 @@ fn of(alteration: &Alteration) -> &Planned {
     }
 }
 
-/// The value of a new column in rows that are there: its default, if that is not NULL.
+/// The value of a new column in rows that are there: its default. `None` where that is NULL and no
+/// rule is to be kept, so that the rows need not be gone through.
 fn fill_of(
     scope: &Scope,
     session: &datafusion::execution::SessionState,
     relation: &Relation,
     column: u32,
+    has_rules: bool,
 ) -> Result<Option<ScalarValue>> {
     let column = relation.columns.iter().find(|it| it.id == column).ok_or_else(|| {
         Error::new(Kind::Internal, "the column that was added is not in the table")
     })?;
     let Some(default) = &column.default else {
-        // NULL in a NOT NULL column must be found, so the rows are gone through.
         let null = ScalarValue::try_from(&column.data_type.to_arrow());
-        return Ok(column.not_null.then(|| null.ok()).flatten());
+        return null.map(|null| has_rules.then_some(null)).map_err(crate::errors::from_engine);
     };
     let expression = crate::parse::expression(default.required()?)?;
     let of = column.data_type.to_arrow();

@@ -211,7 +211,7 @@ fn fill_defaults(insert: &mut ast::Insert, relation: &Relation) -> Result<()> {
     };
     let Some(source) = &mut insert.source else {
         let row = columns.iter().map(|name| default(name)).collect::<Result<Vec<_>>>()?;
-        insert.source = Some(Box::new(values_query(row)));
+        insert.source = Some(Box::new(values_query(row)?));
         return Ok(());
     };
     if let ast::SetExpr::Values(values) = source.body.as_mut() {
@@ -236,24 +236,12 @@ pub(super) fn is_default(expr: &ast::Expr) -> bool {
         if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
 }
 
-fn values_query(row: Vec<ast::Expr>) -> ast::Query {
-    let row = sqlparser::ast::Parens::with_empty_span(row);
-    ast::Query {
-        with: None,
-        body: Box::new(ast::SetExpr::Values(ast::Values {
-            explicit_row: false,
-            value_keyword: false,
-            rows: vec![row],
-        })),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
+fn values_query(row: Vec<ast::Expr>) -> Result<ast::Query> {
+    let mut query = crate::parse::query("VALUES (1)")?;
+    if let ast::SetExpr::Values(values) = query.body.as_mut() {
+        values.rows = vec![sqlparser::ast::Parens::with_empty_span(row)];
     }
+    Ok(query)
 }
 
 /// What the planner needs of an `INSERT`'s target: its columns and their defaults. It reads nothing.

@@ -18,6 +18,7 @@ use kho_catalog::table::{
     CHANGE_TYPE, Commit, FILE_COLUMN, Metrics, ROW_COLUMN, Snapshot, Stage, Staged,
 };
 use sqlparser::ast;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::conform::Conformer;
@@ -115,6 +116,24 @@ impl Modification {
         bind::bind(scope, &statement, parameters, extra).await
     }
 
+    /// Whether what is done depends on stored values: then the count of rows tells of them, and
+    /// the right to read is needed besides the right to change, as in PostgreSQL.
+    fn looks_at_rows(&self) -> bool {
+        let names_column = |expr: &ast::Expr| {
+            let found = ast::visit_expressions(expr, |inner| match inner {
+                ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)
+                    if !is_default(inner) =>
+                {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            });
+            found.is_break()
+        };
+        let values = self.assignments.iter().flatten().map(|(_, value)| value);
+        self.selection.iter().chain(values).any(names_column)
+    }
+
     fn action(&self) -> RelationAction {
         match self.assignments {
             Some(_) => RelationAction::Update,
@@ -188,6 +207,7 @@ pub(crate) struct Parameters<'a> {
 }
 
 struct Work {
+    relation: kho_catalog::state::Oid,
     snapshot: Snapshot,
     stage: Stage,
     conformer: Conformer,
@@ -211,7 +231,7 @@ impl Work {
             stage.schema().fields().iter().map(|field| field.name().clone()).collect();
         let (query, new_values) = row_query(change, relation, &columns)?;
         let touched = Positions::default();
-        Ok(Work { snapshot, stage, conformer, touched, new_values, query })
+        Ok(Work { relation: relation.oid, snapshot, stage, conformer, touched, new_values, query })
     }
 
     async fn run(
@@ -225,6 +245,14 @@ impl Work {
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
         let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;
+        if change.looks_at_rows() {
+            // The rows are not the catalog's table to the binder; reading them is a read all the same.
+            bound.reads.push(bind::Read {
+                relation: self.relation,
+                by: scope.who.role(),
+                version: Some(self.snapshot.version()),
+            });
+        }
         let plan = authorize(scope, bound)?;
         let mut rows = execute::stream(&plan).await?;
         while let Some(batch) = rows.next().await {
@@ -321,7 +349,7 @@ fn row_query(
         }
         new_values = Some(places);
     }
-    let select = select(projection, internal(ROWS), shown, change);
+    let select = select(projection, internal(ROWS), shown, change)?;
     Ok((select, new_values))
 }
 
@@ -339,9 +367,8 @@ fn select(
     table: ast::ObjectName,
     shown: ast::Ident,
     change: &Modification,
-) -> ast::Query {
-    let skeleton = crate::parse::query("SELECT 1 FROM x AS y");
-    let Ok(mut query) = skeleton else { return unreachable_query() };
+) -> Result<ast::Query> {
+    let mut query = crate::parse::query("SELECT 1 FROM x AS y")?;
     if let ast::SetExpr::Select(select) = query.body.as_mut() {
         select.projection = (projection.into_iter().enumerate())
             .map(|(index, expr)| match index {
@@ -361,26 +388,7 @@ fn select(
         select.from.extend(change.others.iter().cloned());
         select.selection = change.selection.clone();
     }
-    query
-}
-
-fn unreachable_query() -> ast::Query {
-    ast::Query {
-        with: None,
-        body: Box::new(ast::SetExpr::Values(ast::Values {
-            explicit_row: false,
-            value_keyword: false,
-            rows: Vec::new(),
-        })),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    }
+    Ok(query)
 }
 
 fn aliased(expr: ast::Expr, name: &str) -> ast::SelectItem {
