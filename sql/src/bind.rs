@@ -28,7 +28,7 @@ use kho_catalog::state::Oid;
 use sqlparser::ast;
 
 use names::Resolver;
-pub(crate) use names::{Name, find, find_for, object_name};
+pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use types::{arrow_type, sql_type};
 
 use crate::errors::from_engine;

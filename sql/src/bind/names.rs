@@ -48,13 +48,18 @@ impl Name {
     }
 }
 
+/// The name that an identifier stands for: unquoted ones are folded, ASCII alone, as PostgreSQL does.
+pub(crate) fn folded(ident: &sqlparser::ast::Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
+}
+
 /// A name of one to three parts; the first of three is the database.
 pub(crate) fn object_name(name: &ObjectName) -> Result<Name> {
     let part = |part: &ObjectNamePart| match part {
-        ObjectNamePart::Identifier(ident) => Ok(match ident.quote_style {
-            Some(_) => ident.value.clone(),
-            None => ident.value.to_lowercase(),
-        }),
+        ObjectNamePart::Identifier(ident) => Ok(folded(ident)),
         ObjectNamePart::Function(_) => Err(Error::unsupported("a function cannot be a name")),
     };
     let parts = name.0.iter().map(part).collect::<Result<Vec<_>>>()?;

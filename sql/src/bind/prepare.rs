@@ -150,7 +150,7 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
             SelectItem::ExprWithAlias { alias, .. } => {
                 let name = match alias.quote_style {
                     Some(_) => alias.value.clone(),
-                    None => alias.value.to_lowercase(),
+                    None => alias.value.to_ascii_lowercase(),
                 };
                 (name.clone(), Some(name))
             }
@@ -193,10 +193,10 @@ fn rename(item: &mut SelectItem, to: &str) {
 /// PostgreSQL's name for a column without one (`FigureColname`).
 fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
     Some(match expr {
-        Expr::Identifier(ident) => normalized(ident),
-        Expr::CompoundIdentifier(parts) => normalized(parts.last()?),
+        Expr::Identifier(ident) => super::folded(ident),
+        Expr::CompoundIdentifier(parts) => super::folded(parts.last()?),
         Expr::Function(function) => match function.name.0.last()? {
-            ObjectNamePart::Identifier(ident) => normalized(ident),
+            ObjectNamePart::Identifier(ident) => super::folded(ident),
             ObjectNamePart::Function(_) => return None,
         },
         Expr::Nested(inner) => return shown_name(inner, grouped),
@@ -204,7 +204,7 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
         // A cast is named as its column; under GROUP BY that name would capture the grouping.
         Expr::Cast { expr, data_type, .. } if !grouped => shown_name(expr, grouped)
             .filter(|name| name != "?column?")
-            .unwrap_or_else(|| data_type.to_string().to_lowercase()),
+            .unwrap_or_else(|| data_type.to_string().to_ascii_lowercase()),
         Expr::Cast { .. } => return None,
         Expr::Exists { .. } => "exists".to_owned(),
         Expr::Extract { .. } => "extract".to_owned(),
@@ -217,17 +217,10 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
     })
 }
 
-fn normalized(ident: &Ident) -> String {
-    match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
-    }
-}
-
 fn unquoted(name: &str) -> String {
     match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\"\"", "\""),
-        None => name.to_lowercase(),
+        None => name.to_ascii_lowercase(),
     }
 }
 

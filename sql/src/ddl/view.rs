@@ -43,7 +43,8 @@ fn reads(bound: &Bound) -> Vec<u32> {
 /// Names every relation with its schema: a view means the same whatever the reader's search path.
 struct Qualify<'a> {
     scope: &'a Scope,
-    ctes: Vec<String>,
+    /// The names that `WITH` gave, by the query they hold in.
+    ctes: Vec<Vec<String>>,
 }
 
 impl VisitorMut for Qualify<'_> {
@@ -51,13 +52,18 @@ impl VisitorMut for Qualify<'_> {
 
     fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
         let ctes = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.ctes.extend(ctes.map(|cte| cte.alias.name.value.to_lowercase()));
+        self.ctes.push(ctes.map(|cte| bind::folded(&cte.alias.name)).collect());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<()> {
+        self.ctes.pop();
         ControlFlow::Continue(())
     }
 
     fn pre_visit_relation(&mut self, relation: &mut ast::ObjectName) -> ControlFlow<()> {
         let Ok(name) = bind::object_name(relation) else { return ControlFlow::Continue(()) };
-        if name.schema.is_some() || self.ctes.contains(&name.name) {
+        if name.schema.is_some() || self.ctes.iter().flatten().any(|cte| *cte == name.name) {
             return ControlFlow::Continue(());
         }
         let Ok(found) = bind::find(self.scope, &name) else { return ControlFlow::Continue(()) };

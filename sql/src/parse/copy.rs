@@ -89,7 +89,7 @@ fn parse_direction(parser: &mut Parser, from: bool) -> Parsed<CopyDirection> {
 }
 
 fn parse_option(parser: &mut Parser) -> Parsed<(String, CopyValue)> {
-    let name = parser.parse_identifier()?.value.to_lowercase();
+    let name = parser.parse_identifier()?.value.to_ascii_lowercase();
     let value = match parser.peek_token().token {
         Token::Comma | Token::RParen => CopyValue::Absent,
         Token::LParen => CopyValue::Columns(column_list(parser)?),
@@ -163,5 +163,5 @@ fn column_list(parser: &mut Parser) -> Parsed<Vec<String>> {
 
 fn column(parser: &mut Parser) -> Parsed<String> {
     let ident = parser.parse_identifier()?;
-    Ok(if ident.quote_style.is_some() { ident.value } else { ident.value.to_lowercase() })
+    Ok(if ident.quote_style.is_some() { ident.value } else { ident.value.to_ascii_lowercase() })
 }

@@ -148,5 +148,5 @@ fn signed(parser: &mut Parser) -> Parsed<i64> {
 
 fn name(parser: &mut Parser) -> Parsed<String> {
     let Ident { value, quote_style, .. } = parser.parse_identifier()?;
-    Ok(if quote_style.is_some() { value } else { value.to_lowercase() })
+    Ok(if quote_style.is_some() { value } else { value.to_ascii_lowercase() })
 }
