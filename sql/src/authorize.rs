@@ -50,10 +50,6 @@ impl AuthorizedPlan {
     pub(crate) fn reads(&self) -> &[Read] {
         &self.reads
     }
-
-    pub(crate) fn into_parts(self) -> (LogicalPlan, SessionState) {
-        (self.plan, self.session)
-    }
 }
 
 /// A dataset that names purposes is read for one of them, and one that requires an agreement is

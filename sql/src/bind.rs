@@ -29,7 +29,7 @@ use sqlparser::ast;
 
 use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
-pub(crate) use types::{arrow_type, sql_type};
+pub(crate) use types::sql_type;
 
 use crate::errors::from_engine;
 use crate::scope::Scope;

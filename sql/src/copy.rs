@@ -65,10 +65,10 @@ impl CopyIn {
         };
         let whole = widen(&batch, &self.sources, append.schema())?;
         let written = append.write(&whole).await;
-        if written.is_err() {
-            if let Some(append) = self.append.take() {
-                append.abort().await;
-            }
+        if written.is_err()
+            && let Some(append) = self.append.take()
+        {
+            append.abort().await;
         }
         written
     }

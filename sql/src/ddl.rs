@@ -18,7 +18,7 @@ use sqlparser::ast;
 use crate::command::{self, Context, Planned};
 use crate::execute::Limits;
 use crate::outcome::{Notice, Tag};
-use crate::parse::{Membership, RoleStatement};
+use crate::parse::{Membership, RelationStatement, RoleStatement};
 use crate::scope::Scope;
 use crate::write::{Decide, Pending, author};
 
@@ -38,6 +38,18 @@ pub(crate) fn role(scope: &Scope, statement: &RoleStatement) -> Result<Change> {
 pub(crate) fn membership(scope: &Scope, statement: &Membership) -> Result<Change> {
     let statement = statement.clone();
     planned(scope, move |context| command::role::membership(context, &statement))
+}
+
+/// `ALTER TABLE … SET SCHEMA`, `RESET`; `ALTER VIEW`.
+pub(crate) fn relation(scope: &Scope, statement: &RelationStatement) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::relation::apply(context, &statement))
+}
+
+/// `REVOKE GRANT OPTION FOR`.
+pub(crate) fn revoke_option(scope: &Scope, statement: &ast::Revoke) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::grant::revoke_option(context, &statement))
 }
 
 /// Every other statement that changes the catalog.

@@ -128,7 +128,7 @@ fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
             let expr = expr.transform_up(|expr| rule(expr, &schema))?;
             Ok(expr.update_data(|expr| name.restore(expr)))
         })?;
-        node.map_data(|node| if_changed(node))
+        node.map_data(if_changed)
     })?;
     Ok(plan.data)
 }

@@ -23,7 +23,7 @@ pub enum Outcome {
     /// Done; nothing but a command tag.
     Done(Tag),
     /// `COPY … FROM STDIN`: feed batches into it, then give it to `Session::finish_copy`.
-    CopyIn(CopyIn),
+    CopyIn(Box<CopyIn>),
     /// `COPY … TO STDOUT`: rows to be written in the format the options say.
     CopyOut(Rows, CopyOptions),
     /// The statement was empty.

@@ -10,6 +10,7 @@ mod copy;
 mod dialect;
 mod front;
 mod redact;
+mod relation;
 mod role;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
+pub(crate) use relation::{RelationAction, RelationStatement};
 pub(crate) use role::{Membership, RoleOptions, RoleStatement};
 
 /// How deep expressions and queries may nest: each level costs stack.
@@ -49,6 +51,9 @@ pub(crate) enum Ast {
     Sql(Box<ast::Statement>),
     Role(RoleStatement),
     Membership(Membership),
+    /// `REVOKE GRANT OPTION FOR`.
+    RevokeOption(Box<ast::Revoke>),
+    Relation(RelationStatement),
     Copy(Box<CopyStatement>),
 }
 
@@ -60,7 +65,7 @@ impl Statement {
             Ast::Sql(statement) => {
                 matches!(**statement, S::Query(_) | S::Explain { .. } | S::ShowVariable { .. })
             }
-            Ast::Role(_) | Ast::Membership(_) | Ast::Copy(_) => false,
+            _ => false,
         }
     }
 
@@ -91,11 +96,6 @@ impl Statement {
 
     pub(crate) fn ast(&self) -> &Ast {
         &self.inner.ast
-    }
-
-    pub(crate) fn sql(statement: ast::Statement) -> Statement {
-        let redacted = String::new();
-        Statement { inner: Arc::new(Inner { ast: Ast::Sql(Box::new(statement)), redacted }) }
     }
 }
 
@@ -154,7 +154,7 @@ fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
         if travels { &dialect::TimeTravelDialect } else { &PostgreSqlDialect {} };
     let mut parser = Parser::new(dialect)
         .with_recursion_limit(NESTING_LIMIT)
-        .with_tokens_with_locations(tokens.to_vec());
+        .with_tokens_with_locations(front::prepared(tokens));
     let ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
     parser.expect_token(&Token::EOF).map_err(|error| syntax(text, &error))?;
     let redacted = redact::without_literals(tokens);

@@ -41,7 +41,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use function::{functions, names as function_names};
+pub use function::functions;
 pub use rewrite::rewrite;
 
 /// The catalog at one version, as one principal in one session may know it.
@@ -83,11 +83,6 @@ pub fn table(
 ) -> Option<Result<Arc<dyn TableProvider>>> {
     let definition = definition::find(schema, name)?;
     Some(build(view, definition).and_then(rows::Rows::into_table))
-}
-
-/// Every system table, as schema and name.
-pub fn table_names() -> impl Iterator<Item = (&'static str, &'static str)> {
-    definition::all().map(|it| (it.schema, it.name))
 }
 
 fn build(view: &CatalogView, definition: &'static definition::Definition) -> Result<rows::Rows> {

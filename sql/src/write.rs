@@ -15,7 +15,6 @@ pub(crate) mod rewrite;
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use kho_catalog::error::Result;
 use kho_catalog::log::Author;
 use kho_catalog::state::{Change, State};
@@ -103,9 +102,6 @@ pub(crate) fn author(scope: &Scope, action: &str) -> Author {
         action: action.to_owned(),
     }
 }
-
-/// Work on files that must be undone when it fails.
-pub(crate) type Work<'a, T> = BoxFuture<'a, Result<T>>;
 
 pub(crate) fn tables(scope: &Scope) -> Tables {
     Arc::clone(&scope.shared).tables.clone()

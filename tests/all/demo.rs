@@ -4,17 +4,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kho_tests::kho::binary;
+use kho_tests::kho::kho;
 use kho_tests::output::run;
 use kho_tests::process::Process;
 
 fn start(folder: &Path, arguments: &[&str]) -> Process {
-    let mut command = Command::new(binary());
+    let mut command = kho("demo");
     command
-        .args(["demo", "--data"])
+        .arg("--data")
         .arg(folder)
         .args(arguments)
-        .env_remove("KHO_BINARY")
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let process = Process::start(&mut command);
@@ -102,11 +101,10 @@ fn the_guide_works_line_by_line_and_again_after_a_restart() {
 #[test]
 fn a_demo_that_was_killed_while_it_was_built_is_built_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(binary());
+    let mut command = kho("demo");
     command
-        .args(["demo", "--data"])
+        .arg("--data")
         .arg(folder.path())
-        .env_remove("KHO_BINARY")
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let first = Process::start(&mut command);

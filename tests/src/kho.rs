@@ -113,16 +113,26 @@ impl Kho {
 
 /// The command that serves a warehouse, on ports the system chooses.
 pub fn serve(data: &Path, keys: &Path) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = kho("serve");
     command
-        .arg("serve")
-        // It is ours, not a setting, and Kho refuses what it does not know.
-        .env_remove("KHO_BINARY")
         .env("KHO_DATA", data)
         .env("KHO_KEYS__DIRECTORY", keys)
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0")
         .env("KHO_ADMIN_PASSWORD", ADMIN_PASSWORD);
+    command
+}
+
+/// The command `kho SUBCOMMAND`, configured by nothing that surrounds the tests: what steers them
+/// (`KHO_BINARY`, `KHO_PYTHON`) is no setting of Kho's, and Kho refuses what it does not know.
+pub fn kho(subcommand: &str) -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KHO_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg(subcommand);
     command
 }
 

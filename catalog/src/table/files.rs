@@ -18,7 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -99,7 +99,9 @@ impl FileScan {
         let schema = snapshot.arrow_schema();
         let plan_schema = DFSchema::try_from(schema.as_ref().clone())?;
         let filter = session.create_physical_expr(filter, &plan_schema)?;
-        let keep = PruningPredicate::try_new(filter, schema)?.prune(snapshot.as_ref())?;
+        let predicate =
+            PruningPredicateBuilder::new().with_file_schema(schema).try_build(filter)?;
+        let keep = predicate.prune(snapshot.as_ref())?;
         // The statistics are in the log's order of files, ours are sorted by path.
         let kept: std::collections::HashSet<String> = (snapshot.log_data().iter().zip(keep))
             .filter(|(_, keep)| *keep)

@@ -109,10 +109,11 @@ impl Tables {
 
     pub(super) fn note_commit_time(&self, location: &Location, version: u64, time_ms: i64) {
         let mut times = lock(&self.inner.times.0);
-        if times.len() >= OPEN_TABLES && !times.contains_key(location) {
-            if let Some(other) = times.keys().next().cloned() {
-                times.remove(&other);
-            }
+        if times.len() >= OPEN_TABLES
+            && !times.contains_key(location)
+            && let Some(other) = times.keys().next().cloned()
+        {
+            times.remove(&other);
         }
         times.entry(location.clone()).or_default().insert(version, time_ms);
     }

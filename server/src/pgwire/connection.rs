@@ -322,7 +322,7 @@ impl Connection {
                 }
                 Ok(Some(tag))
             }
-            Outcome::CopyIn(copy) => copy_in::receive(self, copy, stop).await.map(Some),
+            Outcome::CopyIn(copy) => copy_in::receive(self, *copy, stop).await.map(Some),
             Outcome::CopyOut(rows, options) => {
                 let format = self.session.value_format();
                 let (overall, formats) = copy_in::formats(&options, rows.schema.fields().len())?;

@@ -16,11 +16,6 @@ pub(crate) fn sql_type(of: &ast::DataType) -> Result<Type> {
     crate::types::from_sql(of)
 }
 
-/// The Arrow type that values of a type have inside plans.
-pub(crate) fn arrow_type(of: &Type) -> DataType {
-    of.to_arrow()
-}
-
 /// Tells DataFusion's planner our types; what is `None` it plans itself.
 #[derive(Debug)]
 pub(super) struct Types;

@@ -23,13 +23,16 @@ use crate::scope::Scope;
 /// Views may be built on views so deep.
 const DEPTH_LIMIT: usize = 16;
 
+/// What stands in for a view in a plan, and what it reads.
+type Expanded = (Arc<dyn TableProvider>, Vec<Read>);
+
 /// The view's plan under the view's column names, and what it reads.
 pub(super) fn expand<'a>(
     scope: &'a Scope,
     session: &'a SessionState,
     relation: &'a Relation,
     depth: usize,
-) -> BoxFuture<'a, Result<(Arc<dyn TableProvider>, Vec<Read>)>> {
+) -> BoxFuture<'a, Result<Expanded>> {
     async move {
         if depth >= DEPTH_LIMIT {
             return Err(Error::new(Kind::ProgramLimitExceeded, "views nest too deeply"));

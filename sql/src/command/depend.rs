@@ -235,9 +235,14 @@ fn view_names(view: &View, column: &str) -> Result<bool> {
     if tokens.iter().any(is_column) {
         return Ok(true);
     }
+    Ok(takes_everything(&parse::query(text)?))
+}
+
+/// Whether `*`, `TABLE t` or a natural join is anywhere in it.
+pub(crate) fn takes_everything(query: &Query) -> bool {
     let mut wild = TakesEverything(false);
-    let _ = Visit::visit(&parse::query(text)?, &mut wild);
-    Ok(wild.0)
+    let _ = Visit::visit(query, &mut wild);
+    wild.0
 }
 
 /// Finds `*` and natural joins.

@@ -286,6 +286,7 @@ fn grantees(ctx: &Context<'_>, written: &[Grantee]) -> Result<Vec<Oid>> {
                 GranteesType::None | GranteesType::Group | GranteesType::Role,
                 Some(GranteeName::ObjectName(written)),
             ) => match name::parts(written)?.as_slice() {
+                [role] if role == "public" => Ok(PUBLIC),
                 [role] => Ok(name::find_role(ctx, role)?.oid),
                 _ => Err(Error::new(Kind::Syntax, format!("\"{written}\" is not a role's name"))),
             },

@@ -13,7 +13,24 @@ use sqlparser::ast::{Ident, ObjectName, Owner};
 
 use super::depend::{self, Renaming};
 use super::name::{self, Expected};
-use super::{Context, Planned, notice};
+use super::{Context, Planned, notice, table};
+use crate::parse::{RelationAction, RelationStatement};
+
+/// What is done to a table or a view that sqlparser has no words for.
+pub(crate) fn apply(ctx: &mut Context<'_>, statement: &RelationStatement) -> Result<Planned> {
+    let RelationStatement { view, if_exists, name, action } = statement;
+    // PostgreSQL's ALTER TABLE takes a view, too.
+    let expected = if *view { Expected::View } else { Expected::Any };
+    match action {
+        RelationAction::Rename(to) => rename(ctx, name, to, *if_exists, expected),
+        RelationAction::OwnerTo(owner) => set_owner(ctx, name, owner, *if_exists, expected),
+        RelationAction::SetSchema(schema) => set_schema(ctx, name, schema, *if_exists, expected),
+        RelationAction::Reset(keys) if *view => {
+            Err(Error::unsupported(format!("a view has no options ({})", keys.join(", "))))
+        }
+        RelationAction::Reset(keys) => table::reset_options(ctx, name, keys, *if_exists),
+    }
+}
 
 /// `DROP TABLE` and `DROP VIEW`.
 pub(crate) fn drop(
@@ -71,7 +88,7 @@ pub(crate) fn rename(
 }
 
 /// `SET SCHEMA`, which also needs the right to create there.
-pub(crate) fn set_schema(
+fn set_schema(
     ctx: &mut Context<'_>,
     written: &ObjectName,
     schema: &Ident,

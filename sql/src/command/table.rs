@@ -9,10 +9,10 @@ mod constraint;
 mod define;
 
 use kho_catalog::error::Result;
-use kho_catalog::state::{Change, Governance, Relation, RelationKind};
-use sqlparser::ast::{ObjectName, SqlOption};
+use kho_catalog::state::{Change, Relation, RelationKind};
+use sqlparser::ast::ObjectName;
 
-pub(crate) use self::alter::{Alteration, RowRule, alter};
+pub(crate) use self::alter::{Alteration, alter};
 pub(crate) use self::define::{Definition, define, define_as};
 use super::name::Expected;
 use super::relation::found_or_notice;
@@ -28,35 +28,19 @@ pub(crate) fn drop(
     relation::drop(ctx, names, if_exists, cascade, Expected::Table)
 }
 
-/// `ALTER TABLE … SET (…)`.
-pub(crate) fn set_options(
-    ctx: &mut Context<'_>,
-    name: &ObjectName,
-    given: &[SqlOption],
-) -> Result<Planned> {
-    govern(ctx, name, |table, base| options::with_options(base, given, &table.columns))
-}
-
 /// `ALTER TABLE … RESET (…)`; `keys` are folded.
 pub(crate) fn reset_options(
-    ctx: &mut Context<'_>,
-    name: &ObjectName,
-    keys: &[String],
-) -> Result<Planned> {
-    govern(ctx, name, |_, base| options::without_options(base, keys))
-}
-
-fn govern(
     ctx: &Context<'_>,
     name: &ObjectName,
-    change: impl Fn(&Relation, &Governance) -> Result<Governance>,
+    keys: &[String],
+    if_exists: bool,
 ) -> Result<Planned> {
     let mut planned = Planned::new("ALTER TABLE");
-    let found = found_or_notice(ctx, name, false, Expected::Table, &mut planned)?;
+    let found = found_or_notice(ctx, name, if_exists, Expected::Table, &mut planned)?;
     if let Some(relation) = found {
         let mut changed = Relation::clone(relation);
         if let RelationKind::Table(table) = &mut changed.kind {
-            table.governance = change(relation, &table.governance)?;
+            table.governance = options::without_options(&table.governance, keys)?;
         }
         planned.changes.push(Change::PutRelation(Box::new(changed)));
     }

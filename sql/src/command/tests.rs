@@ -22,7 +22,7 @@ use kho_catalog::text::Text;
 use kho_catalog::types::Type;
 use sqlparser::ast::{Statement as Sql, visit_relations};
 
-use super::table::{Alteration, RowRule};
+use super::table::Alteration;
 use super::*;
 use crate::parse::{self, Ast};
 
@@ -69,7 +69,8 @@ fn city() -> State {
 struct Done {
     state: State,
     notices: Vec<Notice>,
-    rules: Vec<RowRule>,
+    /// Whether rows that are there have to be checked.
+    checks_rows: bool,
 }
 
 /// Runs one statement as `role`, and commits it.
@@ -91,20 +92,22 @@ fn run(state: &State, role: &str, sql: &str) -> Result<Done> {
         text: &mut text,
     };
     let statement = parse::statements(sql)?.remove(0);
-    let mut rules = vec![];
+    let mut checks_rows = false;
     let planned = match statement.ast() {
         Ast::Role(statement) => role::apply(&mut ctx, statement)?,
         Ast::Membership(statement) => role::membership(&mut ctx, statement)?,
-        Ast::Sql(statement) => sql_statement(&mut ctx, statement, &mut rules)?,
+        Ast::RevokeOption(revoke) => grant::revoke_option(&mut ctx, revoke)?,
+        Ast::Relation(statement) => super::relation::apply(&mut ctx, statement)?,
+        Ast::Sql(statement) => sql_statement(&mut ctx, statement, &mut checks_rows)?,
         Ast::Copy(_) => panic!("COPY changes no catalog"),
     };
-    Ok(Done { state: state.apply(&planned.changes), notices: planned.notices, rules })
+    Ok(Done { state: state.apply(&planned.changes), notices: planned.notices, checks_rows })
 }
 
 fn sql_statement(
     ctx: &mut Context<'_>,
     statement: &Sql,
-    rules: &mut Vec<RowRule>,
+    checks_rows: &mut bool,
 ) -> Result<Planned> {
     use sqlparser::ast::ObjectType;
     match statement {
@@ -129,9 +132,12 @@ fn sql_statement(
             Alteration::Catalog(planned)
             | Alteration::DropColumn { planned, .. }
             | Alteration::RenameColumn { planned, .. } => planned,
-            Alteration::CheckRows { planned, rules: found, .. }
-            | Alteration::AddColumn { planned, rules: found, .. } => {
-                rules.extend(found);
+            Alteration::CheckRows { planned, .. } => {
+                *checks_rows = true;
+                planned
+            }
+            Alteration::AddColumn { planned, new_rules, .. } => {
+                *checks_rows = new_rules;
                 planned
             }
         }),

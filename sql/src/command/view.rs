@@ -1,4 +1,4 @@
-//! `CREATE`, `ALTER` and `DROP VIEW`.
+//! `CREATE` and `DROP VIEW`.
 //!
 //! What it guarantees: a view that is replaced keeps its columns, its owner and its grants; no
 //! view reads itself; what a view reads is recorded, so that it is not dropped under it.
@@ -10,7 +10,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::{Change, Column, Oid, Relation, RelationKind, View};
 use kho_catalog::types::Type;
-use sqlparser::ast::{CreateTableOptions, CreateView, Ident, ObjectName, Owner};
+use sqlparser::ast::{CreateTableOptions, CreateView, Ident, ObjectName};
 
 use super::name::{self, Expected, taken};
 use super::{Context, Planned, depend, notice_of, relation};
@@ -77,26 +77,6 @@ pub(crate) fn drop(
     cascade: bool,
 ) -> Result<Planned> {
     relation::drop(ctx, names, if_exists, cascade, Expected::View)
-}
-
-/// `ALTER VIEW … RENAME TO`.
-pub(crate) fn rename(
-    ctx: &mut Context<'_>,
-    name: &ObjectName,
-    to: &Ident,
-    if_exists: bool,
-) -> Result<Planned> {
-    relation::rename(ctx, name, to, if_exists, Expected::View)
-}
-
-/// `ALTER VIEW … OWNER TO`.
-pub(crate) fn set_owner(
-    ctx: &mut Context<'_>,
-    name: &ObjectName,
-    owner: &Owner,
-    if_exists: bool,
-) -> Result<Planned> {
-    relation::set_owner(ctx, name, owner, if_exists, Expected::View)
 }
 
 /// Gives `view` the identity of `old`, whose columns it must keep; more may follow them.

@@ -134,7 +134,6 @@ pub(super) async fn alter(
 ) -> Result<Change> {
     let session = scope.shared.session_state(scope)?;
     let statement = statement.clone();
-    let mut first = None;
     let again = statement.clone();
     let mut decider = Decider::new(scope, move |context: &mut Context<'_>| {
         plan_alter(context, &again).map(|alteration| of(&alteration).clone())
@@ -145,7 +144,7 @@ pub(super) async fn alter(
     if changes.is_empty() {
         return Ok(Change { pending: Pending::nothing(Tag::new(tag)), notices });
     }
-    match looked {
+    let mut pending = match looked {
         Alteration::Catalog(_) => {
             return planned(scope, move |context| {
                 plan_alter(context, &statement).map(|alteration| of(&alteration).clone())
@@ -155,24 +154,20 @@ pub(super) async fn alter(
             // Held until the rule is in the catalog, so that no row comes in unchecked between.
             let lease = tables(scope).lease(&location(&relation)?).await;
             limits.run(check_rows(scope, &session, &relation)).await?;
-            first = Some(Pending { lease: Some(lease), ..Pending::nothing(Tag::new(tag)) });
+            Pending { lease: Some(lease), ..Pending::nothing(Tag::new(tag)) }
         }
-        Alteration::AddColumn { relation, column, rules, .. } => {
-            let fill = fill_of(scope, &session, &relation, column, !rules.is_empty())?;
-            let work = reshape(scope, &session, &relation, "ADD COLUMNS", fill, limits);
-            first = Some(work.await?);
+        Alteration::AddColumn { relation, column, new_rules, .. } => {
+            let fill = fill_of(scope, &session, &relation, column, new_rules)?;
+            reshape(scope, &session, &relation, "ADD COLUMNS", fill, limits).await?
         }
         Alteration::DropColumn { relation, .. } => {
-            let work = reshape(scope, &session, &relation, "DROP COLUMNS", None, limits);
-            first = Some(work.await?);
+            reshape(scope, &session, &relation, "DROP COLUMNS", None, limits).await?
         }
         Alteration::RenameColumn { relation, .. } => {
-            let work = reshape(scope, &session, &relation, "RENAME COLUMN", None, limits);
-            first = Some(work.await?);
+            reshape(scope, &session, &relation, "RENAME COLUMN", None, limits).await?
         }
-    }
+    };
     let commit = CatalogCommit { decide: decider.decide(), author: author(scope, tag) };
-    let mut pending = first.unwrap_or_else(|| Pending::nothing(Tag::new(tag)));
     pending.catalog = Some(commit);
     Ok(Change { pending, notices })
 }

@@ -2,22 +2,25 @@
 
 use std::ops::ControlFlow;
 
-use kho_catalog::error::Result;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::types::Type;
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 
 use super::table::result_columns;
 use super::{Change, planned};
 use crate::authorize::authorize;
 use crate::bind::{self, Bound};
-use crate::command::view;
+use crate::command::{depend, view};
+use crate::parse;
 use crate::scope::Scope;
 
 pub(super) async fn create(scope: &Scope, statement: &ast::CreateView) -> Result<Change> {
     let mut query = statement.query.clone();
-    let sql = ast::Statement::Query(query.clone());
-    let mut bound = bind::bind(scope, &sql, &[], Vec::new()).await?;
-    let names = std::mem::take(&mut bound.names);
-    let columns = result_columns(bound.plan.schema().as_ref().as_arrow(), &names)?;
+    let (mut bound, mut columns) = bound(scope, &query).await?;
+    if depend::takes_everything(&query) {
+        query = fixed(&query, &columns)?;
+        (bound, columns) = self::bound(scope, &query).await?;
+    }
     let depends_on = reads(&bound);
     authorize(scope, bound)?;
     let _ = query.visit(&mut Qualify { scope, ctes: Vec::new() });
@@ -31,6 +34,30 @@ pub(super) async fn create(scope: &Scope, statement: &ast::CreateView) -> Result
         };
         view::create(context, &statement, bound)
     })
+}
+
+async fn bound(scope: &Scope, query: &ast::Query) -> Result<(Bound, Vec<(String, Type)>)> {
+    let sql = ast::Statement::Query(Box::new(query.clone()));
+    let mut bound = bind::bind(scope, &sql, &[], Vec::new()).await?;
+    let names = std::mem::take(&mut bound.names);
+    let columns = result_columns(bound.plan.schema().as_ref().as_arrow(), &names)?;
+    Ok((bound, columns))
+}
+
+/// `query`, which takes every column of something, made to give the columns of now by name: what
+/// is added to its tables later does not come into the view, nor shift its columns.
+fn fixed(query: &ast::Query, columns: &[(String, Type)]) -> Result<Box<ast::Query>> {
+    for (index, (name, _)) in columns.iter().enumerate() {
+        if columns.iter().skip(index + 1).any(|(other, _)| other == name) {
+            let message = format!("column \"{name}\" specified more than once");
+            return Err(Error::new(Kind::DuplicateColumn, message)
+                .with_hint("Name the columns in place of \"*\"."));
+        }
+    }
+    let quoted = |(name, _): &(String, Type)| ast::Ident::with_quote('"', name).to_string();
+    let names: Vec<String> = columns.iter().map(quoted).collect();
+    let text = format!("SELECT {} FROM ({query}) AS \"every\"", names.join(", "));
+    parse::query(&text).map(Box::new)
 }
 
 fn reads(bound: &Bound) -> Vec<u32> {

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Operator, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind};
@@ -83,7 +83,7 @@ impl ScalarUDFImpl for CheckedInteger {
             (Operation::Negate, [value]) => {
                 unary(value, |it| numeric::neg(it).map_err(overflow(it.data_type())))
             }
-            (Operation::Round, [value]) => unary(value, |it| round(it)),
+            (Operation::Round, [value]) => unary(value, round),
             (operation, [left, right]) => binary(operation, left, right),
             _ => exec_err!("wrong number of operands for {}", self.name()),
         }

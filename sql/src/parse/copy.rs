@@ -43,10 +43,8 @@ pub(crate) enum CopyValue {
 /// After `COPY`.
 pub(super) fn parse(parser: &mut Parser) -> Parsed<CopyStatement> {
     let source = parse_source(parser)?;
-    let from = match parser.expect_one_of_keywords(&[Keyword::FROM, Keyword::TO])? {
-        Keyword::FROM => true,
-        _ => false,
-    };
+    let word = parser.expect_one_of_keywords(&[Keyword::FROM, Keyword::TO])?;
+    let from = matches!(word, Keyword::FROM);
     if from && matches!(source, CopySource::Query(_)) {
         return Err(ParserError::ParserError("a query cannot be copied into".to_owned()));
     }

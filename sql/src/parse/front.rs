@@ -2,11 +2,30 @@
 
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::{Ast, copy, role};
+use super::{Ast, copy, relation, role};
 
 type Parsed<T> = Result<T, ParserError>;
+
+/// The tokens of one statement as sqlparser should see them: in `GRANT` and `REVOKE` it takes
+/// `PUBLIC` for the last of the grantees, so here it is a name as any other.
+pub(super) fn prepared(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut tokens = tokens.to_vec();
+    let first = tokens.iter().find(|it| !matches!(it.token, Token::Whitespace(_)));
+    let grants = first.is_some_and(|it| {
+        matches!(&it.token, Token::Word(word) if word.quote_style.is_none()
+            && matches!(word.keyword, Keyword::GRANT | Keyword::REVOKE))
+    });
+    for token in tokens.iter_mut().filter(|_| grants) {
+        if let Token::Word(word) = &mut token.token
+            && word.keyword == Keyword::PUBLIC
+        {
+            token.token = Token::make_word("public", Some('"'));
+        }
+    }
+    tokens
+}
 
 /// Parses one statement. The caller checks that nothing is left over.
 pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
@@ -37,6 +56,17 @@ pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
             parser.next_token();
             parser.next_token();
             Ok(Ast::Role(role::parse_drop(parser)?))
+        }
+        (Some(Keyword::ALTER), Some(Keyword::TABLE | Keyword::VIEW)) => {
+            match parser.maybe_parse(relation::parse)? {
+                Some(statement) => Ok(Ast::Relation(statement)),
+                None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
+            }
+        }
+        (Some(Keyword::REVOKE), Some(Keyword::GRANT)) => {
+            parser.next_token();
+            parser.expect_keywords(&[Keyword::GRANT, Keyword::OPTION, Keyword::FOR])?;
+            Ok(Ast::RevokeOption(Box::new(parser.parse_revoke()?)))
         }
         (Some(Keyword::GRANT | Keyword::REVOKE), _) => {
             match parser.maybe_parse(role::parse_membership)? {

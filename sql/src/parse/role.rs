@@ -92,8 +92,7 @@ pub(super) fn parse_membership(parser: &mut Parser) -> Parsed<Membership> {
 fn parse_options(parser: &mut Parser) -> Parsed<RoleOptions> {
     let mut options = RoleOptions::default();
     let _ = parser.parse_keyword(Keyword::WITH);
-    loop {
-        let Token::Word(word) = parser.peek_token().token else { break };
+    while let Token::Word(word) = parser.peek_token().token {
         parser.next_token();
         match word.value.to_ascii_uppercase().as_str() {
             "LOGIN" => options.login = Some(true),
@@ -146,7 +145,8 @@ fn signed(parser: &mut Parser) -> Parsed<i64> {
     Ok(if minus { -number } else { number })
 }
 
-fn name(parser: &mut Parser) -> Parsed<String> {
+/// One name, folded as PostgreSQL folds it.
+pub(super) fn name(parser: &mut Parser) -> Parsed<String> {
     let Ident { value, quote_style, .. } = parser.parse_identifier()?;
     Ok(if quote_style.is_some() { value } else { value.to_ascii_lowercase() })
 }

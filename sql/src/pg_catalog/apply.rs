@@ -127,15 +127,12 @@ impl Apply {
         rows: Vec<ScalarValue>,
         to: &DataType,
     ) -> Result<ScalarValue, DataFusionError> {
-        if let DataType::List(element) = to {
-            if self.name == ARRAY {
-                let rows =
-                    rows.iter()
-                        .map(|it| it.cast_to(element.data_type()))
-                        .collect::<Result<Vec<_>, _>>()?;
-                let list = ScalarValue::new_list(&rows, element.data_type(), true);
-                return Ok(ScalarValue::List(list));
-            }
+        if let DataType::List(element) = to
+            && self.name == ARRAY
+        {
+            let of = element.data_type();
+            let rows = rows.iter().map(|it| it.cast_to(of)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(ScalarValue::List(ScalarValue::new_list(&rows, of, true)));
         }
         match rows.as_slice() {
             [] => ScalarValue::try_from(to),

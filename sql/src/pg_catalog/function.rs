@@ -65,11 +65,6 @@ pub fn functions(view: &Arc<CatalogView>) -> Vec<Arc<ScalarUDF>> {
     plain.chain(Apply::all(view)).collect()
 }
 
-/// The names of the functions, for `pg_proc`.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    all().map(|it| it.name)
-}
-
 fn all() -> impl Iterator<Item = &'static Function> {
     [
         describe::FUNCTIONS,

@@ -24,7 +24,7 @@ pub(super) struct Open {
     /// Opened for the statements of one simple query, not by `BEGIN`.
     implicit: bool,
     seen: Option<(Arc<State>, Pins)>,
-    held: Option<Pending>,
+    held: Option<Box<Pending>>,
 }
 
 impl Block {
@@ -64,7 +64,7 @@ impl Block {
             Block::Open(Open { implicit: true, .. }) | Block::Failed { implicit: true } => {
                 let ended = std::mem::replace(self, Block::None);
                 match ended {
-                    Block::Open(open) if !failed => open.held,
+                    Block::Open(open) if !failed => open.held.map(|held| *held),
                     _ => None,
                 }
             }
@@ -86,7 +86,7 @@ impl Block {
                 *self = Block::Open(open);
                 None
             }
-            Block::Open(open) => Some((false, open.held)),
+            Block::Open(open) => Some((false, open.held.map(|held| *held))),
             Block::Failed { .. } => Some((true, None)),
         }
     }
@@ -135,7 +135,7 @@ impl Block {
 
     pub(super) fn hold(&mut self, pending: Pending) {
         if let Block::Open(open) = self {
-            open.held = Some(pending);
+            open.held = Some(Box::new(pending));
         }
     }
 }

@@ -94,7 +94,7 @@ impl Session {
             }
             Ok(Done::CopyIn(mut copy)) => {
                 copy.record = Some(opened);
-                Ok(Outcome::CopyIn(*copy))
+                Ok(Outcome::CopyIn(copy))
             }
             Ok(Done::Tag(tag)) => {
                 record::succeed(opened, &tag, Vec::new());
@@ -171,6 +171,8 @@ impl Session {
             },
             Ast::Role(role) => self.change_catalog(ddl::role(&scope, role)),
             Ast::Membership(membership) => self.change_catalog(ddl::membership(&scope, membership)),
+            Ast::Relation(it) => self.change_catalog(ddl::relation(&scope, it)),
+            Ast::RevokeOption(revoke) => self.change_catalog(ddl::revoke_option(&scope, revoke)),
         }
     }
 

@@ -27,20 +27,21 @@ use crate::parse;
 pub(crate) enum Alteration {
     /// Nothing but the catalog changes.
     Catalog(Planned),
-    /// Every row of now must keep these rules, or the statement fails (`23502`, `23514`).
-    CheckRows { relation: Box<Relation>, rules: Vec<RowRule>, planned: Planned },
+    /// Every row of now must keep the rules of `relation`, or the statement fails (`23502`,
+    /// `23514`): it has one that rows were not checked for yet.
+    CheckRows { relation: Box<Relation>, planned: Planned },
     /// The column with the id `column` is new. Rows that are there get its default, if it has one,
-    /// else NULL, and must keep `rules`.
-    AddColumn { relation: Box<Relation>, column: u32, rules: Vec<RowRule>, planned: Planned },
-    /// The column with the id `column` is gone.
-    DropColumn { relation: Box<Relation>, column: u32, planned: Planned },
-    /// The column with the id `column` has another name.
-    RenameColumn { relation: Box<Relation>, column: u32, planned: Planned },
+    /// else NULL; they must keep the rules of `relation` where it has new ones.
+    AddColumn { relation: Box<Relation>, column: u32, new_rules: bool, planned: Planned },
+    /// A column is gone.
+    DropColumn { relation: Box<Relation>, planned: Planned },
+    /// A column has another name.
+    RenameColumn { relation: Box<Relation>, planned: Planned },
 }
 
 /// What rows must keep that they were not checked for yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RowRule {
+enum RowRule {
     /// The column with this id has no NULL.
     NotNull(u32),
     /// The `CHECK` of this name is not false.
@@ -116,7 +117,7 @@ impl Draft {
     fn finish(self) -> Alteration {
         match self.put() {
             (_, rules, planned) if rules.is_empty() => Alteration::Catalog(planned),
-            (relation, rules, planned) => Alteration::CheckRows { relation, rules, planned },
+            (relation, _, planned) => Alteration::CheckRows { relation, planned },
         }
     }
 }
@@ -331,7 +332,8 @@ fn add_column(
         draft.rules.push(RowRule::Check(name));
     }
     let (relation, rules, planned) = draft.put();
-    Ok(Alteration::AddColumn { relation, column: id, rules, planned })
+    let new_rules = !rules.is_empty();
+    Ok(Alteration::AddColumn { relation, column: id, new_rules, planned })
 }
 
 fn drop_column(
@@ -384,7 +386,7 @@ fn drop_column(
     }
     draft.relation.columns.retain(|column| column.id != id);
     let (relation, _, planned) = draft.put();
-    Ok(Alteration::DropColumn { relation, column: id, planned })
+    Ok(Alteration::DropColumn { relation, planned })
 }
 
 fn rename_column(
@@ -423,7 +425,7 @@ fn rename_column(
         }
     }
     let (relation, _, planned) = draft.put();
-    Ok(Alteration::RenameColumn { relation, column: id, planned })
+    Ok(Alteration::RenameColumn { relation, planned })
 }
 
 /// The `CHECK`s that name `column`, and the others. One whose text was erased names nothing.

@@ -81,29 +81,19 @@ fn the_grant_option_goes_alone() {
         ("officer", "GRANT SELECT ON t TO reader WITH GRANT OPTION", "ok"),
         ("reader", "GRANT SELECT ON t TO clerk", "ok"),
     ]);
-    let who = Principal::of(&state, state.role("officer").unwrap().oid);
-    let mut text = |_: &str| panic!("a grant has no text");
-    let path = ["health".to_owned()];
-    let revoke = |cascade: &str, text: &mut dyn FnMut(&str) -> Text| {
-        let sql = format!("REVOKE SELECT ON t FROM reader {cascade}");
-        let statement = parse::statements(&sql).unwrap().remove(0);
-        let Ast::Sql(parsed) = statement.ast() else { panic!("not SQL") };
-        let Sql::Revoke(revoke) = &**parsed else { panic!("not REVOKE") };
-        let mut ctx = Context {
-            state: &state,
-            who: &who,
-            search_path: &path,
-            now_ms: 1,
-            dataset: "",
-            salt: [0; 16],
-            text,
-        };
-        grant::revoke_option(&mut ctx, revoke)
+    let without = |cascade: &str| {
+        run(
+            &state,
+            "officer",
+            &format!("REVOKE GRANT OPTION FOR SELECT ON t FROM reader {cascade}"),
+        )
     };
-    assert_eq!(revoke("", &mut text).err().unwrap().sqlstate(), "2BP01");
-    let planned = revoke("CASCADE", &mut text).unwrap();
-    let after = state.apply(&planned.changes);
+    assert_eq!(without("").err().unwrap().sqlstate(), "2BP01");
+    let after = without("CASCADE").unwrap().state;
     assert_eq!(held(&after, &relation(&after, "health.t").grants), ["reader:select"]);
+    let after = run(&after, "officer", "GRANT SELECT ON t TO PUBLIC, clerk").unwrap().state;
+    let grants = &relation(&after, "health.t").grants;
+    assert_eq!(held(&after, grants), ["clerk:select", "public:select", "reader:select"]);
 }
 
 #[test]

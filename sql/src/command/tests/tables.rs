@@ -172,24 +172,52 @@ fn columns_come_and_go_with_ids_of_their_own() {
 }
 
 #[test]
-fn what_rows_were_not_checked_for_is_said() {
+fn rows_are_checked_for_new_rules_and_for_no_others() {
     let state = script(&[("officer", "CREATE TABLE t (a int, b int)", "ok")]);
-    let rules = |sql: &str| run(&state, "officer", sql).unwrap().rules;
-    let check = |name: &str| RowRule::Check(name.to_owned());
-    assert_eq!(rules("ALTER TABLE t ALTER a SET NOT NULL"), [RowRule::NotNull(1)]);
-    assert_eq!(rules("ALTER TABLE t ADD CHECK (a < b)"), [check("t_check")]);
-    assert_eq!(
-        rules(
-            "ALTER TABLE t ALTER a SET NOT NULL, ADD CONSTRAINT p CHECK (b > 0), ALTER b SET DEFAULT 1"
+    let checked = |sql: &str| run(&state, "officer", sql).unwrap().checks_rows;
+    assert!(checked("ALTER TABLE t ALTER a SET NOT NULL"));
+    assert!(checked("ALTER TABLE t ADD CHECK (a < b)"));
+    assert!(checked("ALTER TABLE t ALTER b SET DEFAULT 1, ADD CONSTRAINT p CHECK (b > 0)"));
+    assert!(checked("ALTER TABLE t ADD c int NOT NULL DEFAULT 1 CHECK (c > 0)"));
+    assert!(!checked("ALTER TABLE t ADD c int DEFAULT 1"));
+    assert!(!checked("ALTER TABLE t ALTER a SET NOT NULL, ALTER a DROP NOT NULL"));
+}
+
+#[test]
+fn options_can_be_taken_back() {
+    let state = script(&[
+        (
+            "officer",
+            "CREATE TABLE t (a date) WITH (classification = 'personal', retention = 'P1Y',
+             retention_column = 'a', allowed_purposes = 'c', requires_agreement = true)",
+            "ok",
         ),
-        [RowRule::NotNull(1), check("p")]
-    );
-    assert_eq!(
-        rules("ALTER TABLE t ADD c int NOT NULL DEFAULT 1 CHECK (c > 0)"),
-        [RowRule::NotNull(3), check("t_c_check")]
-    );
-    assert!(rules("ALTER TABLE t ADD c int DEFAULT 1").is_empty());
-    assert!(rules("ALTER TABLE t ALTER a SET NOT NULL, ALTER a DROP NOT NULL").is_empty());
+        ("officer", "ALTER TABLE t RESET (fillfactor)", "22023"),
+        ("clerk", "ALTER TABLE health.t RESET (retention)", "42P01"),
+        ("officer", "ALTER TABLE IF EXISTS u RESET (retention)", "ok 00000"),
+        ("officer", "ALTER TABLE t RESET (retention, requires_agreement)", "ok"),
+    ]);
+    let governance = &relation(&state, "health.t").table().unwrap().governance;
+    assert!(governance.retention.is_none() && governance.retention_column == Some(1));
+    assert!(!governance.requires_agreement);
+    assert_eq!(governance.classification, Classification::Personal);
+}
+
+#[test]
+fn a_table_moves_where_its_owner_may_create() {
+    let state = script(&[
+        ("clerk", "CREATE TABLE t (a int)", "ok"),
+        ("clerk", "CREATE VIEW v AS SELECT t.a FROM health.t", "ok"),
+        ("admin", "CREATE SCHEMA desk AUTHORIZATION clerk", "ok"),
+        ("admin", "CREATE SCHEMA other", "ok"),
+        ("clerk", "ALTER TABLE t SET SCHEMA other", "3F000"),
+        ("clerk", "ALTER VIEW t SET SCHEMA desk", "42809"),
+        ("clerk", "ALTER TABLE health.t SET SCHEMA desk", "ok"),
+        ("clerk", "ALTER TABLE desk.t SET SCHEMA desk", "ok"),
+    ]);
+    assert!(state.relation(state.schema("desk").unwrap().oid, "t").is_some());
+    let query = relation(&state, "health.v").view().unwrap().query.value().unwrap().to_owned();
+    assert_eq!(query, "SELECT t.a FROM desk.t AS t");
 }
 
 #[test]

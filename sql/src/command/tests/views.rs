@@ -132,3 +132,18 @@ fn views_that_take_every_column_depend_on_each() {
         ("officer", "ALTER TABLE patient DROP COLUMN born", "ok"),
     ]);
 }
+
+#[test]
+fn views_change_names_and_hands() {
+    let state = script(&[
+        TABLE,
+        VIEW,
+        ("admin", "GRANT officer TO clerk", "ok"),
+        ("officer", "ALTER VIEW health.wards RENAME TO Phuong", "ok"),
+        ("officer", "ALTER VIEW health.phuong OWNER TO clerk", "42501"),
+        ("officer", "ALTER VIEW IF EXISTS health.wards OWNER TO officer", "ok 00000"),
+        ("officer", "ALTER VIEW health.patient RENAME TO other", "42809"),
+        ("clerk", "ALTER VIEW health.phuong OWNER TO clerk", "ok"),
+    ]);
+    assert_eq!(relation(&state, "health.phuong").owner, state.role("clerk").unwrap().oid);
+}
