@@ -5,7 +5,8 @@
 //! `statement error (42P01)` compares the SQLSTATE. NULL is written `NULL`, the empty text
 //! `(empty)`, a line break in a value `\n`.
 //! What it does not: it retries nothing and sleeps never: a file that asks for it is refused.
-//! On failure: it panics with the file, the line, what was expected and what came.
+//! On failure: the file is run to its end, then it panics with each record that failed: its line,
+//! what was expected and what came.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,7 @@ pub fn run(name: &str, protocol: Protocol, target: impl Fn(&str) -> Target) {
         let connected = Wire::connect(&target(role)).map(|wire| Speaker { wire, protocol });
         std::future::ready(connected)
     });
+    let mut failures = Vec::new();
     runner.with_column_validator(strict_column_validator);
     for record in records {
         if let Some(name) = connection(&record)
@@ -50,9 +52,15 @@ pub fn run(name: &str, protocol: Protocol, target: impl Fn(&str) -> Target) {
         }
         check(&record, name);
         if let Err(error) = runner.run(record) {
-            panic!("{name} over the {protocol:?} protocol: {}", error.display(false));
+            failures.push(error.display(false).to_string());
         }
     }
+    assert!(
+        failures.is_empty(),
+        "{name} over the {protocol:?} protocol, {} records failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// A connection that speaks one of the two protocols.
