@@ -7,6 +7,7 @@
 //! On failure: `42601` with the position, in characters of the whole text.
 
 mod copy;
+mod create_as;
 mod dialect;
 mod front;
 mod redact;
@@ -150,13 +151,18 @@ pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     let travels = time_travels(tokens);
+    let mut prepared = front::prepared(tokens);
+    let taken = create_as::take(&mut prepared);
     let dialect: &dyn Dialect =
         if travels { &dialect::TimeTravelDialect } else { &PostgreSqlDialect {} };
     let mut parser = Parser::new(dialect)
         .with_recursion_limit(NESTING_LIMIT)
-        .with_tokens_with_locations(front::prepared(tokens));
-    let ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
+        .with_tokens_with_locations(prepared);
+    let mut ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
     parser.expect_token(&Token::EOF).map_err(|error| syntax(text, &error))?;
+    if let Ast::Sql(statement) = &mut ast {
+        taken.put(statement).map_err(|error| syntax(text, &error))?;
+    }
     let redacted = redact::without_literals(tokens);
     Ok(Statement { inner: Arc::new(Inner { ast, redacted }) })
 }
