@@ -1,10 +1,11 @@
 //! One version of one table: its columns, its files, and what DataFusion reads it by.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use deltalake_core::delta_datafusion::DeltaScanNext;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use deltalake_core::logstore::LogStoreRef;
@@ -14,6 +15,15 @@ use super::files::{FileScan, ScanFile};
 use super::schema::{self, TableColumn};
 use super::{Location, delta_error};
 use crate::error::{Error, Result};
+
+/// What a scan takes its settings from.
+///
+/// # Why
+/// Without a session the scan evaluates predicates row by row while it decodes, twice over, and
+/// that costs more than it saves. With these settings a predicate passes over files, row groups
+/// and pages by their statistics, and a filter above decides.
+static SCAN_SETTINGS: LazyLock<Arc<SessionState>> =
+    LazyLock::new(|| Arc::new(SessionStateBuilder::new().build()));
 
 /// An immutable view of a table at one version; cheap to clone.
 #[derive(Clone)]
@@ -87,6 +97,7 @@ impl Snapshot {
         DeltaScanNext::builder()
             .with_log_store(self.log_store.clone())
             .with_eager_snapshot(self.eager().clone())
+            .with_session(Arc::clone(&SCAN_SETTINGS))
             .await
             .map_err(|error| Error::internal("the table cannot be scanned").with_source(error))
     }
