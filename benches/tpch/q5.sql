@@ -11,4 +11,4 @@ WHERE c_custkey = o_custkey
   AND o_orderdate >= DATE '1994-01-01'
   AND o_orderdate < DATE '1994-01-01' + INTERVAL '1' YEAR
 GROUP BY n_name
-ORDER BY revenue DESC
+ORDER BY revenue DESC, n_name

@@ -53,6 +53,7 @@ kinds! {
     InvalidDatetime = "22007",
     DatetimeOverflow = "22008",
     DivisionByZero = "22012",
+    InvalidRegularExpression = "2201B",
     CharacterNotInRepertoire = "22021",
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",

@@ -11,6 +11,7 @@ pub(crate) mod constant;
 mod context;
 mod names;
 mod prepare;
+mod spelling;
 mod types;
 mod view;
 
@@ -65,8 +66,8 @@ pub(crate) async fn bind(
 ) -> Result<Bound> {
     let session = scope.shared.session_state(scope)?;
     let mut statement = statement.clone();
-    crate::pg_catalog::rewrite(&mut statement);
     let names = prepare::output_names(&mut statement);
+    crate::pg_catalog::rewrite(&mut statement);
     let specials = prepare::prepare(&mut statement)?;
     let mut resolver = Resolver::new(scope, &session, specials, extra, 0);
     resolver.resolve(&statement).await?;
@@ -87,7 +88,7 @@ fn plan(
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
-        .and_then(crate::numeric::widen_sums)
+        .and_then(crate::numeric::type_as_postgres)
         .map_err(from_engine)
 }
 

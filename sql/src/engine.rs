@@ -53,7 +53,7 @@ impl Shared {
     pub(crate) fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Shared> {
         let environment = catalog.environment().clone();
         let runtime = runtime(limits)?;
-        let base = base_state(runtime, limits);
+        let base = base_state(runtime, limits)?;
         Ok(Shared {
             started_ms: environment.now_ms(),
             tables: Tables::new(environment),
@@ -70,6 +70,8 @@ impl Shared {
         config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
         let mut state =
             SessionStateBuilder::new_from_existing(self.base.clone()).with_config(config).build();
+        // `now()` is one instant throughout a statement, and none at all without this.
+        state.mark_start_execution();
         let view = Arc::new(self.catalog_view(scope));
         for function in crate::pg_catalog::functions(&view) {
             register(&mut state, function)?;
@@ -139,7 +141,7 @@ fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
         .map_err(from_engine)
 }
 
-fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> SessionState {
+fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> Result<SessionState> {
     let mut config = SessionConfig::new().with_information_schema(false);
     if limits.threads > 0 {
         config = config.with_target_partitions(limits.threads);
@@ -154,5 +156,8 @@ fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> SessionState {
         .with_default_features()
         .build();
     numeric::install(&mut state);
-    state
+    for function in crate::functions::functions() {
+        register(&mut state, function)?;
+    }
+    Ok(state)
 }

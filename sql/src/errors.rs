@@ -5,8 +5,9 @@
 //! policied tables will replace such messages.
 
 use arrow::error::ArrowError;
-use datafusion::common::SchemaError;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 use kho_catalog::error::{Error, Kind};
 
 /// Translates an error of planning or running a query.
@@ -73,7 +74,15 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
             Error::new(Kind::Io, "the warehouse's storage failed")
         }
-        DataFusionError::ParquetError(_) => Error::new(Kind::Io, "a data file cannot be read"),
+        DataFusionError::ParquetError(inner) => match inner.as_ref() {
+            // A predicate is computed while a file is read; what fails is the predicate.
+            ParquetError::ArrowError(message) => from_cast(message),
+            ParquetError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
+                Some(engine) => from_shared(engine),
+                None => Error::new(Kind::Io, "a data file cannot be read"),
+            },
+            _ => Error::new(Kind::Io, "a data file cannot be read"),
+        },
         DataFusionError::ExecutionJoin(_) => Error::internal("a task of the query ended early"),
         other => Error::internal(first_line(&other.to_string())),
     }
@@ -93,10 +102,7 @@ fn again(error: &Error) -> Error {
 
 fn from_schema(error: &SchemaError) -> Error {
     match error {
-        SchemaError::FieldNotFound { field, .. } => Error::new(
-            Kind::UndefinedColumn,
-            format!("column \"{}\" does not exist", field.flat_name()),
-        ),
+        SchemaError::FieldNotFound { field, valid_fields } => not_found(field, valid_fields),
         SchemaError::AmbiguousReference { field } => Error::new(
             Kind::AmbiguousColumn,
             format!("column reference \"{}\" is ambiguous", field.name),
@@ -106,6 +112,19 @@ fn from_schema(error: &SchemaError) -> Error {
             Error::new(Kind::DuplicateColumn, format!("column \"{name}\" specified more than once"))
         }
     }
+}
+
+/// A column that is not there; or, where nothing in `FROM` has its table's name, that table.
+fn not_found(field: &Column, valid: &[Column]) -> Error {
+    if let Some(table) = &field.relation {
+        let names =
+            |it: &Column| it.relation.as_ref().is_some_and(|it| it.table() == table.table());
+        if !valid.iter().any(names) {
+            let message = format!("missing FROM-clause entry for table \"{}\"", table.table());
+            return Error::new(Kind::UndefinedTable, message);
+        }
+    }
+    Error::new(Kind::UndefinedColumn, format!("column \"{}\" does not exist", field.flat_name()))
 }
 
 /// Arrow's errors are about values.
@@ -159,6 +178,12 @@ fn from_execution(message: &str) -> Error {
             Kind::CardinalityViolation,
             "more than one row returned by a subquery used as an expression",
         )
+    } else if lower.contains("regular expression") || lower.contains("regex") {
+        Error::new(Kind::InvalidRegularExpression, "invalid regular expression")
+            .with_detail(first_line(message))
+    } else if lower.contains("too large to store in a decimal") {
+        Error::new(Kind::NumericOutOfRange, "numeric field overflow")
+            .with_detail(first_line(message))
     } else if lower.contains("parsing timestamp") || lower.contains("parse timestamp") {
         Error::new(Kind::InvalidDatetime, first_line(message))
     } else {
@@ -174,6 +199,15 @@ fn from_plan(message: &str) -> Error {
         return undefined_function(&line);
     } else if has("no function matches") || has("failed to coerce arguments") {
         Kind::UndefinedFunction
+    } else if has("aggregate functions are not allowed") || has("must appear in the group by") {
+        Kind::GroupingError
+    } else if has("order by column out of bounds") || has("for select distinct, order by") {
+        Kind::InvalidColumnReference
+    } else if has("then (") && has("else (")
+        || has("non-boolean predicate")
+        || has("incompatible inputs for union")
+    {
+        Kind::DatatypeMismatch
     } else if has("table") && has("not found") {
         Kind::UndefinedTable
     } else if has("could not be resolved from available columns") || has("must appear in the group")

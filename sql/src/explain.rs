@@ -43,7 +43,7 @@ pub(crate) async fn explain(
         return Err(Error::unsupported("only queries can be explained"));
     }
     let text = limits.run(plan_text(scope, inner, parameters, *analyze)).await?;
-    let lines = StringArray::from_iter_values(text.lines());
+    let lines = StringArray::from_iter(text.lines().map(Some));
     let batch =
         RecordBatch::try_new(schema(), vec![Arc::new(lines)]).map_err(|it| from_arrow(&it))?;
     Ok(Rows::new(schema(), "EXPLAIN", futures::stream::iter([Ok(batch)])))

@@ -15,6 +15,7 @@ mod engine;
 mod errors;
 mod execute;
 mod explain;
+mod functions;
 mod numeric;
 pub mod outcome;
 pub mod parse;

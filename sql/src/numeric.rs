@@ -1,12 +1,13 @@
 //! Numbers as PostgreSQL computes them: no silent overflow, no silent truncation.
 //!
 //! # Why
-//! The engine's integer `+ - *` and `sum` wrap around, and its casts to integers cut the fraction
-//! off. Here integer arithmetic is checked (`22003`), `sum(bigint)` is numeric, and a cast to an
-//! integer rounds, half away from zero for numeric and half to even for floats.
-//! What it does not: floats overflow to infinity, as the engine has it.
+//! The engine's integer `+ - *` and `sum` wrap around, its floats overflow to infinity, and its
+//! casts to integers cut the fraction off. Here arithmetic is checked (`22003`, `22012`),
+//! `sum(bigint)` is numeric, and a cast to an integer rounds, half away from zero for numeric and
+//! half to even for floats. A whole number is an integer, or a bigint where it is too large.
 
 mod checked;
+mod operands;
 #[cfg(test)]
 mod tests;
 
@@ -14,30 +15,131 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Cast, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
+    Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Values,
+    WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::scalar::ScalarValue;
 
-use checked::CheckedInteger;
+use checked::Checked;
+use kho_catalog::table::FILE_COLUMN;
 
-/// A plan whose sums of bigint are numeric. It is applied as soon as a plan is made, so that what
-/// uses a sum, and whoever is told the result's columns, sees the type that will come.
-pub(crate) fn widen_sums(plan: LogicalPlan) -> Result<LogicalPlan> {
-    WideSum.analyze(plan, &ConfigOptions::default())
+/// A plan whose whole numbers are integers where they fit, whose sums of bigint are numeric and
+/// whose result has no unsigned numbers, which PostgreSQL lacks. It is applied as soon as a plan is
+/// made, so that whoever is told the result's columns sees the types that will come.
+pub(crate) fn type_as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = narrow_literals(plan)?;
+    let plan = WideSum.analyze(plan, &ConfigOptions::default())?;
+    signed_result(plan)
+}
+
+/// `1` is an integer, not a bigint. The working table of a recursive query has the types it was
+/// planned with, so such a query is left alone.
+fn narrow_literals(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut recursive = false;
+    plan.apply_with_subqueries(|node| {
+        recursive |= matches!(node, LogicalPlan::RecursiveQuery(_));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if recursive {
+        return Ok(plan);
+    }
+    // The rows of an INSERT already have the types of its table.
+    let typed = matches!(plan, LogicalPlan::Dml(_));
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Values(values) if !typed => narrow_values(values).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    })?;
+    // What LIMIT and OFFSET count is the engine's own; VALUES is done.
+    let skips = |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Values(_));
+    rewrite_but(plan.data, &skips, &|expr, _| match expr {
+        Expr::Literal(ScalarValue::Int64(Some(number)), metadata) => {
+            Ok(match i32::try_from(number) {
+                Ok(small) => {
+                    let small = ScalarValue::Int32(Some(small));
+                    Transformed::yes(Expr::Literal(small, metadata))
+                }
+                Err(_) => Transformed::no(Expr::Literal(number.into(), metadata)),
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// The columns of a `VALUES` list that are whole numbers throughout as integers where they fit.
+fn narrow_values(values: Values) -> Result<LogicalPlan> {
+    let Values { schema, mut values } = values;
+    let mut fields = Vec::new();
+    for (index, (qualifier, field)) in schema.iter().enumerate() {
+        let column: Option<Vec<ScalarValue>> = (values.iter())
+            .map(|row| row.get(index).and_then(|it| narrowed(field.data_type(), it)))
+            .collect();
+        let mut field = Arc::clone(field);
+        if let Some(column) = column {
+            for (row, value) in values.iter_mut().zip(column) {
+                if let Some(place) = row.get_mut(index) {
+                    *place = Expr::Literal(value, None);
+                }
+            }
+            field = Arc::new(field.as_ref().clone().with_data_type(DataType::Int32));
+        }
+        fields.push((qualifier.cloned(), field));
+    }
+    let schema = DFSchema::new_with_metadata(fields, schema.metadata().clone())?;
+    Ok(LogicalPlan::Values(Values { schema: Arc::new(schema), values }))
+}
+
+fn narrowed(column: &DataType, value: &Expr) -> Option<ScalarValue> {
+    let Expr::Literal(value, _) = value else { return None };
+    match (column, value) {
+        (DataType::Int64, ScalarValue::Int64(Some(number))) => {
+            Some(ScalarValue::Int32(Some(i32::try_from(*number).ok()?)))
+        }
+        (DataType::Int64, ScalarValue::Int64(None) | ScalarValue::Null) => {
+            Some(ScalarValue::Int32(None))
+        }
+        _ => None,
+    }
+}
+
+/// Unsigned columns of the result (`row_number()`, `cardinality()`) as bigint.
+fn signed_result(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let unsigned = |of: &DataType| of.is_unsigned_integer();
+    // The places of rows to be changed are ours, and no client sees them.
+    let placed = plan.schema().has_column_with_unqualified_name(FILE_COLUMN);
+    let is_query = !matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Statement(_));
+    if !is_query
+        || placed
+        || !plan.schema().fields().iter().any(|field| unsigned(field.data_type()))
+    {
+        return Ok(plan);
+    }
+    let columns: Vec<Expr> = (plan.schema().iter())
+        .map(|(relation, field)| {
+            let column = Expr::Column(Column::new(relation.cloned(), field.name()));
+            match unsigned(field.data_type()) {
+                true => Expr::Cast(Cast::new(Box::new(column), DataType::Int64))
+                    .alias_qualified(relation.cloned(), field.name()),
+                false => column,
+            }
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// Puts checked arithmetic and rounding casts into a session's analyzer, behind the coercion of
 /// types, when every operand's type is known.
 pub(crate) fn install(state: &mut SessionState) {
     let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(operands::Operands));
     rules.push(Arc::new(CheckedArithmetic));
     let rebuilt =
         datafusion::execution::session_state::SessionStateBuilder::new_from_existing(state.clone())
@@ -84,21 +186,23 @@ impl AnalyzerRule for CheckedArithmetic {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite(plan, &|expr, schema| match expr {
             Expr::BinaryExpr(binary)
-                if matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply)
-                    && binary.left.get_type(schema)?.is_signed_integer()
-                    && binary.right.get_type(schema)?.is_signed_integer() =>
+                if is_checked(
+                    binary.op,
+                    &binary.left.get_type(schema)?,
+                    &binary.right.get_type(schema)?,
+                ) =>
             {
-                let function = CheckedInteger::of(binary.op);
+                let function = Checked::of(binary.op);
                 Ok(Transformed::yes(call(function, vec![*binary.left, *binary.right])))
             }
             Expr::Negative(inner) if inner.get_type(schema)?.is_signed_integer() => {
-                Ok(Transformed::yes(call(CheckedInteger::negate(), vec![*inner])))
+                Ok(Transformed::yes(call(Checked::negate(), vec![*inner])))
             }
             Expr::Cast(cast)
                 if cast.field.data_type().is_signed_integer()
                     && has_fraction(&cast.expr.get_type(schema)?) =>
             {
-                let rounded = call(CheckedInteger::round(), vec![*cast.expr]);
+                let rounded = call(Checked::round(), vec![*cast.expr]);
                 Ok(Transformed::yes(Expr::Cast(Cast::new_from_field(
                     Box::new(rounded),
                     cast.field,
@@ -113,9 +217,18 @@ type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
 
 /// Applies `rule` to every expression of the plan, subqueries included; columns keep their names.
 fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
+    rewrite_but(plan, &|_| false, rule)
+}
+
+/// The same, but for nodes that `skips` names.
+fn rewrite_but(
+    plan: LogicalPlan,
+    skips: &dyn Fn(&LogicalPlan) -> bool,
+    rule: Rule<'_>,
+) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         // Files are pruned by a scan's filters as they are; they are also in a filter above.
-        if matches!(node, LogicalPlan::TableScan(_)) {
+        if matches!(node, LogicalPlan::TableScan(_)) || skips(&node) {
             return Ok(Transformed::no(node));
         }
         let mut schema = merge_schema(&node.inputs());
@@ -137,7 +250,17 @@ fn if_changed(node: LogicalPlan) -> Result<LogicalPlan> {
     node.recompute_schema()
 }
 
-fn call(function: CheckedInteger, args: Vec<Expr>) -> Expr {
+/// Whether the engine would compute this and not raise what PostgreSQL raises. It checks decimals
+/// and the division of integers itself.
+fn is_checked(operator: Operator, left: &DataType, right: &DataType) -> bool {
+    let arithmetic = matches!(operator, Operator::Plus | Operator::Minus | Operator::Multiply);
+    let integers = left.is_signed_integer() && right.is_signed_integer();
+    let floats = left.is_floating() && right.is_floating();
+    left == right
+        && (arithmetic && integers || (arithmetic || operator == Operator::Divide) && floats)
+}
+
+fn call(function: Checked, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function.into()), args))
 }
 

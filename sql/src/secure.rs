@@ -4,7 +4,8 @@
 //! the barrier that keeps a query's predicates behind them have their place here.
 //! What it guarantees: it gives no inner plan away, answers no statistics of its own, and refuses
 //! to be written through. A predicate on a float column is not handed to the files: their
-//! statistics pass `NaN` over, so a file that holds one would be skipped.
+//! statistics pass `NaN` over, so a file that holds one would be skipped. Every predicate is
+//! evaluated above the scan, whatever the files below made of it.
 //! What it does not: it does not decide who may read; `authorize` does, before anything runs.
 
 use std::sync::Arc;
@@ -66,10 +67,18 @@ impl TableProvider for SecuredTable {
         filters: &[&Expr],
     ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
         let inner = self.inner.supports_filters_pushdown(filters)?;
+        let unsafe_below = |filter: &Expr| {
+            // A filter without a column, such as NULL, is dropped below.
+            filter.column_refs().is_empty() || self.touches_float(filter)
+        };
         Ok((filters.iter().zip(inner))
-            .map(|(filter, inner)| match self.touches_float(filter) {
-                true => TableProviderFilterPushDown::Unsupported,
-                false => inner,
+            .map(|(filter, inner)| match inner {
+                TableProviderFilterPushDown::Unsupported => {
+                    TableProviderFilterPushDown::Unsupported
+                }
+                _ if unsafe_below(filter) => TableProviderFilterPushDown::Unsupported,
+                // The files are passed over or thinned out by it; it is decided above.
+                _ => TableProviderFilterPushDown::Inexact,
             })
             .collect())
     }

@@ -35,7 +35,7 @@ use crate::errors::from_engine;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
 use crate::scope::Scope;
-use crate::settings::Settings;
+use crate::settings::{Saved, Settings};
 use block::Block;
 pub(crate) use dispatch::query;
 
@@ -97,6 +97,8 @@ pub struct Session {
     role: Oid,
     settings: Settings,
     block: Block,
+    /// There while a block is open, explicit or implicit.
+    saved: Option<Saved>,
     notices: Vec<Notice>,
     /// Open as long as the session is.
     record: Option<Opened>,
@@ -179,6 +181,7 @@ impl Engine {
             id,
             settings,
             block: Block::None,
+            saved: None,
             notices: Vec::new(),
             record: Some(record),
             login,
@@ -237,14 +240,26 @@ impl Session {
     /// A simple query of several statements is one transaction: called before the first.
     pub fn begin_implicit(&mut self) {
         self.block.begin_implicit();
+        self.saved.get_or_insert_with(|| Saved::of(&self.settings));
     }
 
     /// Called after the last statement of a simple query of several: commits, unless the
     /// statements themselves opened a block that is still open. After an error it rolls back.
     pub async fn end_implicit(&mut self, failed: bool) -> Result<()> {
-        match self.block.end_implicit(failed) {
+        let committed = match self.block.end_implicit(failed) {
             Some(pending) => self.commit_pending(pending).await.map(|_| ()),
             None => Ok(()),
+        };
+        // The statements themselves may have opened a block, which goes on.
+        if self.block.is_none() {
+            self.end_settings(!failed && committed.is_ok());
+        }
+        committed
+    }
+
+    fn end_settings(&mut self, committed: bool) {
+        if let Some(saved) = self.saved.take() {
+            saved.end(&mut self.settings, committed);
         }
     }
 

@@ -93,6 +93,36 @@ pub(crate) struct Settings {
     changed: Vec<&'static str>,
 }
 
+/// The settings a transaction block began with, and those it leaves behind when it commits.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    before: Settings,
+    /// Without what `SET LOCAL` changed.
+    kept: Settings,
+}
+
+impl Saved {
+    pub(crate) fn of(settings: &Settings) -> Saved {
+        Saved { before: settings.clone(), kept: settings.clone() }
+    }
+
+    /// The settings that a change which outlives the block is made to, too.
+    pub(crate) fn kept(&mut self) -> &mut Settings {
+        &mut self.kept
+    }
+
+    /// Ends the block: `settings` are those of its commit, or those of before it.
+    pub(crate) fn end(self, settings: &mut Settings, committed: bool) {
+        let after = if committed { self.kept } else { self.before };
+        for setting in SETTINGS.iter().filter(|it| it.reported) {
+            if settings.values.get(setting.name) != after.values.get(setting.name) {
+                settings.changed.push(setting.name);
+            }
+        }
+        settings.values = after.values;
+    }
+}
+
 impl Settings {
     /// Sets `name`; `None` is its default.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
@@ -128,11 +158,21 @@ impl Settings {
         Ok(self.values.get(setting.name).map_or(default(setting.rule), String::as_str))
     }
 
+    /// The value as `SHOW` gives it: durations with their unit.
+    pub(crate) fn shown(&self, name: &str) -> Result<String> {
+        let setting = find(name)?;
+        let value = self.get(name)?;
+        Ok(match setting.rule {
+            Rule::Milliseconds(_) => with_unit(value),
+            _ => value.to_owned(),
+        })
+    }
+
     /// Every setting: name, value, description.
     pub(crate) fn all(&self) -> Vec<(String, String, String)> {
         let text = |setting: &Setting| {
-            let value = self.values.get(setting.name).map_or(default(setting.rule), String::as_str);
-            (setting.name.to_owned(), value.to_owned(), setting.description.to_owned())
+            let value = self.shown(setting.name).unwrap_or_default();
+            (setting.name.to_owned(), value, setting.description.to_owned())
         };
         SETTINGS.iter().map(text).collect()
     }
@@ -208,6 +248,7 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
             match known {
                 Some(known) if canonical => Ok((*known).to_owned()),
                 Some(_) => Ok(default(setting.rule).to_owned()),
+                None if name == "client_encoding" => Err(invalid().with_hint("It is always UTF8.")),
                 None => Err(Error::unsupported(format!(
                     "parameter \"{name}\" cannot be set to \"{value}\" here"
                 ))
@@ -254,6 +295,18 @@ fn milliseconds(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor).filter(|value| *value <= u64::from(u32::MAX >> 1))
+}
+
+/// Milliseconds in the largest unit that divides them, as PostgreSQL shows them.
+fn with_unit(value: &str) -> String {
+    let Some(number) = milliseconds(value).filter(|number| *number > 0) else {
+        return value.to_owned();
+    };
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    match units.iter().find(|(factor, _)| number % factor == 0) {
+        Some((factor, unit)) => format!("{}{unit}", number / factor),
+        None => format!("{number}ms"),
+    }
 }
 
 fn split_path(text: &str) -> Vec<String> {

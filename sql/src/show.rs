@@ -37,7 +37,7 @@ pub(crate) fn show(settings: &Settings, variable: &[ast::Ident]) -> Result<Rows>
                 all.iter().map(|it| it.2.clone()).collect(),
             ]
         }
-        false => vec![vec![settings.get(&name)?.to_owned()]],
+        false => vec![vec![settings.shown(&name)?]],
     };
     let columns = columns.into_iter().map(|it| Arc::new(StringArray::from(it)) as _).collect();
     let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|it| from_arrow(&it))?;
@@ -66,23 +66,26 @@ pub(crate) fn set(settings: &mut Settings, statement: &ast::Statement) -> Result
     }
 }
 
-/// A transaction sees one snapshot whatever its level, and may write: other modes are refused.
-pub(crate) fn check_modes(modes: &[ast::TransactionMode]) -> Result<()> {
-    for mode in modes {
-        if let ast::TransactionMode::AccessMode(ast::TransactionAccessMode::ReadOnly) = mode {
-            return Err(Error::unsupported("READ ONLY transactions are not supported"));
-        }
-    }
-    Ok(())
+/// Whether a transaction of these modes may read only. It sees one snapshot whatever its level.
+pub(crate) fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
+    use ast::{TransactionAccessMode as Access, TransactionMode as Mode};
+    modes.iter().any(|mode| matches!(mode, Mode::AccessMode(Access::ReadOnly)))
+}
+
+/// Whether a `SET` holds until the end of its transaction block only.
+pub(crate) fn is_local(statement: &ast::Statement) -> bool {
+    matches!(
+        statement,
+        ast::Statement::Set(
+            ast::Set::SingleAssignment { scope: Some(ast::ContextModifier::Local), .. }
+                | ast::Set::SetTimeZone { local: true, .. }
+        )
+    )
 }
 
 fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
     match set {
-        ast::Set::SingleAssignment { scope, hivevar: false, variable, values } => {
-            if matches!(scope, Some(ast::ContextModifier::Local)) {
-                return Err(Error::unsupported("SET LOCAL is not supported")
-                    .with_hint("SET holds for the session; RESET ends it."));
-            }
+        ast::Set::SingleAssignment { hivevar: false, variable, values, .. } => {
             let name = variable.to_string();
             match values.as_slice() {
                 [value] if is_default(value) => settings.set(&name, None),
@@ -92,7 +95,7 @@ fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
                 }
             }
         }
-        ast::Set::SetTimeZone { local: false, value } => match is_default(value) {
+        ast::Set::SetTimeZone { value, .. } => match is_default(value) {
             true => settings.set("TimeZone", None),
             false => settings.set("TimeZone", Some(&value_text(value)?)),
         },
@@ -100,7 +103,13 @@ fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
             settings.set("client_encoding", Some(charset_name.value.as_str()))
         }
         ast::Set::SetNamesDefault {} => settings.set("client_encoding", None),
-        ast::Set::SetTransaction { modes, snapshot: None, .. } => check_modes(modes),
+        ast::Set::SetTransaction { modes, snapshot: None, session: true }
+            if is_read_only(modes) =>
+        {
+            Err(Error::unsupported("sessions that may read only are not supported")
+                .with_hint("Use BEGIN READ ONLY."))
+        }
+        ast::Set::SetTransaction { snapshot: None, .. } => Ok(()),
         _ => Err(Error::unsupported("this form of SET is not supported")),
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod insert;
 pub(crate) mod modify;
 mod positions;
 pub(crate) mod rewrite;
+pub(crate) mod target;
 
 use std::sync::Arc;
 

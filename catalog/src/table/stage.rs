@@ -192,7 +192,8 @@ mod delta_writer {
         let indexed = (schema.fields().iter())
             .filter(|field| !floats(field.data_type()) && !field.data_type().is_nested())
             .take(32)
-            .map(|field| field.name().clone())
+            // They are parsed as SQL names.
+            .map(|field| format!("\"{}\"", field.name().replace('"', "\"\"")))
             .collect();
         WriterConfig::new(
             schema.clone(),

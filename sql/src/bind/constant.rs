@@ -6,6 +6,7 @@ use chrono::DateTime;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{ColumnarValue, Expr, ExprSchemable};
+use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use kho_catalog::error::{Error, Kind, Result};
@@ -30,6 +31,11 @@ pub(crate) fn constant(
     let expr = expression_over(session, expression, &schema)?;
     let expr = expr.cast_to(of, &schema).map_err(from_engine)?;
     let physical = session.create_physical_expr(expr, &schema).map_err(from_engine)?;
+    evaluate(physical.as_ref())
+}
+
+/// The value of an expression that needs no row.
+pub(super) fn evaluate(physical: &dyn PhysicalExpr) -> Result<ScalarValue> {
     let row = RecordBatch::try_new_with_options(
         std::sync::Arc::new(Schema::empty()),
         Vec::new(),
@@ -83,7 +89,9 @@ pub(crate) fn expression_over(
     expression: &ast::Expr,
     schema: &DFSchema,
 ) -> Result<Expr> {
+    let mut expression = expression.clone();
+    super::spelling::respell(&mut expression)?;
     let context = Context::new(session, Sources::new());
     let planner = SqlToRel::new_with_options(&context, super::parser_options(&context));
-    planner.sql_to_expr(expression.clone(), schema, &mut PlannerContext::new()).map_err(from_engine)
+    planner.sql_to_expr(expression, schema, &mut PlannerContext::new()).map_err(from_engine)
 }

@@ -1,32 +1,48 @@
 //! What DataFusion's planner may ask: the resolved tables, and the session's functions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, TableReference, not_impl_err, plan_err};
+use datafusion::common::{DFSchema, Result, TableReference, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
+};
 
 use super::names::Sources;
 use super::types::Types;
+use crate::errors::to_engine;
 
 pub(super) struct Context<'a> {
     session: &'a SessionState,
     tables: Sources,
     types: Arc<dyn TypePlanner>,
-    generators: HashMap<&'static str, ()>,
+}
+
+/// Functions in `FROM` that make their rows from their arguments: none reads a file.
+const GENERATORS: &[&str] = &["generate_series", "range"];
+
+/// Whether a name can be one of those functions.
+pub(super) fn generates(name: &TableReference) -> bool {
+    name.schema().is_none() && GENERATORS.contains(&name.table())
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(session: &'a SessionState, tables: Sources) -> Self {
-        let generators = HashMap::from([("generate_series", ()), ("range", ())]);
-        Context { session, tables, types: Arc::new(Types), generators }
+        Context { session, tables, types: Arc::new(Types) }
     }
+}
+
+/// The arguments of a generator are computed now: it takes literals only.
+fn literal(session: &SessionState, arg: Expr) -> Result<Expr> {
+    let schema = DFSchema::empty();
+    let arg = session.create_physical_expr(arg, &schema)?;
+    let value = super::constant::evaluate(arg.as_ref()).map_err(to_engine)?;
+    Ok(Expr::Literal(value, None))
 }
 
 impl ContextProvider for Context<'_> {
@@ -37,15 +53,16 @@ impl ContextProvider for Context<'_> {
         }
     }
 
-    /// Only functions that make their rows from their arguments: none reads a file.
     fn get_table_function_source(
         &self,
         name: &str,
-        args: Vec<datafusion::logical_expr::Expr>,
+        args: Vec<Expr>,
     ) -> Result<Arc<dyn TableSource>> {
         let function = self.session.table_functions().get(name);
-        match function.filter(|_| self.generators.contains_key(name)) {
+        match function.filter(|_| GENERATORS.contains(&name)) {
             Some(function) => {
+                let args = args.into_iter().map(|arg| literal(self.session, arg));
+                let args = args.collect::<Result<Vec<_>>>()?;
                 let args = datafusion::catalog::TableFunctionArgs::new(&args, self.session);
                 Ok(provider_as_source(function.create_table_provider_with_args(args)?))
             }

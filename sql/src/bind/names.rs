@@ -19,7 +19,7 @@ use sqlparser::ast::{ObjectName, ObjectNamePart, Statement};
 
 use super::constant::constant;
 use super::prepare::{Special, SpecialKind};
-use super::{Extra, Read, view};
+use super::{Extra, Read, context, view};
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::secure;
@@ -111,8 +111,15 @@ impl<'a> Resolver<'a> {
         let wrapped = datafusion::sql::parser::Statement::Statement(Box::new(statement.clone()));
         let (references, _) = resolve_table_references(&wrapped, true).map_err(from_engine)?;
         for reference in references {
-            let source = self.source(&reference).await?;
-            self.sources.insert(reference, source);
+            match self.source(&reference).await {
+                Ok(source) => {
+                    self.sources.insert(reference, source);
+                }
+                // Functions in FROM are among the names; the planner looks them up itself.
+                Err(error)
+                    if error.kind() == Kind::UndefinedTable && context::generates(&reference) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ pub(super) enum SpecialKind {
 
 /// Replaces versions and table functions by names, and refuses what would be ignored.
 pub(super) fn prepare(statement: &mut Statement) -> Result<Vec<Special>> {
+    super::spelling::respell(statement)?;
     let mut pass = Pass { specials: Vec::new() };
     match statement.visit(&mut pass) {
         ControlFlow::Continue(()) => Ok(pass.specials),
@@ -212,9 +213,20 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
         Expr::Trim { .. } => "btrim".to_owned(),
         Expr::Position { .. } => "position".to_owned(),
         Expr::Array(_) => "array".to_owned(),
-        Expr::Subquery(_) | Expr::CompoundFieldAccess { .. } => return None,
+        Expr::Subquery(query) => subquery_name(query)?,
+        Expr::CompoundFieldAccess { .. } => return None,
         _ => "?column?".to_owned(),
     })
+}
+
+/// A scalar subquery is named as its one column.
+fn subquery_name(query: &Query) -> Option<String> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return Some("?column?".to_owned()) };
+    match select.projection.first()? {
+        SelectItem::UnnamedExpr(expr) => shown_name(expr, false),
+        SelectItem::ExprWithAlias { alias, .. } => Some(super::folded(alias)),
+        _ => None,
+    }
 }
 
 fn unquoted(name: &str) -> String {

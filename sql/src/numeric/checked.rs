@@ -1,10 +1,11 @@
 //! The functions that checked arithmetic is made of.
 
-use arrow::array::{Array, ArrayRef, Datum};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
     ColumnarValue, Operator, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
@@ -18,48 +19,51 @@ enum Operation {
     Add,
     Subtract,
     Multiply,
+    Divide,
     Negate,
     Round,
 }
 
-/// One operation on integers that raises `22003` instead of wrapping, or the rounding before a
-/// cast to an integer.
+/// One operation on integers or floats that raises `22003` instead of wrapping or overflowing to
+/// infinity and `22012` for a division by zero, or the rounding before a cast to an integer.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct CheckedInteger {
+pub(super) struct Checked {
     operation: Operation,
     signature: Signature,
 }
 
-impl CheckedInteger {
-    /// `+`, `-` or `*`.
+impl Checked {
+    /// `+`, `-`, `*` or `/`.
     pub(super) fn of(operator: Operator) -> Self {
-        CheckedInteger::new(match operator {
+        Checked::new(match operator {
             Operator::Plus => Operation::Add,
             Operator::Minus => Operation::Subtract,
+            Operator::Divide => Operation::Divide,
             _ => Operation::Multiply,
         })
     }
 
     pub(super) fn negate() -> Self {
-        CheckedInteger::new(Operation::Negate)
+        Checked::new(Operation::Negate)
     }
 
     pub(super) fn round() -> Self {
-        CheckedInteger::new(Operation::Round)
+        Checked::new(Operation::Round)
     }
 
     fn new(operation: Operation) -> Self {
-        CheckedInteger { operation, signature: Signature::variadic_any(Volatility::Immutable) }
+        Checked { operation, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 }
 
-impl ScalarUDFImpl for CheckedInteger {
+impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
         match self.operation {
-            Operation::Add => "int_add",
-            Operation::Subtract => "int_subtract",
-            Operation::Multiply => "int_multiply",
-            Operation::Negate => "int_negate",
+            Operation::Add => "checked_add",
+            Operation::Subtract => "checked_subtract",
+            Operation::Multiply => "checked_multiply",
+            Operation::Divide => "checked_divide",
+            Operation::Negate => "checked_negate",
             Operation::Round => "round_to_integer",
         }
     }
@@ -113,9 +117,16 @@ fn binary(
         let result = match operation {
             Operation::Add => numeric::add(left, right),
             Operation::Subtract => numeric::sub(left, right),
+            Operation::Divide => numeric::div(left, right),
             _ => numeric::mul(left, right),
         };
-        result.map_err(overflow(&of))
+        let result = result.map_err(overflow(&of))?;
+        match of {
+            DataType::Float64 => check_floats::<Float64Type>(operation, left, right, &result)?,
+            DataType::Float32 => check_floats::<Float32Type>(operation, left, right, &result)?,
+            _ => {}
+        }
+        Ok::<_, DataFusionError>(result)
     };
     Ok(match (left, right) {
         (ColumnarValue::Array(left), ColumnarValue::Array(right)) => {
@@ -134,10 +145,40 @@ fn binary(
     })
 }
 
+/// Raises what IEEE arithmetic answers with infinity, where no operand was infinite.
+fn check_floats<T: ArrowPrimitiveType>(
+    operation: Operation,
+    left: &dyn Datum,
+    right: &dyn Datum,
+    result: &ArrayRef,
+) -> Result<()>
+where
+    T::Native: Into<f64>,
+{
+    let (left, left_is_one) = left.get();
+    let (right, right_is_one) = right.get();
+    let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+    for (row, value) in result.as_primitive::<T>().iter().enumerate() {
+        let value: f64 = value.map_or(0.0, Into::into);
+        if value.is_finite() {
+            continue;
+        }
+        let left: f64 = left.value(if left_is_one { 0 } else { row }).into();
+        let right: f64 = right.value(if right_is_one { 0 } else { row }).into();
+        if operation == Operation::Divide && right == 0.0 && !left.is_nan() {
+            return Err(to_engine(Error::new(Kind::DivisionByZero, "division by zero")));
+        }
+        if value.is_infinite() && left.is_finite() && right.is_finite() {
+            let message = "value out of range: overflow";
+            return Err(to_engine(Error::new(Kind::NumericOutOfRange, message)));
+        }
+    }
+    Ok(())
+}
+
 /// PostgreSQL rounds floats half to even; numerics round half away from zero, which is what
 /// Arrow's cast to a smaller scale does.
 fn round(array: &ArrayRef) -> Result<ArrayRef> {
-    use arrow::array::AsArray;
     use std::sync::Arc;
     Ok(match array.data_type() {
         DataType::Float64 => Arc::new(

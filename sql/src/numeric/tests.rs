@@ -8,7 +8,7 @@ use kho_catalog::error::Kind;
 use super::*;
 use crate::errors::from_engine;
 
-fn compute(function: CheckedInteger, values: Vec<ArrayRef>) -> Result<ColumnarValue> {
+fn compute(function: Checked, values: Vec<ArrayRef>) -> Result<ColumnarValue> {
     let types: Vec<DataType> = values.iter().map(|it| it.data_type().clone()).collect();
     let field = |of: &DataType| Arc::new(arrow::datatypes::Field::new("", of.clone(), true));
     let return_type = function.return_type(&types)?;
@@ -27,19 +27,19 @@ fn arithmetic_raises_instead_of_wrapping() {
     let least: ArrayRef = Arc::new(Int16Array::from(vec![i16::MIN]));
     let two: ArrayRef = Arc::new(Int64Array::from(vec![2]));
     for (operator, right) in [(Operator::Plus, &two), (Operator::Multiply, &two)] {
-        let error = compute(CheckedInteger::of(operator), vec![most.clone(), right.clone()]);
+        let error = compute(Checked::of(operator), vec![most.clone(), right.clone()]);
         let error = from_engine(error.unwrap_err());
         assert_eq!(error.kind(), Kind::NumericOutOfRange);
         assert_eq!(error.message(), "bigint out of range");
     }
-    let error = from_engine(compute(CheckedInteger::negate(), vec![least]).unwrap_err());
+    let error = from_engine(compute(Checked::negate(), vec![least]).unwrap_err());
     assert_eq!(error.message(), "smallint out of range");
 }
 
 #[test]
 fn in_range_it_is_plain_arithmetic() {
     let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None]));
-    let sum = compute(CheckedInteger::of(Operator::Plus), vec![values.clone(), values]).unwrap();
+    let sum = compute(Checked::of(Operator::Plus), vec![values.clone(), values]).unwrap();
     let expected: ArrayRef = Arc::new(Int64Array::from(vec![Some(14), None]));
     assert_eq!(&sum.into_array(2).unwrap(), &expected);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kho_catalog::error::{Error, Result};
+use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::State;
 
 use super::TransactionStatus;
@@ -23,8 +23,15 @@ pub(super) enum Block {
 pub(super) struct Open {
     /// Opened for the statements of one simple query, not by `BEGIN`.
     implicit: bool,
+    read_only: bool,
     seen: Option<(Arc<State>, Pins)>,
     held: Option<Box<Pending>>,
+}
+
+impl Open {
+    fn new(implicit: bool) -> Open {
+        Open { implicit, read_only: false, seen: None, held: None }
+    }
 }
 
 impl Block {
@@ -41,7 +48,7 @@ impl Block {
     pub(super) fn begin(&mut self) -> bool {
         match self {
             Block::None => {
-                *self = Block::Open(Open { implicit: false, seen: None, held: None });
+                *self = Block::Open(Open::new(false));
                 true
             }
             Block::Open(open) if open.implicit => {
@@ -52,9 +59,13 @@ impl Block {
         }
     }
 
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Block::None)
+    }
+
     pub(super) fn begin_implicit(&mut self) {
         if matches!(self, Block::None) {
-            *self = Block::Open(Open { implicit: true, seen: None, held: None });
+            *self = Block::Open(Open::new(true));
         }
     }
 
@@ -123,9 +134,20 @@ impl Block {
         }
     }
 
+    /// The block promises to write nothing.
+    pub(super) fn set_read_only(&mut self) {
+        if let Block::Open(open) = self {
+            open.read_only = true;
+        }
+    }
+
     /// Whether the block can take a write.
-    pub(super) fn refuse_second_write(&self) -> Result<()> {
+    pub(super) fn refuse_write(&self) -> Result<()> {
         match self {
+            Block::Open(Open { read_only: true, .. }) => Err(Error::new(
+                Kind::ReadOnlyTransaction,
+                "cannot execute a statement that writes in a read-only transaction",
+            )),
             Block::Open(Open { held: Some(_), .. }) => {
                 Err(one_write("a second write in a transaction block is not supported"))
             }

@@ -16,10 +16,11 @@ use crate::execute::{self, Limits};
 use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, Statement};
 use crate::scope::Scope;
-use crate::settings::Settings;
+use crate::settings::{Saved, Settings};
 use crate::write::Pending;
-use crate::write::insert::{bind_insert, insert};
+use crate::write::insert::insert;
 use crate::write::modify::{Modification, Parameters, modify, truncate};
+use crate::write::target::bind_insert;
 use crate::{ddl, explain, show};
 
 /// What a statement came to, before its record is closed.
@@ -155,7 +156,7 @@ impl Session {
                         .with_hint("Use COPY … FROM STDIN, or psql's \\copy."))
                 }
                 CopyDirection::FromStdin => {
-                    self.block.refuse_second_write()?;
+                    self.refuse_write()?;
                     Ok(Done::CopyIn(Box::new(copy::begin_in(&scope, copy).await?)))
                 }
                 CopyDirection::ToStdout => {
@@ -198,34 +199,34 @@ impl Session {
                 Ok(Done::Rows(rows, Vec::new()))
             }
             ast::Statement::Insert(it) => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 let (relation, mut bound) = bind_insert(scope, it, &fields).await?;
                 bound.plan = with_parameters(bound.plan, parameters)?;
                 Ok(Done::Write(insert(scope, &relation, bound, limits).await?))
             }
             ast::Statement::Update(it) => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 let change = Modification::of_update(it)?;
                 Ok(Done::Write(modify(scope, &change, values, limits).await?))
             }
             ast::Statement::Delete(it) => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 let change = Modification::of_delete(it)?;
                 Ok(Done::Write(modify(scope, &change, values, limits).await?))
             }
             ast::Statement::Truncate(it) => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 let name = truncated_table(it)?;
                 let name = bind::object_name(name)?;
                 let relation = bind::find_for(scope, &name, RelationAction::Truncate)?;
                 Ok(Done::Write(truncate(scope, &relation).await?))
             }
             ast::Statement::Call(function) => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 Ok(Done::Write(crate::call::call(scope, function).await?))
             }
             other => {
-                self.block.refuse_second_write()?;
+                self.refuse_write()?;
                 let change = ddl::change(scope, other, limits).await?;
                 self.change_catalog(Ok(change))
             }
@@ -233,7 +234,7 @@ impl Session {
     }
 
     fn change_catalog(&mut self, change: Result<ddl::Change>) -> Result<Done> {
-        self.block.refuse_second_write()?;
+        self.refuse_write()?;
         let ddl::Change { pending, notices } = change?;
         self.notices.extend(notices);
         Ok(Done::Write(pending))
@@ -250,41 +251,97 @@ impl Session {
                 exception: None,
                 ..
             } if statements.is_empty() => {
-                show::check_modes(modes)?;
-                if !self.block.begin() {
+                if self.block.begin() {
+                    self.saved.get_or_insert_with(|| Saved::of(&self.settings));
+                } else {
                     self.warn(
                         Kind::ActiveTransaction,
                         "there is already a transaction in progress",
                     );
                 }
+                if show::is_read_only(modes) {
+                    self.block.set_read_only();
+                }
                 Ok(Done::Tag(Tag::new("BEGIN")))
             }
-            ast::Statement::Commit { chain: false, .. } => match self.block.end() {
-                None => {
-                    self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
-                    Ok(Done::Tag(Tag::new("COMMIT")))
-                }
-                Some((true, _)) => Ok(Done::Tag(Tag::new("ROLLBACK"))),
-                Some((false, None)) => Ok(Done::Tag(Tag::new("COMMIT"))),
-                Some((false, Some(pending))) => {
-                    self.commit_pending(pending).await?;
-                    Ok(Done::Tag(Tag::new("COMMIT")))
-                }
-            },
+            ast::Statement::Commit { chain: false, .. } => self.commit_block().await.map(Done::Tag),
             ast::Statement::Rollback { chain: false, savepoint: None } => {
                 match self.block.end() {
                     None => {
                         self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
                     }
-                    Some((_, held)) => drop(held),
+                    Some((_, held)) => {
+                        drop(held);
+                        self.end_settings(false);
+                    }
                 }
                 Ok(Done::Tag(Tag::new("ROLLBACK")))
             }
             ast::Statement::ShowVariable { variable } => {
                 Ok(Done::Rows(show::show(&self.settings, variable)?, Vec::new()))
             }
-            other => show::set(&mut self.settings, other).map(Done::Tag),
+            other => self.set(other).await.map(Done::Tag),
         }
+    }
+
+    async fn commit_block(&mut self) -> Result<Tag> {
+        match self.block.end() {
+            None => {
+                self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
+                Ok(Tag::new("COMMIT"))
+            }
+            Some((true, _)) => {
+                self.end_settings(false);
+                Ok(Tag::new("ROLLBACK"))
+            }
+            Some((false, held)) => {
+                let committed = match held {
+                    Some(pending) => self.commit_pending(pending).await.map(|_| ()),
+                    None => Ok(()),
+                };
+                self.end_settings(committed.is_ok());
+                committed.map(|()| Tag::new("COMMIT"))
+            }
+        }
+    }
+
+    /// `SET` and its kin. What a block sets is undone with the block; what it sets `LOCAL` holds in
+    /// it only.
+    async fn set(&mut self, statement: &ast::Statement) -> Result<Tag> {
+        if let ast::Statement::Set(ast::Set::SetTransaction { modes, session: false, .. }) =
+            statement
+            && show::is_read_only(modes)
+        {
+            self.block.set_read_only();
+        }
+        let local = show::is_local(statement);
+        if local && self.saved.is_none() {
+            let message = "SET LOCAL can only be used in transaction blocks";
+            self.warn(Kind::NoActiveTransaction, message);
+            return Ok(Tag::new("SET"));
+        }
+        let before = self.settings.clone();
+        let tag = show::set(&mut self.settings, statement)?;
+        if self.settings.as_of() != before.as_of()
+            && let Err(error) = self.scope().await
+        {
+            self.settings = before;
+            return Err(error);
+        }
+        if let Some(saved) = self.saved.as_mut().filter(|_| !local) {
+            show::set(saved.kept(), statement)?;
+        }
+        Ok(tag)
+    }
+
+    /// Whether a statement may write now.
+    fn refuse_write(&self) -> Result<()> {
+        if self.settings.as_of().is_some() {
+            let message = "cannot write while kho.as_of is set";
+            return Err(Error::new(Kind::ReadOnlyTransaction, message)
+                .with_hint("RESET kho.as_of goes back to the data of now."));
+        }
+        self.block.refuse_write()
     }
 
     fn warn(&mut self, kind: Kind, message: &str) {

@@ -22,8 +22,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::conform::Conformer;
-use super::insert::{internal, is_default};
 use super::positions::Positions;
+use super::target::{internal, is_default};
 use super::{Pending, commit_author, tables};
 use crate::authorize::authorize;
 use crate::bind;

@@ -1,0 +1,219 @@
+//! What DataFusion's planner spells otherwise than PostgreSQL, or takes and means something else.
+//!
+//! What it guarantees: after this pass an expression means to the planner what it means in
+//! PostgreSQL, or it was refused.
+//! What it does not: it knows no types; `numeric` does what needs them.
+
+use std::ops::ControlFlow;
+
+use kho_catalog::error::{Error, Kind, Result};
+use sqlparser::ast::{
+    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Fetch, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
+};
+
+/// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
+const FORMATTING: &[&str] = &["to_char", "to_date", "to_timestamp"];
+/// Beyond these a number does not fit 38 digits, so it is a double.
+const EXPONENT_MAX: i32 = 30;
+
+/// Respells every expression and every `FETCH` of a statement.
+pub(super) fn respell(statement: &mut impl VisitMut) -> Result<()> {
+    match statement.visit(&mut Respell) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Respell;
+
+impl VisitorMut for Respell {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        match query.fetch.take().map(|fetch| limit(query, fetch)) {
+            Some(Err(error)) => ControlFlow::Break(error),
+            Some(Ok(())) | None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match respelled(expr) {
+            Ok(Some(other)) => {
+                *expr = other;
+                ControlFlow::Continue(())
+            }
+            Ok(None) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn limit(query: &mut Query, fetch: Fetch) -> Result<()> {
+    if fetch.with_ties || fetch.percent {
+        return Err(Error::unsupported("FETCH WITH TIES and PERCENT are not supported"));
+    }
+    let quantity = fetch.quantity.unwrap_or_else(|| number("1"));
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset {
+                limit: Some(quantity),
+                offset: None,
+                limit_by: Vec::new(),
+            });
+        }
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(quantity),
+        Some(_) => return Err(Error::new(Kind::Syntax, "multiple LIMIT clauses not allowed")),
+    }
+    Ok(())
+}
+
+/// What stands for `expr`; `None` where it stands for itself.
+fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::UnicodeStringLiteral(text) => Ok(Some(string(text))),
+            Value::Number(text, _) if is_huge(text) => {
+                Ok(Some(cast(string(text), DataType::DoublePrecision)))
+            }
+            _ => Ok(None),
+        },
+        Expr::Cast {
+            expr: inner, data_type, kind: CastKind::Cast | CastKind::DoubleColon, ..
+        } => {
+            let Some(length) = varchar_length(data_type) else { return Ok(None) };
+            // A cast to a length cuts; only storing what is too long is an error.
+            let text = cast((**inner).clone(), DataType::Text);
+            Ok(Some(call("substr", vec![text, number("1"), number(&length.to_string())])?))
+        }
+        Expr::BinaryOp { left, op, right } => match (strip(left), strip(right)) {
+            (Expr::Tuple(left), Expr::Tuple(right)) => compared(left, op, right).map(Some),
+            _ => Ok(None),
+        },
+        Expr::InList { expr: one, list, negated } => match strip(one) {
+            Expr::Tuple(one) => in_list(one, list, *negated).map(Some),
+            _ => Ok(None),
+        },
+        Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
+            .with_hint("Use LIKE, or a regular expression with \"~\".")),
+        Expr::Function(function) => refuse_pattern(function).map(|()| None),
+        _ => Ok(None),
+    }
+}
+
+fn is_huge(number: &str) -> bool {
+    let exponent = number.to_ascii_lowercase().split_once('e').map(|(_, it)| it.parse::<i32>());
+    match exponent {
+        None => false,
+        Some(Ok(exponent)) => exponent.abs() > EXPONENT_MAX,
+        Some(Err(_)) => true,
+    }
+}
+
+fn varchar_length(of: &DataType) -> Option<u64> {
+    match of {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => {
+            Some(*length)
+        }
+        _ => None,
+    }
+}
+
+/// Rows are compared column by column: the engine compares them as structs, whose NULLs are equal.
+fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Result<Expr> {
+    use BinaryOperator as B;
+    if left.len() != right.len() {
+        return Err(Error::new(Kind::Syntax, "unequal number of entries in row expressions"));
+    }
+    let mut pairs = left.iter().zip(right).rev();
+    let Some((a, b)) = pairs.next() else {
+        return Err(Error::new(Kind::Syntax, "cannot compare rows of zero length"));
+    };
+    let mut whole = binary(a, op.clone(), b);
+    for (a, b) in pairs {
+        whole = match op {
+            B::Eq => binary(&binary(a, B::Eq, b), B::And, &whole),
+            B::NotEq => binary(&binary(a, B::NotEq, b), B::Or, &whole),
+            B::Lt | B::LtEq | B::Gt | B::GtEq => {
+                let strict = if matches!(op, B::Lt | B::LtEq) { B::Lt } else { B::Gt };
+                let rest = binary(&binary(a, B::Eq, b), B::And, &whole);
+                binary(&binary(a, strict, b), B::Or, &rest)
+            }
+            _ => return Err(Error::unsupported(format!("rows cannot be combined by {op}"))),
+        };
+    }
+    Ok(Expr::Nested(Box::new(whole)))
+}
+
+fn in_list(one: &[Expr], list: &[Expr], negated: bool) -> Result<Expr> {
+    let (op, join) = match negated {
+        true => (BinaryOperator::NotEq, BinaryOperator::And),
+        false => (BinaryOperator::Eq, BinaryOperator::Or),
+    };
+    let mut whole: Option<Expr> = None;
+    for other in list {
+        let Expr::Tuple(other) = strip(other) else {
+            return Err(Error::new(Kind::Syntax, "a row can be in a list of rows only"));
+        };
+        let equal = compared(one, &op, other)?;
+        whole = Some(match whole {
+            None => equal,
+            Some(before) => binary(&before, join.clone(), &equal),
+        });
+    }
+    whole
+        .map(|whole| Expr::Nested(Box::new(whole)))
+        .ok_or_else(|| Error::new(Kind::Syntax, "IN needs a list"))
+}
+
+/// A pattern without `%` is PostgreSQL's: the engine would give it back as if it were text.
+fn refuse_pattern(function: &Function) -> Result<()> {
+    let name = function.name.to_string().to_ascii_lowercase();
+    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(pattern)))) = list.args.get(1)
+    else {
+        return Ok(());
+    };
+    let text = pattern.value.clone().into_string().unwrap_or_default();
+    if FORMATTING.contains(&name.as_str()) && !text.contains('%') {
+        return Err(Error::unsupported(format!(
+            "{name} with the pattern '{text}' is not supported"
+        ))
+        .with_hint(
+            "Patterns are strftime's: '%d/%m/%Y %H:%M' is PostgreSQL's 'DD/MM/YYYY HH24:MI'.",
+        ));
+    }
+    Ok(())
+}
+
+fn strip(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => strip(inner),
+        other => other,
+    }
+}
+
+fn binary(left: &Expr, op: BinaryOperator, right: &Expr) -> Expr {
+    let nested = |it: &Expr| Box::new(Expr::Nested(Box::new(it.clone())));
+    Expr::BinaryOp { left: nested(left), op, right: nested(right) }
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+fn call(name: &str, arguments: Vec<Expr>) -> Result<Expr> {
+    let list: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    crate::parse::expression(&format!("{name}({})", list.join(", ")))
+}
+
+fn string(text: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.to_owned()).into())
+}
+
+fn number(text: &str) -> Expr {
+    Expr::Value(Value::Number(text.to_owned(), false).into())
+}
