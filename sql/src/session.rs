@@ -172,6 +172,7 @@ impl Engine {
         for (name, value) in &login.settings {
             settings.set(name, Some(value))?;
         }
+        settings.begin();
         let id = self.shared.catalog.environment().new_id();
         let record =
             self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;

@@ -18,7 +18,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 pub(super) const NESTING_LIMIT: usize = 100;
 /// How deep queries in expressions, and `WITH`s in `WITH`s, may nest: planning them takes time that
 /// doubles with each level.
-const QUERY_NESTING_LIMIT: usize = 16;
+const QUERY_NESTING_LIMIT: usize = 12;
 /// How deep a tree may be altogether.
 const HEIGHT_LIMIT: usize = 1000;
 /// An arithmetic step becomes a call whose name holds its operands' names, so it weighs more.

@@ -1,5 +1,7 @@
 //! Splitting, redacting, versions, positions, and what nests too deeply.
 
+use sqlparser::dialect::PostgreSqlDialect;
+
 use super::*;
 
 fn redacted(text: &str) -> Vec<String> {
