@@ -68,10 +68,13 @@ struct Level {
     opening: Opening,
     /// Prefix operators right before it.
     prefixes: usize,
-    /// Operators since the last comma.
+    /// Operators since the last comma, `AND` or `OR`.
     chain: usize,
-    /// The tallest bracket since the last comma.
+    /// The tallest bracket since then.
     inner: usize,
+    /// `AND`s and `OR`s since the last comma, and the tallest operand of one.
+    logic: usize,
+    operand: usize,
     /// The tallest part up to the last comma.
     tallest: usize,
     /// Joins, set operations and `WITH` queries so far.
@@ -144,6 +147,11 @@ impl Depth {
             Keyword::WHEN | Keyword::THEN | Keyword::ELSE => self.end_part(),
             // Before their operand, both are read by a parser that calls itself.
             Keyword::NOT | Keyword::INTERVAL => self.operator(1),
+            // They bind weaker than all else, so that their operands lie side by side.
+            Keyword::AND | Keyword::OR => {
+                self.top.logic += 1;
+                self.end_operand();
+            }
             Keyword::SELECT
             | Keyword::WHERE
             | Keyword::GROUP
@@ -191,8 +199,15 @@ impl Depth {
     }
 
     fn end_part(&mut self) {
-        let Level { chain, inner, tallest, .. } = &mut self.top;
-        *tallest = (*tallest).max(*chain + *inner);
+        self.end_operand();
+        let Level { logic, operand, tallest, .. } = &mut self.top;
+        *tallest = (*tallest).max(*logic + *operand);
+        (*logic, *operand) = (0, 0);
+    }
+
+    fn end_operand(&mut self) {
+        let Level { chain, inner, operand, .. } = &mut self.top;
+        *operand = (*operand).max(*chain + *inner);
         (*chain, *inner) = (0, 0);
         self.prefixes = 0;
         self.after_operand = false;

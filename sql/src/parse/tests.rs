@@ -103,6 +103,7 @@ fn long_chains_are_refused_before_they_become_a_deep_tree() {
     }
     // What is left open is as deep, and was built when the parser finds out.
     assert_eq!(refused(&format!("SELECT (1{}", " + 1".repeat(20_000))), Some("54001"));
+    assert_eq!(refused(&format!("SELECT a = 1{}", " OR a = 1 AND b".repeat(490))), None);
     let whens = " WHEN a = 1 AND b THEN 1 + 1".repeat(1000);
     assert_eq!(refused(&format!("SELECT CASE{whens} END")), None);
 }
