@@ -68,13 +68,15 @@ def report(checked: dict, runs: list[dict]) -> int:
 
 def agreed(number: str, peers: list[dict]) -> list | None:
     """The answer most peers give; of several, the first peer's. One peer alone is believed."""
-    answers = [run["results"][number].get("rows") for run in peers]
+    # DataFusion has one vote, however it reads.
+    voters = [run for run in peers if run["engine"] != "datafusion-files"] or peers
+    answers = [run["results"][number].get("rows") for run in voters]
     given = [rows for rows in answers if rows is not None]
     if not given:
         return None
     votes = [sum(difference(rows, other) is None for other in given) for rows in given]
     most = max(votes)
-    if len(peers) > 1 and most < 2:
+    if len(voters) > 1 and most < 2:
         return None
     return given[votes.index(most)]
 

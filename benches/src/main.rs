@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::SinkExt;
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Config, NoTls};
+use tpchgen::text::TextPool;
 
 mod tables;
 
@@ -45,6 +46,8 @@ async fn run() -> Result<()> {
         return Err("usage: tpch-load PORT SCALE".into());
     };
     let (port, scale): (u16, f64) = (port.parse()?, scale.parse()?);
+    // The words of every comment: more than a second's work, and no part of any table's load.
+    TextPool::get_or_init_default();
     let mut config = Config::new();
     config.host("127.0.0.1").port(port).user("admin").password("admin").dbname("kho");
     let (client, connection) = config.connect(NoTls).await?;

@@ -19,6 +19,7 @@ use crate::errors::from_engine;
 use crate::numeric;
 use crate::pg_catalog::CatalogView;
 use crate::scope::Scope;
+use crate::session::Seats;
 
 /// How much the statements of one server may use together.
 #[derive(Clone, Debug)]
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub tables: Tables,
     pub ledger: Ledger,
     pub started_ms: i64,
+    pub seats: Seats,
     base: SessionState,
     /// What can be called, for `pg_proc`.
     functions: Vec<(String, String, char)>,
@@ -56,6 +58,7 @@ impl Shared {
         let base = base_state(runtime, limits)?;
         Ok(Shared {
             started_ms: environment.now_ms(),
+            seats: Seats::default(),
             tables: Tables::new(environment),
             functions: callable(&base),
             base,

@@ -40,6 +40,10 @@ pub(crate) fn to_engine(error: Error) -> DataFusionError {
 fn from_foreign(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     match error.downcast::<ArrowError>() {
         Ok(arrow) => from_arrow(&arrow),
+        Err(other) if other.to_string().contains("regex parse error") => {
+            Error::new(Kind::InvalidRegularExpression, "invalid regular expression")
+                .with_detail(other.to_string())
+        }
         Err(other) => Error::internal("the engine failed").with_source(other),
     }
 }

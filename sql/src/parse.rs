@@ -8,6 +8,7 @@
 //! too deeply.
 
 mod copy;
+mod create_as;
 mod depth;
 mod dialect;
 mod front;
@@ -153,12 +154,17 @@ pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     depth::check(tokens)?;
+    let mut prepared = front::prepared(tokens);
+    let taken = create_as::take(&mut prepared);
     let dialect = KhoDialect { versions: time_travels(tokens) };
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
-        .with_tokens_with_locations(front::prepared(tokens));
-    let ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
+        .with_tokens_with_locations(prepared);
+    let mut ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
     parser.expect_token(&Token::EOF).map_err(|error| syntax(text, &error))?;
+    if let Ast::Sql(statement) = &mut ast {
+        taken.put(statement).map_err(|error| syntax(text, &error))?;
+    }
     let redacted = redact::without_literals(tokens);
     Ok(Statement { inner: Arc::new(Inner { ast, redacted }) })
 }

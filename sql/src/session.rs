@@ -10,6 +10,7 @@
 mod block;
 mod dispatch;
 mod record;
+mod seat;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
 use block::Block;
 pub(crate) use dispatch::query;
+use seat::Seat;
+pub(crate) use seat::Seats;
 
 /// The one database of a warehouse.
 pub const DATABASE: &str = "kho";
@@ -102,6 +105,7 @@ pub struct Session {
     notices: Vec<Notice>,
     /// Open as long as the session is.
     record: Option<Opened>,
+    _seat: Seat,
 }
 
 impl Engine {
@@ -157,7 +161,7 @@ impl Engine {
     /// Opens a session. The role must exist; the wire has authenticated it.
     ///
     /// # Errors
-    /// `28000` unknown role, `22023` and `42704` a bad setting.
+    /// `28000` unknown role, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
     pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
         let state = self.shared.catalog.fresh().await?;
         let role = state.role(&login.role).filter(|role| role.login).ok_or_else(|| {
@@ -166,6 +170,7 @@ impl Engine {
                 format!("role \"{}\" is not permitted to log in", login.role),
             )
         })?;
+        let seat = self.shared.seats.take(role)?;
         let mut settings = Settings::default();
         settings.reset_all();
         settings.state("session_authorization", &role.name);
@@ -185,6 +190,7 @@ impl Engine {
             saved: None,
             notices: Vec::new(),
             record: Some(record),
+            _seat: seat,
             login,
         })
     }
@@ -389,6 +395,6 @@ pub(crate) fn is_own(ast: &Ast) -> bool {
         **statement,
         S::Set(_) | S::ShowVariable { .. } | S::Reset(_) | S::Discard { .. }
             | S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. }
-            | S::Deallocate { .. }
+            | S::Deallocate { .. } | S::Close { .. } | S::UNLISTEN { .. }
     ))
 }

@@ -60,6 +60,19 @@ fn try_step(step: &Step) -> Result<String, String> {
 
 fn walk(log: &str) {
     let steps = steps(log);
+    let tour = readme_tour();
+    assert!(tour.len() >= 8, "the README's tour has {} lines", tour.len());
+    // The port is the README's default; the test's is another.
+    let is_said = |line: &&str| {
+        let role = line.split(' ').next().filter(|it| it.starts_with("PGPASSWORD="));
+        steps.iter().any(|step| match role {
+            Some(role) => step.psql.starts_with(&format!("{role} psql ")),
+            None => step.text == **line,
+        })
+    };
+    for line in &tour {
+        assert!(is_said(line), "the guide lacks a line of the README: {line}");
+    }
     assert!(steps.len() >= 15, "the guide has {} steps:\n{log}", steps.len());
     for step in &steps {
         let refused = step.about.contains("(42P01)");
@@ -83,6 +96,13 @@ fn walk(log: &str) {
     let before = most("before the correction");
     assert!(before.starts_with("5|") && !corrected.starts_with("5|"), "{before}, {corrected}");
     assert_eq!(before, most("by the time"));
+}
+
+/// The lines of the README's tour, each of which the guide has, too: the README says nothing else.
+fn readme_tour() -> Vec<&'static str> {
+    let readme = include_str!("../../README.md");
+    let tour = readme.split("```").nth(1).unwrap();
+    tour.lines().filter(|line| !line.trim().is_empty()).collect()
 }
 
 #[test]

@@ -52,7 +52,6 @@ files! { on_both:
     pg_common_table_expressions
     pg_constraints
     pg_create_table_as
-    pg_cursors
     pg_dates_and_times
     pg_decimal_numbers
     pg_delete

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::{DFSchema, Result, TableReference, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
@@ -12,6 +12,8 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanne
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
 };
+
+use datafusion::scalar::ScalarValue;
 
 use super::names::Sources;
 use super::types::Types;
@@ -41,7 +43,11 @@ impl<'a> Context<'a> {
 fn literal(session: &SessionState, arg: Expr) -> Result<Expr> {
     let schema = DFSchema::empty();
     let arg = session.create_physical_expr(arg, &schema)?;
-    let value = super::constant::evaluate(arg.as_ref()).map_err(to_engine)?;
+    let mut value = super::constant::evaluate(arg.as_ref()).map_err(to_engine)?;
+    // Of timestamps it takes those with nanoseconds only.
+    if let ScalarValue::TimestampMicrosecond(_, zone) = &value {
+        value = value.cast_to(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?;
+    }
     Ok(Expr::Literal(value, None))
 }
 

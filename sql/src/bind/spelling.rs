@@ -97,7 +97,10 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         },
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
-        Expr::Function(function) => refuse_pattern(function).map(|()| None),
+        Expr::Function(function) => match modulo(function) {
+            Some(modulo) => Ok(Some(modulo)),
+            None => refuse_pattern(function).map(|()| None),
+        },
         _ => Ok(None),
     }
 }
@@ -167,6 +170,21 @@ fn in_list(one: &[Expr], list: &[Expr], negated: bool) -> Result<Expr> {
     whole
         .map(|whole| Expr::Nested(Box::new(whole)))
         .ok_or_else(|| Error::new(Kind::Syntax, "IN needs a list"))
+}
+
+/// `mod(a, b)` is `a % b`.
+fn modulo(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.as_slice() {
+        [
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(left)),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(right)),
+        ] if function.name.to_string().eq_ignore_ascii_case("mod") => {
+            let whole = binary(left, BinaryOperator::Modulo, right);
+            Some(Expr::Nested(Box::new(whole)))
+        }
+        _ => None,
+    }
 }
 
 /// A pattern without `%` is PostgreSQL's: the engine would give it back as if it were text.

@@ -130,6 +130,7 @@ fn sql_statement(
         Sql::CreateView(create) => view::create(ctx, create, bound(ctx.state, create)),
         Sql::AlterTable(alter) => Ok(match table::alter(ctx, alter)? {
             Alteration::Catalog(planned)
+            | Alteration::Relax { planned, .. }
             | Alteration::DropColumn { planned, .. }
             | Alteration::RenameColumn { planned, .. } => planned,
             Alteration::CheckRows { planned, .. } => {

@@ -161,6 +161,9 @@ pub(super) async fn alter(
             let fill = fill_of(scope, &session, &relation, column, new_rules)?;
             reshape(scope, &session, &relation, "ADD COLUMNS", fill, limits).await?
         }
+        Alteration::Relax { relation, .. } => {
+            reshape(scope, &session, &relation, "CHANGE COLUMN", None, limits).await?
+        }
         Alteration::DropColumn { relation, .. } => {
             reshape(scope, &session, &relation, "DROP COLUMNS", None, limits).await?
         }
@@ -177,6 +180,7 @@ fn of(alteration: &Alteration) -> &Planned {
     match alteration {
         Alteration::Catalog(planned)
         | Alteration::CheckRows { planned, .. }
+        | Alteration::Relax { planned, .. }
         | Alteration::AddColumn { planned, .. }
         | Alteration::DropColumn { planned, .. }
         | Alteration::RenameColumn { planned, .. } => planned,

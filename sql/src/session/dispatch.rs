@@ -1,6 +1,8 @@
 //! From a statement to what does it.
 
 use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::audit::RecordKind;
 use kho_catalog::error::{Error, Kind, Result};
@@ -12,6 +14,7 @@ use super::{Session, record, value_fields, with_parameters};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
+use crate::errors::from_engine;
 use crate::execute::{self, Limits};
 use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, Statement};
@@ -189,8 +192,10 @@ impl Session {
         let values = Parameters { fields: &fields, values: parameters };
         match sql {
             ast::Statement::Query(_) => {
-                self.block.refuse_read_after_write()?;
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
+                if reads_something(plan.plan())? {
+                    self.block.refuse_read_after_write()?;
+                }
                 let versions = record::versions(&scope.state, plan.reads());
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?, versions))
             }
@@ -364,6 +369,16 @@ pub(crate) async fn query(
     bound.plan = with_parameters(bound.plan, parameters.values)?;
     let names = std::mem::take(&mut bound.names);
     Ok((authorize(scope, bound)?, names))
+}
+
+/// Whether a plan reads any relation, the catalog's own among them.
+fn reads_something(plan: &LogicalPlan) -> Result<bool> {
+    let mut reads = false;
+    let looked = plan.apply_with_subqueries(|node| {
+        reads |= matches!(node, LogicalPlan::TableScan(_));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    looked.map(|_| reads).map_err(from_engine)
 }
 
 async fn rows(

@@ -45,9 +45,14 @@ pub(crate) async fn reshape(
     let snapshot = tables(scope).latest(&location).await?;
     let columns = table_columns(&after.columns);
     let before = snapshot.columns()?;
-    let only_added = fill.is_none()
-        && before.iter().all(|old| columns.iter().any(|new| new.id == old.id && new == old));
-    let rows = match only_added || snapshot.files().is_empty() {
+    // A column that may be NULL now reads as it did.
+    let same = |old: &TableColumn, new: &TableColumn| {
+        let relaxed = TableColumn { not_null: new.not_null, ..old.clone() };
+        new == old || !new.not_null && *new == relaxed
+    };
+    let only_metadata = fill.is_none()
+        && before.iter().all(|old| columns.iter().any(|new| new.id == old.id && same(old, new)));
+    let rows = match only_metadata || snapshot.files().is_empty() {
         true => None,
         false => {
             let work = rewrite(scope, session, after, &snapshot, &columns, fill);

@@ -30,6 +30,8 @@ pub(crate) enum Alteration {
     /// Every row of now must keep the rules of `relation`, or the statement fails (`23502`,
     /// `23514`): it has one that rows were not checked for yet.
     CheckRows { relation: Box<Relation>, planned: Planned },
+    /// A column may be NULL now: the files' schema must say so before a row is.
+    Relax { relation: Box<Relation>, planned: Planned },
     /// The column with the id `column` is new. Rows that are there get its default, if it has one,
     /// else NULL; they must keep the rules of `relation` where it has new ones.
     AddColumn { relation: Box<Relation>, column: u32, new_rules: bool, planned: Planned },
@@ -80,7 +82,12 @@ pub(crate) fn alter(ctx: &mut Context<'_>, statement: &AlterTable) -> Result<Alt
             let mut planned = Planned::new("ALTER TABLE");
             let found = found_or_notice(ctx, written, if_exists, Expected::Table, &mut planned)?;
             let Some(relation) = found else { return Ok(Alteration::Catalog(planned)) };
-            let draft = Draft { relation: Relation::clone(relation), rules: vec![], planned };
+            let draft = Draft {
+                relation: Relation::clone(relation),
+                rules: vec![],
+                relaxed: false,
+                planned,
+            };
             one(ctx, relation, draft, operation)
         }
     }
@@ -90,6 +97,8 @@ pub(crate) fn alter(ctx: &mut Context<'_>, statement: &AlterTable) -> Result<Alt
 struct Draft {
     relation: Relation,
     rules: Vec<RowRule>,
+    /// Whether a column lost its `NOT NULL`.
+    relaxed: bool,
     planned: Planned,
 }
 
@@ -114,10 +123,15 @@ impl Draft {
         (relation, self.rules, self.planned)
     }
 
-    fn finish(self) -> Alteration {
+    fn finish(self) -> Result<Alteration> {
+        let relaxed = self.relaxed;
         match self.put() {
-            (_, rules, planned) if rules.is_empty() => Alteration::Catalog(planned),
-            (relation, _, planned) => Alteration::CheckRows { relation, planned },
+            (relation, rules, planned) if rules.is_empty() => Ok(match relaxed {
+                true => Alteration::Relax { relation, planned },
+                false => Alteration::Catalog(planned),
+            }),
+            (relation, _, planned) if !relaxed => Ok(Alteration::CheckRows { relation, planned }),
+            _ => Err(apart()),
         }
     }
 }
@@ -132,14 +146,19 @@ fn several(
     let mut planned = Planned::new("ALTER TABLE");
     let found = found_or_notice(ctx, written, if_exists, Expected::Table, &mut planned)?;
     let Some(relation) = found else { return Ok(Alteration::Catalog(planned)) };
-    let mut draft = Draft { relation: Relation::clone(relation), rules: vec![], planned };
+    let mut draft =
+        Draft { relation: Relation::clone(relation), rules: vec![], relaxed: false, planned };
     for operation in operations {
         if !in_catalog(ctx, &mut draft, operation)? {
-            return Err(Error::unsupported("these actions cannot be combined in one ALTER TABLE")
-                .with_hint("Write one ALTER TABLE for each."));
+            return Err(apart());
         }
     }
-    Ok(draft.finish())
+    draft.finish()
+}
+
+fn apart() -> Error {
+    Error::unsupported("these actions cannot be combined in one ALTER TABLE")
+        .with_hint("Write one ALTER TABLE for each.")
 }
 
 fn one(
@@ -168,7 +187,7 @@ fn one(
         Operation::RenameColumn { old_column_name, new_column_name } => {
             rename_column(ctx, before, draft, old_column_name, new_column_name)
         }
-        _ if in_catalog(ctx, &mut draft, operation)? => Ok(draft.finish()),
+        _ if in_catalog(ctx, &mut draft, operation)? => draft.finish(),
         Operation::AlterColumn { op: AlterColumnOperation::SetDataType { .. }, .. } => {
             Err(Error::unsupported("changing the type of a column is not supported")
                 .with_hint("Create a table with CREATE TABLE AS and CAST."))
@@ -229,8 +248,8 @@ fn alter_column(
         }
         AlterColumnOperation::DropDefault => column.default = None,
         AlterColumnOperation::DropNotNull => {
-            column.not_null = false;
-            let id = column.id;
+            let (id, was) = (column.id, std::mem::take(&mut column.not_null));
+            draft.relaxed |= was;
             draft.rules.retain(|rule| *rule != RowRule::NotNull(id));
         }
         AlterColumnOperation::SetNotNull if column.not_null => {}
