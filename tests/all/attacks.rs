@@ -319,7 +319,7 @@ fn a_deep_or_huge_statement_is_an_error_and_not_the_end() {
     let wrapped = |before: &str, open: &str, close: &str, times: usize| {
         format!("{before}{}1{}", open.repeat(times), close.repeat(times))
     };
-    let chained = |before: &str, link: &str| format!("{before}{}", link.repeat(50_000));
+    let chained = |before: &str, link: &str| format!("{before}{}", link.repeat(20_000));
     for statement in [
         wrapped("SELECT ", "(", ")", 50_000),
         wrapped("SELECT ", "NOT ", "", 50_000),
