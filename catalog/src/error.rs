@@ -105,6 +105,7 @@ kinds! {
     TooManyConnections = "53300",
     ConfigurationLimitExceeded = "53400",
     ProgramLimitExceeded = "54000",
+    StatementTooComplex = "54001",
     ObjectInUse = "55006",
     NotInPrerequisiteState = "55000",
     QueryCanceled = "57014",

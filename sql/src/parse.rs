@@ -4,10 +4,12 @@
 //! what sqlparser lacks: role options, role membership, `COPY`'s options.
 //! What it guarantees: each statement ends at its own semicolon, so nothing after a
 //! `COPY … FROM STDIN;` is swallowed. The text kept for the ledger holds no literal.
-//! On failure: `42601` with the position, in characters of the whole text.
+//! On failure: `42601` with the position, in characters of the whole text; `54001` for what nests
+//! too deeply.
 
 mod copy;
 mod create_as;
+mod depth;
 mod dialect;
 mod front;
 mod redact;
@@ -20,17 +22,21 @@ use std::sync::Arc;
 
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast;
-use sqlparser::dialect::{Dialect, PostgreSqlDialect};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use dialect::KhoDialect;
 
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
 pub(crate) use relation::{RelationAction, RelationStatement};
 pub(crate) use role::{Membership, RoleOptions, RoleStatement};
 
-/// How deep expressions and queries may nest: each level costs stack.
-const NESTING_LIMIT: usize = 100;
+/// How often the parser may call itself: up to four times for a level that [`depth`] lets pass, whose
+/// answer is clearer.
+const RECURSION_LIMIT: usize = 4 * depth::NESTING_LIMIT;
+/// The dialect of what names no table version.
+pub(crate) const DIALECT: KhoDialect = KhoDialect { versions: false };
 /// The longest text that is parsed, in bytes.
 const TEXT_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -106,8 +112,7 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Statement>> {
         return Err(Error::new(Kind::ProgramLimitExceeded, "the statement is too long")
             .with_hint("Send data with COPY."));
     }
-    let dialect = PostgreSqlDialect {};
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| {
+    let tokens = Tokenizer::new(&DIALECT, text).tokenize_with_location().map_err(|error| {
         Error::new(Kind::Syntax, error.message.to_lowercase())
             .with_position(position(text, error.location))
     })?;
@@ -120,8 +125,7 @@ pub(crate) fn statements(text: &str) -> Result<Vec<Statement>> {
 
 /// Parses one expression, as stored for a `CHECK` or a `DEFAULT`.
 pub(crate) fn expression(text: &str) -> Result<ast::Expr> {
-    let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|it| syntax(text, &it))?;
+    let mut parser = Parser::new(&DIALECT).try_with_sql(text).map_err(|it| syntax(text, &it))?;
     let expression = parser.parse_expr().map_err(|it| syntax(text, &it))?;
     parser.expect_token(&Token::EOF).map_err(|it| syntax(text, &it))?;
     Ok(expression)
@@ -141,22 +145,20 @@ pub(crate) fn query(text: &str) -> Result<ast::Query> {
 
 /// Parses a relation's name given as a text, `'health.patient'`.
 pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
-    let dialect = PostgreSqlDialect {};
     let invalid = |_| Error::new(Kind::Syntax, "invalid name syntax");
-    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(invalid)?;
+    let mut parser = Parser::new(&DIALECT).try_with_sql(text).map_err(invalid)?;
     let name = parser.parse_object_name(false).map_err(invalid)?;
     parser.expect_token(&Token::EOF).map_err(invalid)?;
     Ok(name)
 }
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
-    let travels = time_travels(tokens);
+    depth::check(tokens)?;
     let mut prepared = front::prepared(tokens);
     let taken = create_as::take(&mut prepared);
-    let dialect: &dyn Dialect =
-        if travels { &dialect::TimeTravelDialect } else { &PostgreSqlDialect {} };
-    let mut parser = Parser::new(dialect)
-        .with_recursion_limit(NESTING_LIMIT)
+    let dialect = KhoDialect { versions: time_travels(tokens) };
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(RECURSION_LIMIT)
         .with_tokens_with_locations(prepared);
     let mut ast = front::parse(&mut parser).map_err(|error| syntax(text, &error))?;
     parser.expect_token(&Token::EOF).map_err(|error| syntax(text, &error))?;
@@ -167,8 +169,7 @@ fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     Ok(Statement { inner: Arc::new(Inner { ast, redacted }) })
 }
 
-/// Whether a table version is named anywhere. Without one the plain dialect parses, which takes
-/// `at`, `before` and `changes` as aliases; the one with versions does not.
+/// Whether a table version is named anywhere.
 fn time_travels(tokens: &[TokenWithSpan]) -> bool {
     let words: Vec<Option<Keyword>> = (tokens.iter())
         .filter(|token| !matches!(token.token, Token::Whitespace(_)))
@@ -192,9 +193,7 @@ fn time_travels(tokens: &[TokenWithSpan]) -> bool {
 fn syntax(text: &str, error: &ParserError) -> Error {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
-        ParserError::RecursionLimitExceeded => {
-            return Error::new(Kind::ProgramLimitExceeded, "the statement nests too deeply");
-        }
+        ParserError::RecursionLimitExceeded => return depth::too_deep(),
     };
     let (message, location) = match message.split_once(" at Line: ") {
         Some((message, location)) => (message.to_owned(), parse_location(location)),

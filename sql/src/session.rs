@@ -177,6 +177,7 @@ impl Engine {
         for (name, value) in &login.settings {
             settings.set(name, Some(value))?;
         }
+        settings.begin();
         let id = self.shared.catalog.environment().new_id();
         let record =
             self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;
@@ -394,6 +395,6 @@ pub(crate) fn is_own(ast: &Ast) -> bool {
         **statement,
         S::Set(_) | S::ShowVariable { .. } | S::Reset(_) | S::Discard { .. }
             | S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. }
-            | S::Deallocate { .. }
+            | S::Deallocate { .. } | S::Close { .. } | S::UNLISTEN { .. }
     ))
 }

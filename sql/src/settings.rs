@@ -46,7 +46,7 @@ pub(crate) const SERVER_VERSION: &str = "15.0";
 
 const SETTINGS: &[Setting] = &[
     reported("application_name", Rule::Text(""), "The application's name, for the ledger."),
-    reported("client_encoding", Rule::OneOf(&["UTF8", "UTF-8", "UNICODE"]), "Always UTF8."),
+    reported("client_encoding", Rule::OneOf(&["UTF8", "UNICODE"]), "Always UTF8."),
     reported("DateStyle", Rule::OneOf(DATE_STYLES), "How dates are written: ISO."),
     reported("IntervalStyle", Rule::OneOf(&["postgres"]), "How intervals are written."),
     reported("TimeZone", Rule::TimeZone, "The zone timestamps are shown in."),
@@ -75,7 +75,7 @@ const SETTINGS: &[Setting] = &[
     setting("check_function_bodies", Rule::OneOf(OFF), "There are no function bodies."),
     setting("xmloption", Rule::OneOf(&["content"]), "There is no XML."),
     setting("max_identifier_length", Rule::Fixed("63"), "Bytes in a name."),
-    setting("session_authorization", Rule::Fixed(""), "Who logged in."),
+    reported("session_authorization", Rule::Fixed(""), "Who logged in."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
 ];
@@ -90,6 +90,8 @@ const ISOLATION: &[&str] =
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     values: BTreeMap<&'static str, String>,
+    /// What the session began with: `RESET` goes back to it, and to the defaults beyond it.
+    initial: BTreeMap<&'static str, String>,
     changed: Vec<&'static str>,
 }
 
@@ -128,9 +130,10 @@ impl Settings {
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         let setting = find(name)?;
         match value {
-            None => {
-                self.values.remove(setting.name);
-            }
+            None => match self.initial.get(setting.name) {
+                Some(value) => drop(self.values.insert(setting.name, value.clone())),
+                None => drop(self.values.remove(setting.name)),
+            },
             Some(value) => {
                 let value = check(setting, value)?;
                 self.values.insert(setting.name, value);
@@ -142,9 +145,14 @@ impl Settings {
         Ok(())
     }
 
-    /// Everything to its default (`RESET ALL`, `DISCARD ALL`).
+    /// What is set now is what the session began with.
+    pub(crate) fn begin(&mut self) {
+        self.initial = self.values.clone();
+    }
+
+    /// Everything as the session began (`RESET ALL`, `DISCARD ALL`).
     pub(crate) fn reset_all(&mut self) {
-        self.values.clear();
+        self.values = self.initial.clone();
         self.changed = SETTINGS.iter().filter(|it| it.reported).map(|it| it.name).collect();
     }
 
@@ -242,7 +250,8 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
             format!("parameter \"{name}\" cannot be changed"),
         )),
         Rule::OneOf(values) => {
-            let known = values.iter().find(|known| known.eq_ignore_ascii_case(value.trim()));
+            let value = spelling(name, value);
+            let known = values.iter().find(|known| known.eq_ignore_ascii_case(&value));
             let canonical =
                 matches!(name, "client_min_messages") || name.ends_with("transaction_isolation");
             match known {
@@ -306,6 +315,15 @@ fn with_unit(value: &str) -> String {
     match units.iter().find(|(factor, _)| number % factor == 0) {
         Some((factor, unit)) => format!("{}{unit}", number / factor),
         None => format!("{number}ms"),
+    }
+}
+
+/// A word as it is compared. PostgreSQL takes letters and digits alone of an encoding's name, and
+/// asyncpg counts on it: it asks for `'utf-8'`, quotes included.
+fn spelling(name: &str, value: &str) -> String {
+    match name {
+        "client_encoding" => value.chars().filter(char::is_ascii_alphanumeric).collect(),
+        _ => value.trim().to_owned(),
     }
 }
 

@@ -275,18 +275,28 @@ fn an_error_in_a_pipeline_skips_the_rest_until_sync() {
     assert_eq!(wire.value("SELECT count(*) FROM s.t"), "1");
 }
 
-/// Several statements in one message are one transaction.
+/// Several statements in one message are one transaction, which reads, or ends with one write.
 #[test]
 fn statements_sent_together_succeed_or_fail_together() {
     let kho = with_table();
     let mut wire = kho.admin();
-    let refused = wire.refusal("INSERT INTO s.t VALUES (2); SELECT 1 / 0; SELECT 2");
-    assert_eq!(refused.sqlstate, "22012");
-    assert_eq!(wire.value("SELECT count(*) FROM s.t"), "1");
-    let answers = wire.simple("INSERT INTO s.t VALUES (2); SELECT count(*) FROM s.t").unwrap();
-    assert_eq!(answers[0].tag, "INSERT 0 1");
-    assert_eq!(answers[1].rows, [[Some("2".to_owned())]]);
+    for (statements, sqlstate) in [
+        ("SELECT 1 / 0; INSERT INTO s.t VALUES (2)", "22012"),
+        ("INSERT INTO s.t VALUES (2); SET no_such_setting = 1", "42704"),
+        ("INSERT INTO s.t VALUES (2); SELECT count(*) FROM s.t", "0A000"),
+        ("INSERT INTO s.t VALUES (2); SELECT 1 / 0", "22012"),
+        ("INSERT INTO s.t VALUES (2); INSERT INTO s.t VALUES (3)", "0A000"),
+        ("INSERT INTO s.t VALUES (2); SELEC", "42601"),
+    ] {
+        assert_eq!(wire.refusal(statements).sqlstate, sqlstate, "{statements}");
+        assert_eq!(wire.status, b'I', "{statements}");
+        assert_eq!(wire.value("SELECT count(*) FROM s.t"), "1", "{statements}");
+    }
+    let answers = wire.simple("SELECT count(*) FROM s.t; INSERT INTO s.t VALUES (2)").unwrap();
+    assert_eq!(answers[0].rows, [[Some("1".to_owned())]]);
+    assert_eq!(answers[1].tag, "INSERT 0 1");
     assert_eq!(wire.status, b'I');
+    assert_eq!(wire.value("SELECT count(*) FROM s.t"), "2");
 }
 
 #[test]
@@ -304,17 +314,59 @@ fn the_state_of_the_transaction_is_reported() {
 #[test]
 fn a_deep_or_huge_statement_is_an_error_and_not_the_end() {
     let mut kho = Kho::start();
-    let nested = format!("SELECT {}1{}", "(".repeat(50_000), ")".repeat(50_000));
-    let added = format!("SELECT 1{}", " + 1".repeat(20_000));
-    let anded = format!("SELECT 1 WHERE true{}", " AND true".repeat(20_000));
-    for statement in [nested, added, anded] {
-        let mut wire = kho.admin();
-        // An answer or a refusal, but not a dead server.
-        if let Err(refused) = wire.simple(&statement) {
-            assert!(refused.sqlstate().is_some(), "the connection was lost: {refused}");
-        }
+    kho.admin().run("CREATE SCHEMA s");
+    kho.admin().run("CREATE TABLE s.t (id integer)");
+    let wrapped = |before: &str, open: &str, close: &str, times: usize| {
+        format!("{before}{}1{}", open.repeat(times), close.repeat(times))
+    };
+    let chained = |before: &str, link: &str| format!("{before}{}", link.repeat(20_000));
+    for statement in [
+        wrapped("SELECT ", "(", ")", 50_000),
+        wrapped("SELECT ", "NOT ", "", 50_000),
+        wrapped("SELECT ", "CASE WHEN true THEN ", " END", 50_000),
+        wrapped("SELECT ", "ARRAY[", "]", 50_000),
+        wrapped("SELECT ", "INTERVAL ", "", 50_000),
+        wrapped("", "SELECT * FROM (", ") AS x", 50_000),
+        wrapped("SELECT 1 WHERE ", "EXISTS (SELECT ", ")", 50),
+        wrapped("", "WITH a AS (", ") SELECT 1", 50),
+        chained("SELECT 1", " + 1"),
+        chained("SELECT 1 WHERE true", " AND true"),
+        chained("SELECT id FROM s.t WHERE id = 1", " OR id = 1"),
+        chained("SELECT 1", "::int"),
+        chained("SELECT 1", " UNION SELECT 1"),
+        chained("SELECT 1 FROM s.t AS a", ", s.t"),
+        chained("SELECT 1 FROM s.t AS a", " CROSS JOIN s.t"),
+        chained("CREATE TABLE s.u (id integer", "[]"),
+        chained("UPDATE s.t SET id = 1", " + 1"),
+        // It is built before its missing bracket is missed.
+        chained("SELECT (1", " + 1"),
+    ] {
+        let shown: String = statement.chars().take(40).collect();
+        assert_eq!(kho.admin().refusal(&statement).sqlstate, "54001", "{shown}");
+        let extended = kho.admin().extended(&statement).unwrap_err();
+        assert_eq!(extended.sqlstate(), Some("54001"), "{shown}: {extended}");
         assert_serves(&mut kho);
     }
+}
+
+/// What is just within the limits is answered, and in time.
+#[test]
+fn a_large_statement_within_the_limits_is_answered() {
+    let kho = with_table();
+    let mut wire = kho.admin();
+    let wrapped = |open: &str, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(90), close.repeat(90))
+    };
+    assert_eq!(wire.value(&format!("SELECT {}", wrapped("(", "1", ")"))), "1");
+    assert_eq!(wire.value(&format!("SELECT {}", wrapped("abs(", "-1", ")"))), "1");
+    assert_eq!(wire.value(&wrapped("SELECT * FROM (", "SELECT 1", ") AS x")), "1");
+    assert_eq!(wire.value(&format!("SELECT 1{}", " + 1".repeat(240))), "241");
+    let chained = format!("SELECT id FROM s.t WHERE id = 0{}", " OR id = 1".repeat(900));
+    assert_eq!(wire.value(&chained), "1");
+    let listed = format!("SELECT id FROM s.t WHERE id IN (0{})", ", 1".repeat(20_000));
+    assert_eq!(wire.value(&listed), "1");
+    wire.run(&format!("INSERT INTO s.t VALUES (2){}", ", (2)".repeat(20_000)));
+    assert_eq!(wire.value("SELECT count(*) FROM s.t"), "20002");
 }
 
 fn copy_data(bytes: &[u8], buffer: &mut BytesMut) -> std::io::Result<()> {

@@ -34,15 +34,16 @@ fn cancelled(extended: bool) -> Error {
         } else {
             wire.simple(ENDLESS).map(drop).unwrap_err()
         };
-        assert_eq!(wire.value("SELECT 1"), "1", "the connection is not usable any more");
-        refused
+        (refused, wire)
     });
     // A request that comes before the statement has begun does nothing, as in PostgreSQL: so it
     // is repeated until the statement ends. Each is a round trip to the server, not a wait.
     while !running.is_finished() {
         cancel(&kho, process_id, secret);
     }
-    running.join().unwrap()
+    let (refused, mut wire) = running.join().unwrap();
+    assert_eq!(wire.value("SELECT 1"), "1", "the connection is not usable any more");
+    refused
 }
 
 #[test]
@@ -80,6 +81,34 @@ fn a_statement_that_takes_too_long_is_stopped() {
     wire.run("SET statement_timeout = 200");
     assert_eq!(wire.refusal(ENDLESS).sqlstate, "57014");
     assert_eq!(wire.value("SELECT 1"), "1");
+}
+
+/// A writer waits for the block that holds the table, but not beyond its time limit.
+#[test]
+fn a_writer_that_waits_for_another_one_is_stopped() {
+    let kho = Kho::start();
+    let mut block = kho.admin();
+    block.run("CREATE SCHEMA s");
+    block.run("CREATE TABLE s.t (id integer)");
+    block.run("BEGIN");
+    block.run("INSERT INTO s.t VALUES (1)");
+    let mut wire = kho.admin();
+    wire.run("SET statement_timeout = 200");
+    for statement in [
+        "INSERT INTO s.t VALUES (2)",
+        "UPDATE s.t SET id = 2",
+        "DELETE FROM s.t",
+        "TRUNCATE s.t",
+        "COPY s.t FROM STDIN",
+        "ALTER TABLE s.t ADD COLUMN name text",
+        "CALL kho.restore_table('s.t', version => 0)",
+    ] {
+        let refused = wire.refusal(statement);
+        assert_eq!(refused.sqlstate, "57014", "{statement}: {refused}");
+    }
+    block.run("COMMIT");
+    wire.run("INSERT INTO s.t VALUES (2)");
+    assert_eq!(wire.value("SELECT sum(id) FROM s.t"), "3");
 }
 
 /// A client that left is noticed: what it asked for stops with it.

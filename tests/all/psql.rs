@@ -61,13 +61,17 @@ fn lists_show_what_is_there() {
     assert_shows(&shown(&kho, "admin", r"\df kho.*"), &["table_history", "table_changes"]);
     assert_shows(&shown(&kho, "admin", r"\d health.*"), &["patient", "per_ward"]);
     assert_shows(&shown(&kho, "admin", r"\conninfo"), &["kho", "admin"]);
-    shown(&kho, "admin", r"\d");
-    shown(&kho, "admin", r"\dt");
-    shown(&kho, "admin", r"\df");
-    shown(&kho, "admin", r"\dT");
-    shown(&kho, "admin", r"\di");
-    shown(&kho, "admin", r"\ds");
-    shown(&kho, "admin", r"\dx");
+    assert_shows(&shown(&kho, "admin", r"\df kho.restore_table"), &["dataset text", "proc"]);
+    assert_shows(&shown(&kho, "admin", r"\d kho.datasets"), &["View", "classification"]);
+    for command in [r"\df", r"\dT", r"\dx"] {
+        shown(&kho, "admin", command);
+    }
+    // The search path leads to nothing, and there is no index and no sequence anywhere.
+    for command in [r"\d", r"\dt", r"\di *.*", r"\ds *.*"] {
+        let output = with_arguments(&kho, "admin", &["--command", command], "");
+        let said = output.stdout + &output.stderr;
+        assert!(output.success && said.starts_with("Did not find any relation"), "{said}");
+    }
 }
 
 #[test]
@@ -102,7 +106,8 @@ fn copy_goes_both_ways() {
     );
     let command = format!(r"\copy health.again FROM '{}' CSV HEADER", out.display());
     assert_eq!(shown(&kho, "admin", &command).trim(), "COPY 2");
-    let difference = "SELECT count(*) FROM (TABLE health.patient EXCEPT TABLE health.again) AS d";
+    let difference = "SELECT count(*) FROM (SELECT * FROM health.patient \
+                      EXCEPT SELECT * FROM health.again) AS d";
     assert_eq!(script(&kho, "admin", difference).expect_success().trim(), "0");
     // A table of psql's own, from its standard input.
     let typed = "COPY health.again (id) FROM STDIN;\n77\n\\.\nSELECT count(*) FROM health.again;\n";

@@ -23,7 +23,7 @@ def make(connection):
     )
     connection.execute(
         "INSERT INTO s.t SELECT x, 'tên ' || x, x * 1.25, DATE '2026-01-01' + x::integer,"
-        " TIMESTAMPTZ '2026-01-01 00:00+00' + x * INTERVAL '1 minute', x % 2 = 0,"
+        " (DATE '2026-01-01' + x::integer)::timestamptz + INTERVAL '90 minutes', x % 2 = 0,"
         " decode(lpad(to_hex(x), 8, '0'), 'hex'), ARRAY[x::integer, NULL], x / 3.0::double precision"
         " FROM generate_series(1, 2000) AS g (x)"
     )

@@ -1,3 +1,5 @@
+//! Commits of Delta tables: what they hold, and that none is lost.
+
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};

@@ -1,3 +1,5 @@
+//! Which accounts may log in, and who is held back.
+
 use super::*;
 
 fn account(verifier: Option<&str>, valid_until_ms: Option<i64>, login: bool) -> Account {

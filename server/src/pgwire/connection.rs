@@ -19,6 +19,7 @@ use kho_sql::session::{Login, Session, TransactionStatus};
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
 use pgwire::messages::startup::{BackendKeyData, ParameterStatus, SecretKey};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,9 @@ use crate::pgwire::frontend::{Frame, Message, decode};
 use crate::pgwire::greeting::{LOGIN_MESSAGE_BYTES, greet};
 use crate::pgwire::wire::{Reader, Stop, Wire, Writer};
 use crate::pgwire::{Limits, Shared, copy_in, rows};
+
+/// A text that may take longer to parse than other connections should wait.
+const LONG_TEXT_BYTES: usize = 16 * 1024;
 
 /// How the server tells its connections to end.
 #[derive(Clone)]
@@ -293,6 +297,16 @@ impl Connection {
             self.wire.put(&notice_response(&notice))?;
         }
         Ok(())
+    }
+
+    /// The statements of `text`. Parsing does not wait for anything, so a long text is parsed apart
+    /// from the other connections, which would wait for it.
+    pub(super) fn parsed(&self, text: &str) -> kho_catalog::error::Result<Vec<Statement>> {
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        if text.len() > LONG_TEXT_BYTES && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+            return tokio::task::block_in_place(|| self.session.parse(text));
+        }
+        self.session.parse(text)
     }
 
     /// A token that stops the statement that starts now: by a cancel request, by the end of the

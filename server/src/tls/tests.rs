@@ -1,3 +1,5 @@
+//! Making, keeping and refusing the server's identity.
+
 use super::*;
 
 fn names() -> Vec<String> {

@@ -1,3 +1,5 @@
+//! Checked arithmetic, at its limits and within them.
+
 use arrow::array::{ArrayRef, Int16Array, Int64Array};
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl};

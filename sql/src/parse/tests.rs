@@ -1,3 +1,7 @@
+//! Splitting, redacting, versions, positions, and what nests too deeply.
+
+use sqlparser::dialect::PostgreSqlDialect;
+
 use super::*;
 
 fn redacted(text: &str) -> Vec<String> {
@@ -33,11 +37,10 @@ fn versions_are_parsed_and_their_words_stay_aliases() {
 
 /// An upgrade of sqlparser that overrides another method for PostgreSQL would be missed by hand.
 #[test]
-fn time_travel_parses_all_else_as_postgresql() {
+fn our_dialect_parses_as_postgresqls() {
     for text in ["a::int[]", "E'x' || U&'\\0041'", "x OPERATOR(pg_catalog.~) 'a'", "5!", "a << 2"] {
         let plain = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).unwrap().parse_expr();
-        let ours =
-            Parser::new(&dialect::TimeTravelDialect).try_with_sql(text).unwrap().parse_expr();
+        let ours = Parser::new(&DIALECT).try_with_sql(text).unwrap().parse_expr();
         assert_eq!(format!("{plain:?}"), format!("{ours:?}"), "{text}");
     }
 }
@@ -47,4 +50,68 @@ fn a_syntax_error_tells_the_character() {
     let error = statements("SELECT 'Ánh',\n FROM FROM x").unwrap_err();
     assert_eq!(error.sqlstate(), "42601");
     assert!(error.position().is_some_and(|at| at > 14), "{error:?}");
+}
+
+fn refused(text: &str) -> Option<&'static str> {
+    statements(text).err().map(|error| error.sqlstate())
+}
+
+#[test]
+fn what_nests_too_deeply_is_refused_before_it_is_parsed() {
+    let wrapped = |open: &str, inner: &str, close: &str, times: usize| {
+        format!("SELECT {}{inner}{}", open.repeat(times), close.repeat(times))
+    };
+    for times in [101, 50_000] {
+        for (open, close) in
+            [("(", ")"), ("NOT ", ""), ("- ", ""), ("CASE WHEN a THEN ", " END"), ("ARRAY[", "]")]
+        {
+            assert_eq!(refused(&wrapped(open, "1", close, times)), Some("54001"), "{open}");
+        }
+        let derived = wrapped("* FROM (SELECT ", "1", ") AS x", times);
+        assert_eq!(refused(&derived), Some("54001"));
+        assert_eq!(refused(&format!("SELECT 1{}", " + 1 - (".repeat(times))), Some("54001"));
+    }
+    assert_eq!(refused(&wrapped("1 WHERE EXISTS (SELECT ", "1", ")", 20)), Some("54001"));
+    assert_eq!(refused(&wrapped("(", "1", ")", 90)), None);
+    assert_eq!(refused(&wrapped("* FROM (SELECT ", "1", ") AS x", 90)), None);
+    // Not deep, only long.
+    assert_eq!(refused(&format!("SELECT {}1", "(-1), ".repeat(50_000))), None);
+    assert_eq!(refused(&format!("SELECT a IN (1{})", ", 1".repeat(50_000))), None);
+}
+
+#[test]
+fn long_chains_are_refused_before_they_become_a_deep_tree() {
+    let chains = [
+        " + 1",
+        " AND b",
+        " OR a = 1",
+        " || 'x'",
+        "::int",
+        " IS NULL",
+        " AT TIME ZONE 'UTC'",
+        "[1]",
+        " UNION SELECT 1",
+        " UNION ALL SELECT a FROM t WHERE b",
+    ];
+    for link in chains {
+        assert_eq!(refused(&format!("SELECT a{}", link.repeat(20_000))), Some("54001"), "{link}");
+        assert_eq!(refused(&format!("SELECT a{}", link.repeat(100))), None, "{link}");
+    }
+    for link in [" JOIN t USING (a)", ", t", " CROSS JOIN t"] {
+        let refused = refused(&format!("SELECT 1 FROM t{}", link.repeat(1000)));
+        assert_eq!(refused, Some("54001"), "{link}");
+    }
+    // What is left open is as deep, and was built when the parser finds out.
+    assert_eq!(refused(&format!("SELECT (1{}", " + 1".repeat(20_000))), Some("54001"));
+    assert_eq!(refused(&format!("SELECT a = 1{}", " OR a = 1 AND b".repeat(490))), None);
+    let whens = " WHEN a = 1 AND b THEN 1 + 1".repeat(1000);
+    assert_eq!(refused(&format!("SELECT CASE{whens} END")), None);
+}
+
+/// sqlparser's own dialect takes twice as long for each level.
+#[test]
+fn nested_calls_are_parsed_in_no_time() {
+    let calls = format!("SELECT {}1{}", "f(".repeat(90), ")".repeat(90));
+    assert_eq!(refused(&calls), None);
+    assert_eq!(refused("SELECT f(a => 1, b => 'x')"), None);
 }

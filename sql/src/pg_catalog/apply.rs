@@ -37,7 +37,6 @@ use datafusion::prelude::SessionConfig;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind};
 use sqlparser::ast::{Expr, Statement, Value as SqlValue, VisitMut, VisitorMut};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::function::{argument, external, functions};
@@ -318,7 +317,7 @@ pub(super) fn new_context(view: &Arc<CatalogView>) -> Result<SessionState, DataF
 /// The statement that `text` is, with the values in place of its parameters.
 fn bind(text: &str, values: &[ScalarValue]) -> Result<Statement, DataFusionError> {
     let literals = values.iter().map(literal).collect::<Result<Vec<_>, _>>().map_err(external)?;
-    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text)
+    let mut statements = Parser::parse_sql(&crate::parse::DIALECT, text)
         .map_err(|error| internal_datafusion_err!("a subquery does not parse: {error}"))?;
     let mut statement =
         statements.pop().ok_or_else(|| internal_datafusion_err!("a subquery is empty"))?;

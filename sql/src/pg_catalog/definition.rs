@@ -2,7 +2,7 @@
 //!
 //! What it guarantees: every column of every listed table is there, in PostgreSQL's order, with
 //! PostgreSQL's type and oid, so that a client that reads by position reads right.
-//! What it does not: it holds no row.
+//! What it does not: it holds no row. `kho` is listed beside them, and built in `crate::system`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -15,6 +15,11 @@ use super::value::arrow_type;
 /// `pg_catalog` and `information_schema` themselves.
 pub const PG_CATALOG: Oid = 11;
 pub const INFORMATION_SCHEMA: Oid = 13212;
+/// Kho's own schema, of views, functions and procedures.
+pub const KHO: Oid = 15000;
+/// The schemas that are there before anyone makes one.
+pub const SYSTEM_SCHEMAS: [(Oid, &str); 3] =
+    [(PG_CATALOG, "pg_catalog"), (INFORMATION_SCHEMA, "information_schema"), (KHO, "kho")];
 /// The field metadata key that tells the wire which PostgreSQL type a column has.
 pub const TYPE_KEY: &str = kho_catalog::types::TYPE_KEY;
 
@@ -69,7 +74,8 @@ pub fn by_oid(oid: Oid) -> Option<&'static Definition> {
 
 impl Definition {
     pub fn schema_oid(&self) -> Oid {
-        if self.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA }
+        let found = SYSTEM_SCHEMAS.iter().find(|(_, name)| *name == self.schema);
+        found.map_or(PG_CATALOG, |(oid, _)| *oid)
     }
 
     pub fn column(&self, name: &str) -> Option<&Column> {

@@ -10,7 +10,7 @@ use kho_catalog::state::{Grant, MembershipOption, Oid, PUBLIC, Relation};
 
 use super::CatalogView;
 use super::acl;
-use super::definition;
+use super::definition::{self, SYSTEM_SCHEMAS};
 use super::object::{self, SYSTEM_OWNER};
 use super::rows::Rows;
 use super::scope;
@@ -52,7 +52,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
 }
 
 fn schemata(view: &CatalogView, rows: &mut Rows) -> Result<()> {
-    let system = ["information_schema", "pg_catalog"].map(|it| (it.to_owned(), SYSTEM_OWNER));
+    let system = SYSTEM_SCHEMAS.map(|(_, it)| (it.to_owned(), SYSTEM_OWNER));
     let own = object::schemas(view).map(|it| (it.name.clone(), it.owner));
     for (name, owner) in own.chain(system) {
         rows.push([

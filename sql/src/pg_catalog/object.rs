@@ -12,7 +12,7 @@ use std::sync::Arc;
 use kho_catalog::state::{BUILT_IN_ROLES, Oid, Relation, Role, Schema};
 
 use super::CatalogView;
-use super::definition::{self, INFORMATION_SCHEMA, PG_CATALOG};
+use super::definition::{self, SYSTEM_SCHEMAS};
 
 /// The owner of the system catalogs: `kho_admin`.
 pub const SYSTEM_OWNER: Oid = 10;
@@ -137,25 +137,20 @@ pub fn explicit_path(view: &CatalogView) -> Vec<String> {
 }
 
 pub fn schema_name(view: &CatalogView, oid: Oid) -> Option<String> {
-    match oid {
-        PG_CATALOG => Some("pg_catalog".to_owned()),
-        INFORMATION_SCHEMA => Some("information_schema".to_owned()),
-        oid if view.visible_schemas.contains(&oid) => {
-            view.state.schemas.get(&oid).map(|schema| schema.name.clone())
-        }
-        _ => None,
+    if let Some((_, name)) = SYSTEM_SCHEMAS.iter().find(|(it, _)| *it == oid) {
+        return Some((*name).to_owned());
     }
+    let visible = view.visible_schemas.contains(&oid);
+    let schema = view.state.schemas.get(&oid).filter(|_| visible);
+    schema.map(|schema| schema.name.clone())
 }
 
 pub fn find_schema(view: &CatalogView, name: &str) -> Option<Oid> {
-    match name {
-        "pg_catalog" => Some(PG_CATALOG),
-        "information_schema" => Some(INFORMATION_SCHEMA),
-        name => {
-            let schema = view.state.schema(name)?;
-            view.visible_schemas.contains(&schema.oid).then_some(schema.oid)
-        }
+    if let Some((oid, _)) = SYSTEM_SCHEMAS.iter().find(|(_, it)| *it == name) {
+        return Some(*oid);
     }
+    let schema = view.state.schema(name)?;
+    view.visible_schemas.contains(&schema.oid).then_some(schema.oid)
 }
 
 /// Every role, the built-in ones too.

@@ -2,6 +2,7 @@
 //!
 //! What it guarantees: what is listed can be called, or is what `pg_type` names. What it does
 //! not: DataFusion's functions are overloaded without a list; their arguments are not told.
+//! Those of `kho` are, with their names.
 
 use std::sync::LazyLock;
 
@@ -14,12 +15,26 @@ use super::object::{self, SYSTEM_OWNER};
 use super::rows::Rows;
 use super::types;
 use super::value::Value;
+use crate::system::SCHEMA;
 
 const LANGUAGE_INTERNAL: i64 = 12;
 /// Functions of the session are numbered from here, in the order of the view.
 const FIRST: Oid = 0xc000_0000;
 /// `any` stands for a result that depends on the arguments.
 const ANY: Oid = 2276;
+
+const TEXT: i64 = 25;
+const BIGINT: i64 = 20;
+const RECORD: Oid = 2249;
+const VOID: Oid = 2278;
+
+/// The parameters of the functions and procedures of the schema `kho`: name and type.
+type Parameters = &'static [(&'static str, i64)];
+const OWN: &[(&str, Parameters)] = &[
+    ("table_history", &[("dataset", TEXT)]),
+    ("table_changes", &[("dataset", TEXT), ("from_version", BIGINT), ("to_version", BIGINT)]),
+    ("restore_table", &[("dataset", TEXT), ("version", BIGINT)]),
+];
 
 /// An input or output function of a built-in type.
 struct TypeFunction {
@@ -46,8 +61,13 @@ static TYPE_FUNCTIONS: LazyLock<Vec<TypeFunction>> = LazyLock::new(|| {
 pub struct Procedure {
     pub schema: String,
     pub name: String,
-    pub result: Oid,
+    /// What `pg_get_function_result` says; nothing of a procedure.
+    pub result: Option<Oid>,
+    pub gives_rows: bool,
     pub arguments: Vec<i64>,
+    /// As many as there are arguments, or none.
+    pub names: Vec<&'static str>,
+    kind: char,
 }
 
 pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
@@ -55,11 +75,12 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
         return Ok(());
     }
     for it in TYPE_FUNCTIONS.iter() {
-        push(it.oid, PG_CATALOG.into(), it.name, "f", it.result, it.arguments.clone(), rows)?;
+        push(it.oid, PG_CATALOG.into(), &it.described(), rows)?;
     }
-    for (at, (schema, name, kind)) in view.functions.iter().enumerate() {
-        let schema = object::find_schema(view, schema).map_or(Value::Int(0), Value::from);
-        push(oid_at(at), schema, name, &kind.to_string(), ANY, Vec::new(), rows)?;
+    for (at, listed) in view.functions.iter().enumerate() {
+        let of = described(listed);
+        let schema = object::find_schema(view, &of.schema).map_or(Value::Int(0), Value::from);
+        push(oid_at(at), schema, &of, rows)?;
     }
     Ok(())
 }
@@ -67,17 +88,10 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
 /// The function of that oid.
 pub fn by_oid(view: &CatalogView, oid: Oid) -> Option<Procedure> {
     if let Some(it) = TYPE_FUNCTIONS.iter().find(|it| it.oid == oid) {
-        return Some(Procedure {
-            schema: "pg_catalog".to_owned(),
-            name: it.name.to_owned(),
-            result: it.result,
-            arguments: it.arguments.clone(),
-        });
+        return Some(it.described());
     }
     let at = usize::try_from(oid.checked_sub(FIRST)?).ok()?;
-    let (schema, name, _) = view.functions.get(at)?;
-    let (schema, name) = (schema.clone(), name.clone());
-    Some(Procedure { schema, name, result: ANY, arguments: Vec::new() })
+    view.functions.get(at).map(described)
 }
 
 /// The function of that name; the first where there are several.
@@ -94,38 +108,72 @@ pub fn find(view: &CatalogView, schema: Option<&str>, name: &str) -> Option<Oid>
     view.functions.iter().position(fits).map(oid_at)
 }
 
-/// The arguments' types, as `pg_get_function_arguments` lists them.
+/// The arguments as `pg_get_function_arguments` lists them: their names, where they have any, and
+/// their types.
 pub fn arguments(view: &CatalogView, it: &Procedure) -> String {
-    let names = it.arguments.iter().map(|oid| types::format_type(view, *oid, None));
-    names.collect::<Vec<_>>().join(", ")
+    let shown = it.arguments.iter().enumerate().map(|(at, oid)| {
+        let of = types::format_type(view, *oid, None);
+        it.names.get(at).map_or_else(|| of.clone(), |name| format!("{name} {of}"))
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// The result as `pg_get_function_result` tells it.
+pub fn result(view: &CatalogView, it: &Procedure) -> Option<String> {
+    let of = types::format_type(view, i64::from(it.result?), None);
+    Some(if it.gives_rows { format!("SETOF {of}") } else { of })
+}
+
+impl TypeFunction {
+    fn described(&self) -> Procedure {
+        Procedure {
+            schema: "pg_catalog".to_owned(),
+            name: self.name.to_owned(),
+            result: Some(self.result),
+            gives_rows: false,
+            arguments: self.arguments.clone(),
+            names: Vec::new(),
+            kind: 'f',
+        }
+    }
+}
+
+fn described((schema, name, kind): &(String, String, char)) -> Procedure {
+    let own = schema == SCHEMA;
+    let of = OWN.iter().find(|(it, _)| own && it == name).map(|(_, parameters)| *parameters);
+    let result = if of.is_some() { RECORD } else { ANY };
+    Procedure {
+        schema: schema.clone(),
+        name: name.clone(),
+        result: (*kind != 'p').then_some(result),
+        gives_rows: of.is_some() && *kind == 'f',
+        arguments: of.unwrap_or_default().iter().map(|(_, oid)| *oid).collect(),
+        names: of.unwrap_or_default().iter().map(|(name, _)| *name).collect(),
+        kind: *kind,
+    }
 }
 
 fn oid_at(at: usize) -> Oid {
     FIRST | Oid::try_from(at).unwrap_or(0)
 }
 
-fn push(
-    oid: Oid,
-    schema: Value,
-    name: &str,
-    kind: &str,
-    result: Oid,
-    arguments: Vec<i64>,
-    rows: &mut Rows,
-) -> Result<()> {
+fn push(oid: Oid, schema: Value, of: &Procedure, rows: &mut Rows) -> Result<()> {
+    let names: Vec<String> = of.names.iter().map(|it| (*it).to_owned()).collect();
     rows.push([
         ("oid", oid.into()),
-        ("proname", name.into()),
+        ("proname", of.name.as_str().into()),
         ("pronamespace", schema),
         ("proowner", SYSTEM_OWNER.into()),
         ("prolang", LANGUAGE_INTERNAL.into()),
         ("procost", Value::Int(1)),
-        ("prokind", kind.into()),
+        ("prokind", of.kind.to_string().as_str().into()),
         ("provolatile", "s".into()),
         ("proparallel", "s".into()),
-        ("pronargs", arguments.len().into()),
-        ("prorettype", result.into()),
-        ("proargtypes", arguments.into()),
-        ("prosrc", name.into()),
+        ("proretset", of.gives_rows.into()),
+        ("pronargs", of.arguments.len().into()),
+        ("prorettype", of.result.unwrap_or(VOID).into()),
+        ("proargtypes", of.arguments.clone().into()),
+        ("proargnames", (!names.is_empty()).then_some(names).into()),
+        ("prosrc", of.name.as_str().into()),
     ])
 }

@@ -4,7 +4,7 @@ use kho_catalog::error::Result;
 use kho_catalog::state::{Relation, RelationKind, Table};
 
 use super::acl;
-use super::definition::{self, Definition, INFORMATION_SCHEMA, PG_CATALOG};
+use super::definition::{self, Definition, SYSTEM_SCHEMAS};
 use super::object::{self, Part, SYSTEM_OWNER, part_oid};
 use super::rows::Rows;
 use super::scope;
@@ -30,7 +30,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
 }
 
 fn namespaces(view: &CatalogView, rows: &mut Rows) -> Result<()> {
-    for (oid, name) in [(PG_CATALOG, "pg_catalog"), (INFORMATION_SCHEMA, "information_schema")] {
+    for (oid, name) in SYSTEM_SCHEMAS {
         let item = format!("=U/{}", object::role_name(view, SYSTEM_OWNER));
         rows.push([
             ("oid", oid.into()),

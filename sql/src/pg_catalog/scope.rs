@@ -11,7 +11,6 @@ use sqlparser::ast::{
     Expr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
     TableWithJoins, Visit, Visitor,
 };
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::definition::{self, Definition};
@@ -182,6 +181,7 @@ impl Scope {
         };
         // Unqualified, only PostgreSQL's own prefix is taken for a system table.
         let schema = schema.or_else(|| table.starts_with("pg_").then_some("pg_catalog"));
+        let schema = schema.filter(|it| *it != crate::system::SCHEMA);
         let definition = schema.and_then(|schema| definition::find(schema, table));
         let columns = definition.map_or(Columns::Unknown, Columns::System);
         let name = alias.map_or_else(|| table.to_owned(), |it| fold(&it.name));
@@ -295,7 +295,7 @@ impl Visitor for FreeNames {
 /// The positions, from 1, of the columns of `relation` that the expression `text` names.
 pub fn columns_of(text: &str, relation: &Relation) -> Vec<i64> {
     let parsed =
-        Parser::new(&PostgreSqlDialect {}).try_with_sql(text).and_then(|mut it| it.parse_expr());
+        Parser::new(&crate::parse::DIALECT).try_with_sql(text).and_then(|mut it| it.parse_expr());
     let mut names = Names(Vec::new());
     if let Ok(expr) = parsed {
         let _whole = expr.visit(&mut names);

@@ -1,3 +1,5 @@
+//! Verifiers of passwords: PostgreSQL's form, and what is refused.
+
 use super::*;
 
 /// The salt of RFC 7677's example.

@@ -160,7 +160,8 @@ impl Session {
                 }
                 CopyDirection::FromStdin => {
                     self.refuse_write()?;
-                    Ok(Done::CopyIn(Box::new(copy::begin_in(&scope, copy).await?)))
+                    let begun = limits.run(copy::begin_in(&scope, copy)).await?;
+                    Ok(Done::CopyIn(Box::new(begun)))
                 }
                 CopyDirection::ToStdout => {
                     self.block.refuse_read_after_write()?;
@@ -224,11 +225,11 @@ impl Session {
                 let name = truncated_table(it)?;
                 let name = bind::object_name(name)?;
                 let relation = bind::find_for(scope, &name, RelationAction::Truncate)?;
-                Ok(Done::Write(truncate(scope, &relation).await?))
+                Ok(Done::Write(limits.run(truncate(scope, &relation)).await?))
             }
             ast::Statement::Call(function) => {
                 self.refuse_write()?;
-                Ok(Done::Write(crate::call::call(scope, function).await?))
+                Ok(Done::Write(limits.run(crate::call::call(scope, function)).await?))
             }
             other => {
                 self.refuse_write()?;

@@ -74,7 +74,7 @@ pub(crate) async fn insert(
     limits: &Limits,
 ) -> Result<Pending> {
     let plan = authorize(scope, bound)?;
-    let append = Append::begin(scope, plan.session(), relation).await?;
+    let append = limits.run(Append::begin(scope, plan.session(), relation)).await?;
     fill(append, scope, &plan, limits, "INSERT").await
 }
 

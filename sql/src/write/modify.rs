@@ -152,7 +152,7 @@ pub(crate) async fn modify(
     let name = bind::object_name(&change.target)?;
     let relation = bind::find_for(scope, &name, change.action())?;
     let location = location(&relation)?;
-    let lease = tables(scope).lease(&location).await;
+    let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
     let snapshot = tables(scope).latest(&location).await?;
     let stage = tables(scope).stage(&location, &snapshot.columns()?);
     let mut work = Work::new(scope, &relation, change, snapshot, stage)?;

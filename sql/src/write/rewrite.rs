@@ -41,7 +41,7 @@ pub(crate) async fn reshape(
     limits: &Limits,
 ) -> Result<Pending> {
     let location = location(after)?;
-    let lease = tables(scope).lease(&location).await;
+    let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
     let snapshot = tables(scope).latest(&location).await?;
     let columns = table_columns(&after.columns);
     let before = snapshot.columns()?;

@@ -1,3 +1,5 @@
+//! The SCRAM exchange against RFC 7677 and against forgeries.
+
 use super::*;
 
 const CLIENT_FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";

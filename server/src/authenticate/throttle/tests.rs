@@ -1,3 +1,5 @@
+//! How failed logins are slowed down.
+
 use super::*;
 
 fn fail(throttle: &Throttle, key: &Key, times: u32, now: Instant) {

@@ -1,3 +1,5 @@
+//! Cancel requests: secrets and numbers.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Decoding what clients send, whole and broken.
+
 use super::*;
 
 fn framed(tag: u8, body: &[u8]) -> BytesMut {

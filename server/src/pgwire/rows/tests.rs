@@ -1,3 +1,5 @@
+//! Rows on their way: portals, limits, cancels, slow and vanished clients.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

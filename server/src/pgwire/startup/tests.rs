@@ -1,3 +1,5 @@
+//! The first packets of a connection, whole and broken.
+
 use super::*;
 
 fn packet(code: u32, rest: &[u8]) -> Vec<u8> {

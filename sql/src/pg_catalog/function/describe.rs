@@ -27,8 +27,7 @@ pub const FUNCTIONS: &[Function] = &[
     Function::new("pg_get_ruledef", (1, 2), "text", rule),
     Function::new("pg_get_function_result", (1, 1), "text", |view, it| {
         let found = oid(it).and_then(|oid| procedures::by_oid(view, oid));
-        let result = found.map(|it| types::format_type(view, i64::from(it.result), None));
-        Ok(result.into())
+        Ok(found.and_then(|it| procedures::result(view, &it)).into())
     }),
     Function::new("pg_get_function_arguments", (1, 1), "text", arguments),
     Function::new("pg_get_function_identity_arguments", (1, 1), "text", arguments),

@@ -108,7 +108,7 @@ fn has_schema(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     };
     let visible = view.visible_schemas.contains(&oid);
     let Some(of) = view.state.schemas.get(&oid).filter(|_| visible) else {
-        let system = [definition::PG_CATALOG, definition::INFORMATION_SCHEMA].contains(&oid);
+        let system = definition::SYSTEM_SCHEMAS.iter().any(|(it, _)| *it == oid);
         let uses = |it: &Asked| it.privilege == Some(Privilege::Usage) && !it.grantable;
         return Ok(if system { asked.iter().any(uses).into() } else { Value::Null });
     };

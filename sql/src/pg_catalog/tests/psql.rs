@@ -75,15 +75,18 @@ fn d_plus_shows_comments_options_and_the_definition_of_a_view() {
 fn dt_dv_and_dn_list_what_the_path_leads_to() {
     assert!(answer("\\dt", 0).is_empty(), "health is not in the search path");
     assert_eq!(answer("\\dt health.*", 0), [["health", "patient", "table", "health_officer"]]);
-    assert_eq!(answer("\\dn", 0), [["health", "health_officer"]]);
+    assert_eq!(answer("\\dn", 0), [["health", "health_officer"], ["kho", "kho_admin"]]);
     assert_eq!(
         answer("\\dn+", 0),
-        [[
-            "health",
-            "health_officer",
-            "health_officer=UC/health_officer\nanalyst=U/health_officer",
-            "The schema health",
-        ]]
+        [
+            [
+                "health",
+                "health_officer",
+                "health_officer=UC/health_officer\nanalyst=U/health_officer",
+                "The schema health",
+            ],
+            ["kho", "kho_admin", "=U/kho_admin", "∅"],
+        ]
     );
     let mut view = (*officer()).clone();
     view.search_path = vec!["health".to_owned()];
