@@ -15,6 +15,7 @@ mod engine;
 mod errors;
 mod execute;
 mod explain;
+pub mod input;
 mod numeric;
 pub mod outcome;
 pub mod parse;
