@@ -16,6 +16,7 @@ use kho_catalog::privilege;
 use kho_catalog::table::Tables;
 
 use crate::errors::from_engine;
+use crate::input;
 use crate::numeric;
 use crate::pg_catalog::CatalogView;
 use crate::scope::Scope;
@@ -154,5 +155,6 @@ fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> SessionState {
         .with_default_features()
         .build();
     numeric::install(&mut state);
+    input::install(&mut state);
     state
 }

@@ -16,10 +16,12 @@ mod array;
 mod bytes;
 pub mod calendar;
 mod datetime;
+mod function;
 mod number;
 mod object;
 mod oid;
 mod receive;
+mod resolve;
 pub mod zone;
 
 #[cfg(test)]
@@ -41,6 +43,9 @@ pub use bytes::parse_uuid;
 pub use number::Number;
 pub use oid::{array_oid, type_of_oid};
 pub use receive::numeric_text;
+
+pub(crate) use function::{check_documents, is_text, read_column};
+pub(crate) use resolve::{install, zone_of};
 
 use crate::session::ValueFormat;
 use array::ListBuilder;

@@ -15,6 +15,7 @@ use super::context::Context;
 use super::names::Sources;
 use crate::errors::from_engine;
 use crate::scope::Scope;
+use crate::write::conform::coerced;
 
 /// The value of `expression` as `of`.
 ///
@@ -29,6 +30,7 @@ pub(crate) fn constant(
     let schema = DFSchema::empty();
     let expr = expression_over(session, expression, &schema)?;
     let expr = expr.cast_to(of, &schema).map_err(from_engine)?;
+    let expr = coerced(session, expr, &schema)?;
     let physical = session.create_physical_expr(expr, &schema).map_err(from_engine)?;
     let row = RecordBatch::try_new_with_options(
         std::sync::Arc::new(Schema::empty()),
