@@ -11,6 +11,9 @@
 //! that of `price`. The engine takes it for text and coerces later, by rules of its own; so what it
 //! is compared with is asked before the coercion, and the casts that are left are replaced after.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
