@@ -16,6 +16,7 @@ use kho_catalog::privilege;
 use kho_catalog::table::Tables;
 
 use crate::errors::from_engine;
+use crate::input;
 use crate::numeric;
 use crate::pg_catalog::CatalogView;
 use crate::scope::Scope;
@@ -159,6 +160,7 @@ fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> Result<SessionState>
         .with_default_features()
         .build();
     numeric::install(&mut state);
+    input::install(&mut state);
     for function in crate::functions::functions() {
         register(&mut state, function)?;
     }

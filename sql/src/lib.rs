@@ -16,6 +16,7 @@ mod errors;
 mod execute;
 mod explain;
 mod functions;
+pub mod input;
 mod numeric;
 pub mod outcome;
 pub mod parse;

@@ -309,7 +309,7 @@ fn stated_types(oids: &[u32]) -> Result<Vec<Option<Type>>> {
     const UNKNOWN: u32 = 705;
     let stated = oids.iter().map(|oid| match *oid {
         0 | UNKNOWN => Ok(None),
-        oid => value::type_of_oid(oid).map(Some).ok_or_else(|| {
+        oid => kho_sql::input::type_of_oid(oid).map(Some).ok_or_else(|| {
             Error::new(Kind::UndefinedObject, format!("type with OID {oid} does not exist"))
         }),
     });

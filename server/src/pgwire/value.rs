@@ -1,8 +1,7 @@
 //! The bytes of PostgreSQL values: what a client reads in a row and writes in a parameter.
 //!
 //! What it is: rows of Arrow batches as `DataRow` messages ([`RowEncoder`]), parameters as scalars
-//! ([`decode_parameter`]), text as columns ([`ColumnBuilder`]), and the formats of `COPY`
-//! ([`copy`]). Text is spelled as PostgreSQL 15 spells it with `DateStyle = ISO`,
+//! ([`decode_parameter`]), and the formats of `COPY` ([`copy`]). Text is read by `kho_sql::input`. Text is spelled as PostgreSQL 15 spells it with `DateStyle = ISO`,
 //! `IntervalStyle = postgres` and `bytea_output = hex`.
 //! What it guarantees: no value is rounded, cut or replaced silently, except that sub-microsecond
 //! digits of times are dropped on the way out (PostgreSQL has none). Text passes byte for byte.
@@ -24,16 +23,13 @@ mod interval;
 mod json;
 mod number;
 mod parameter;
-pub mod parse;
 mod row;
 mod text;
 mod wire;
-mod zone;
 
 #[cfg(test)]
 mod tests;
 
 pub use parameter::decode_parameter;
-pub use parse::ColumnBuilder;
 pub use row::RowEncoder;
-pub use wire::{FormatCode, PgType, field_oid, oid_of_type, type_of_oid};
+pub use wire::{FormatCode, PgType, field_oid, oid_of_type};

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::names::Sources;
 use crate::errors::from_engine;
 use crate::scope::Scope;
+use crate::write::conform::coerced;
 
 /// The value of `expression` as `of`.
 ///
@@ -30,6 +31,7 @@ pub(crate) fn constant(
     let schema = DFSchema::empty();
     let expr = expression_over(session, expression, &schema)?;
     let expr = expr.cast_to(of, &schema).map_err(from_engine)?;
+    let expr = coerced(session, expr, &schema)?;
     let physical = session.create_physical_expr(expr, &schema).map_err(from_engine)?;
     evaluate(physical.as_ref())
 }

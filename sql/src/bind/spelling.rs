@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -79,14 +79,6 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             }
             _ => Ok(None),
         },
-        Expr::Cast {
-            expr: inner, data_type, kind: CastKind::Cast | CastKind::DoubleColon, ..
-        } => {
-            let Some(length) = varchar_length(data_type) else { return Ok(None) };
-            // A cast to a length cuts; only storing what is too long is an error.
-            let text = cast((**inner).clone(), DataType::Text);
-            Ok(Some(call("substr", vec![text, number("1"), number(&length.to_string())])?))
-        }
         Expr::BinaryOp { left, op, right } => match (strip(left), strip(right)) {
             (Expr::Tuple(left), Expr::Tuple(right)) => compared(left, op, right).map(Some),
             _ => Ok(None),
@@ -111,17 +103,6 @@ fn is_huge(number: &str) -> bool {
         None => false,
         Some(Ok(exponent)) => exponent.abs() > EXPONENT_MAX,
         Some(Err(_)) => true,
-    }
-}
-
-fn varchar_length(of: &DataType) -> Option<u64> {
-    match of {
-        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::CharacterVarying(Some(CharacterLength::IntegerLength { length, .. }))
-        | DataType::CharVarying(Some(CharacterLength::IntegerLength { length, .. })) => {
-            Some(*length)
-        }
-        _ => None,
     }
 }
 
@@ -221,11 +202,6 @@ fn binary(left: &Expr, op: BinaryOperator, right: &Expr) -> Expr {
 
 fn cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-fn call(name: &str, arguments: Vec<Expr>) -> Result<Expr> {
-    let list: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    crate::parse::expression(&format!("{name}({})", list.join(", ")))
 }
 
 fn string(text: &str) -> Expr {

@@ -29,7 +29,7 @@ impl TypePlanner for Types {
             | T::Decimal(ast::ExactNumberInfo::None)
             | T::Dec(ast::ExactNumberInfo::None) => {
                 return Ok(Some(Arc::new(arrow::datatypes::Field::new(
-                    "",
+                    "cast",
                     DataType::Decimal128(38, 10),
                     true,
                 ))));
@@ -40,7 +40,8 @@ impl TypePlanner for Types {
             T::Custom(name, _) if name.0.last().is_some_and(is_oid_like) => Type::BigInt,
             other => super::sql_type(other).map_err(to_engine)?,
         };
-        Ok(Some(Arc::new(ours.to_field("", true))))
+        // A field without a name would stand for its Arrow type alone, and `id::text` stay a uuid.
+        Ok(Some(Arc::new(ours.to_field("cast", true))))
     }
 }
 

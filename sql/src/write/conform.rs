@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::FormatOptions;
@@ -21,11 +21,15 @@ use kho_catalog::types::Type;
 
 use crate::bind::constant::expression_over;
 use crate::errors::{from_arrow, from_engine};
+use crate::input::zone::Zone;
+use crate::input::{check_documents, is_text, read_column, zone_of};
 
 /// A relation's rules, ready to be applied to batches.
 pub(crate) struct Conformer {
     relation: String,
     schema: SchemaRef,
+    /// Where a time without an offset was written.
+    zone: Zone,
     checks: Vec<(String, Arc<dyn PhysicalExpr>)>,
 }
 
@@ -46,7 +50,8 @@ impl Conformer {
             let physical = session.create_physical_expr(expr, &plan_schema).map_err(from_engine)?;
             checks.push((check.name.clone(), physical));
         }
-        Ok(Conformer { relation: relation.name.clone(), schema: schema.clone(), checks })
+        let zone = zone_of(session.config_options())?;
+        Ok(Conformer { relation: relation.name.clone(), schema: schema.clone(), zone, checks })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -70,7 +75,10 @@ impl Conformer {
     }
 
     fn column(&self, field: &arrow::datatypes::Field, column: &ArrayRef) -> Result<ArrayRef> {
-        let column = cast(column, field.data_type())?;
+        let column = match is_text(column.data_type()) && !is_text(field.data_type()) {
+            true => read_column(column, field, self.zone)?,
+            false => cast(column, field.data_type())?,
+        };
         if !field.is_nullable() && column.null_count() > 0 {
             return Err(Error::new(
                 Kind::NotNullViolation,
@@ -82,9 +90,9 @@ impl Conformer {
             ));
         }
         match Type::from_field(field) {
-            Some(Type::Varchar(length)) => varchar(&column, length),
-            Some(Type::Uuid) => uuid(&column),
-            Some(Type::Json) => json(&column),
+            Some(Type::Varchar(length)) if is_within(&column, length) => Ok(column),
+            Some(Type::Varchar(_) | Type::Uuid) => read_column(&column, field, self.zone),
+            Some(Type::Json) => check_documents(&column).map(|()| column),
             _ => Ok(column),
         }
     }
@@ -162,51 +170,8 @@ pub(crate) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast_with_options(&column, to, &options).map_err(|error| from_arrow(&error))
 }
 
-fn varchar(column: &ArrayRef, length: u32) -> Result<ArrayRef> {
-    let strings = column.as_string::<i32>();
-    let limit = length as usize;
+fn is_within(column: &ArrayRef, length: u32) -> bool {
+    let limit = usize::try_from(length).unwrap_or(usize::MAX);
     let too_long = |text: &str| text.len() > limit && text.chars().count() > limit;
-    if !strings.iter().flatten().any(too_long) {
-        return Ok(column.clone());
-    }
-    let cut = strings.iter().map(|text| text.map(|text| shortened(text, limit)).transpose());
-    Ok(Arc::new(cut.collect::<Result<StringArray>>()?))
-}
-
-/// PostgreSQL cuts blanks off the end to make a value fit, and nothing else.
-fn shortened(text: &str, limit: usize) -> Result<String> {
-    let kept: String = text.chars().take(limit).collect();
-    match text.chars().skip(limit).all(|it| it == ' ') {
-        true => Ok(kept),
-        false => Err(Error::new(
-            Kind::StringTooLong,
-            format!("value too long for type character varying({limit})"),
-        )),
-    }
-}
-
-fn uuid(column: &ArrayRef) -> Result<ArrayRef> {
-    let canonical = column.as_string::<i32>().iter().map(|text| {
-        text.map(|text| match uuid::Uuid::parse_str(text) {
-            Ok(uuid) => Ok(uuid.hyphenated().to_string()),
-            Err(_) => Err(Error::new(
-                Kind::InvalidTextRepresentation,
-                "invalid input syntax for type uuid",
-            )),
-        })
-        .transpose()
-    });
-    Ok(Arc::new(canonical.collect::<Result<StringArray>>()?))
-}
-
-fn json(column: &ArrayRef) -> Result<ArrayRef> {
-    for text in column.as_string::<i32>().iter().flatten() {
-        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
-            return Err(Error::new(
-                Kind::InvalidTextRepresentation,
-                "invalid input syntax for type json",
-            ));
-        }
-    }
-    Ok(column.clone())
+    !column.as_string::<i32>().iter().flatten().any(too_long)
 }

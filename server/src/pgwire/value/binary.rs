@@ -5,11 +5,11 @@
 
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::input::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
+use kho_sql::input::parse_uuid;
 
-use super::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
 use super::column::{Column, Spelling, Values, at};
 use super::number::write_numeric_binary;
-use super::parse::parse_uuid;
 use super::wire::Wire;
 
 impl Column<'_> {

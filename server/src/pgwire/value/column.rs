@@ -19,10 +19,10 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{Field, TimeUnit};
 use arrow::util::display::ArrayFormatter;
 use kho_catalog::error::Result;
+use kho_sql::input::zone::{Offsets, Zone};
 use kho_sql::session::ValueFormat;
 
 use super::wire::Wire;
-use super::zone::{Offsets, Zone};
 
 /// What the session says of the text of values.
 #[derive(Clone, Copy, Debug)]

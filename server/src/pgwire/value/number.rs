@@ -8,10 +8,9 @@ mod float;
 
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::Result;
+use kho_sql::input::calendar;
 
 pub(super) use float::{write_float4, write_float8};
-
-use super::calendar;
 
 pub(super) fn write_integer(value: impl itoa::Integer, out: &mut BytesMut) {
     out.put_slice(itoa::Buffer::new().format(value).as_bytes());

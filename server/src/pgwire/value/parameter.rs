@@ -10,9 +10,9 @@ mod tests;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
+use kho_sql::input::{ColumnBuilder, Number, checked_utf8, invalid_encoding, numeric_text};
 use kho_sql::session::ValueFormat;
 
-use super::parse::{ColumnBuilder, Number, checked_utf8, invalid_encoding, numeric_text};
 use super::wire::FormatCode;
 
 /// Reads one parameter; `None` is NULL.

@@ -21,11 +21,10 @@ use bytes::{Buf, BytesMut};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Kind, Result};
 use kho_catalog::types::Type;
+use kho_sql::input::type_of_oid;
 use kho_sql::session::ValueFormat;
 
-use super::{
-    FormatCode, PgType, RowEncoder, decode_parameter, field_oid, oid_of_type, type_of_oid,
-};
+use super::{FormatCode, PgType, RowEncoder, decode_parameter, field_oid, oid_of_type};
 
 fn settings(time_zone: &str) -> ValueFormat {
     ValueFormat { time_zone: time_zone.to_owned(), extra_float_digits: 1 }

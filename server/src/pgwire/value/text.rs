@@ -9,11 +9,9 @@ use std::fmt::Write as _;
 use arrow::datatypes::TimeUnit;
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Result};
+use kho_sql::input::calendar::{DAY_MICROS, DAY_SECONDS, out_of_range};
 
-use super::calendar::{
-    DAY_MICROS, DAY_SECONDS, Style, micros_of, out_of_range, write_date, write_time,
-    write_timestamp,
-};
+use super::calendar::{Style, micros_of, write_date, write_time, write_timestamp};
 use super::column::{Column, Spelling, Values, at};
 use super::interval::Interval;
 use super::number::{write_float4, write_float8, write_integer, write_numeric};

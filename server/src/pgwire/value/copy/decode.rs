@@ -5,9 +5,9 @@ use arrow::record_batch::RecordBatch;
 use bytes::{Buf, BytesMut};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::copy::{CopyFormat, CopyHeader, CopyOptions};
+use kho_sql::input::{checked_utf8, invalid_encoding};
 use kho_sql::session::ValueFormat;
 
-use super::super::parse::{checked_utf8, invalid_encoding};
 use super::binary::{Step, read_header, read_row};
 use super::field::Fields;
 use super::line::{Found, LineSplitter};

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use kho_catalog::error::Result;
 use kho_sql::copy::{CopyFormat, CopyOptions};
+use kho_sql::input::checked_utf8;
 
-use super::super::parse::checked_utf8;
 use super::bad_format;
 
 /// The fields of one line, used again for the next.

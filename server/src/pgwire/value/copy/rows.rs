@@ -9,9 +9,9 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Buf;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::copy::{CopyFormat, CopyOptions};
+use kho_sql::input::ColumnBuilder;
 use kho_sql::session::ValueFormat;
 
-use super::super::parse::ColumnBuilder;
 use super::field::Fields;
 use super::{bad_format, in_context};
 

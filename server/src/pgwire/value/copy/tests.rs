@@ -514,7 +514,7 @@ fn csv_is_written_as_by_postgres() {
 fn types() -> (SchemaRef, RecordBatch) {
     let array = |of: Type| Type::Array(Box::new(of)).to_field("x", true);
     let list = |of: Type, text: &str| {
-        let mut builder = super::super::ColumnBuilder::new(&array(of), &settings()).unwrap();
+        let mut builder = kho_sql::input::ColumnBuilder::new(&array(of), &settings()).unwrap();
         builder.append(Some(text)).unwrap();
         builder.append(None).unwrap();
         builder.finish().unwrap()

@@ -14,8 +14,8 @@ use kho_catalog::error::{Error, Kind, Result};
 use super::calendar::{DAY_SECONDS, civil_of_days, days_in_month, days_of_civil};
 
 /// A time zone that has been looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zone {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Zone {
     Utc,
     /// Seconds east of Greenwich.
     Fixed(i32),
@@ -27,7 +27,7 @@ impl Zone {
     ///
     /// # Errors
     /// `22023` for a name that is none.
-    pub(super) fn of_setting(name: &str) -> Result<Zone> {
+    pub fn of_setting(name: &str) -> Result<Zone> {
         Zone::of_name(name).ok_or_else(|| {
             Error::new(
                 Kind::InvalidParameterValue,
@@ -36,7 +36,7 @@ impl Zone {
         })
     }
 
-    pub(super) fn of_name(name: &str) -> Option<Zone> {
+    pub fn of_name(name: &str) -> Option<Zone> {
         let is_utc = ["UTC", "Z", "GMT", "Zulu", "Etc/UTC"];
         if is_utc.iter().any(|utc| utc.eq_ignore_ascii_case(name)) {
             return Some(Zone::Utc);
@@ -53,7 +53,7 @@ impl Zone {
     }
 
     /// Seconds east of Greenwich at an instant, in seconds of the Unix epoch.
-    pub(super) fn offset_at(self, instant_seconds: i64) -> i32 {
+    pub fn offset_at(self, instant_seconds: i64) -> i32 {
         match self {
             Zone::Utc => 0,
             Zone::Fixed(offset_seconds) => offset_seconds,
@@ -62,7 +62,7 @@ impl Zone {
     }
 
     /// Seconds east of Greenwich when the clock on the wall shows `local_seconds`.
-    pub(super) fn offset_of_local(self, local_seconds: i64) -> i32 {
+    pub fn offset_of_local(self, local_seconds: i64) -> i32 {
         let zone = match self {
             Zone::Utc => return 0,
             Zone::Fixed(offset_seconds) => return offset_seconds,
@@ -83,7 +83,7 @@ impl Zone {
 /// Offsets that were looked up, for the values of one column: they tend to lie near each other, and
 /// a look-up costs more than the rest of writing a timestamp.
 #[derive(Default)]
-pub(super) struct Offsets {
+pub struct Offsets {
     known: OnceCell<Vec<Cell<Known>>>,
 }
 
@@ -92,7 +92,7 @@ type Known = (i64, Option<i32>);
 
 impl Offsets {
     /// As [`Zone::offset_at`].
-    pub(super) fn at(&self, zone: Zone, instant_seconds: i64) -> i32 {
+    pub fn at(&self, zone: Zone, instant_seconds: i64) -> i32 {
         if !matches!(zone, Zone::Named(_)) || !(0..END_SPELLED_SECONDS).contains(&instant_seconds) {
             return zone.offset_at(instant_seconds);
         }
@@ -144,7 +144,7 @@ fn like_year(year: i64) -> i64 {
 }
 
 /// `+07`, `-0330`, `+05:30`, `+07:06:30` as seconds east.
-pub(super) fn parse_offset(text: &[u8]) -> Option<i32> {
+pub fn parse_offset(text: &[u8]) -> Option<i32> {
     let (sign, rest) = match text.split_first()? {
         (b'+', rest) => (1, rest),
         (b'-', rest) => (-1, rest),

@@ -5,9 +5,9 @@
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 
-use super::super::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
-use super::super::wire::type_of_oid;
 use super::array::ListBuilder;
+use super::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
+use super::oid::type_of_oid;
 use super::{ColumnBuilder, Number, TextRule, Values, append_text, bytes::uuid_text, checked_utf8};
 
 pub(super) fn append(builder: &mut ColumnBuilder, bytes: &[u8]) -> Result<()> {
@@ -64,7 +64,7 @@ pub(super) fn append(builder: &mut ColumnBuilder, bytes: &[u8]) -> Result<()> {
 }
 
 /// A binary numeric as text; every digit is kept.
-pub(in super::super) fn numeric_text(bytes: &[u8]) -> Result<String> {
+pub fn numeric_text(bytes: &[u8]) -> Result<String> {
     let mut rest = Rest { bytes, type_name: "numeric" };
     let groups = rest.i16()?;
     let weight = rest.i16()?;

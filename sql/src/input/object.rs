@@ -11,8 +11,8 @@ use arrow::datatypes::{DataType, Field, Fields};
 use kho_catalog::error::{Error, Kind, Result};
 use serde::de::IgnoredAny;
 
-use super::super::zone::Zone;
 use super::array::ListBuilder;
+use super::zone::Zone;
 use super::{ColumnBuilder, Values, excerpt};
 
 /// Collects structs.

@@ -14,10 +14,15 @@
 
 mod array;
 mod bytes;
+pub mod calendar;
 mod datetime;
+mod function;
 mod number;
 mod object;
+mod oid;
 mod receive;
+mod resolve;
+pub mod zone;
 
 #[cfg(test)]
 mod tests;
@@ -33,15 +38,19 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
-use kho_sql::session::ValueFormat;
 
-pub(super) use bytes::parse_uuid;
-pub(super) use number::Number;
-pub(super) use receive::numeric_text;
+pub use bytes::parse_uuid;
+pub use number::Number;
+pub use oid::{array_oid, type_of_oid};
+pub use receive::numeric_text;
 
-use super::zone::Zone;
+pub(crate) use function::{check_documents, is_text, read_column};
+pub(crate) use resolve::{install, zone_of};
+
+use crate::session::ValueFormat;
 use array::ListBuilder;
 use object::ObjectBuilder;
+use zone::Zone;
 
 /// Collects the values of one column.
 pub struct ColumnBuilder {
@@ -86,7 +95,11 @@ impl ColumnBuilder {
         ColumnBuilder::in_zone(field, Zone::of_setting(&format.time_zone)?)
     }
 
-    fn in_zone(field: &Field, zone: Zone) -> Result<ColumnBuilder> {
+    /// As [`ColumnBuilder::new`], in a zone that has been looked up.
+    ///
+    /// # Errors
+    /// `0A000` for a type that cannot be stored.
+    pub fn in_zone(field: &Field, zone: Zone) -> Result<ColumnBuilder> {
         let declared = Type::from_field(field).ok_or_else(|| {
             Error::unsupported(format!("values of type {} cannot be read", field.data_type()))
         })?;
@@ -281,7 +294,7 @@ fn invalid_syntax(type_name: &str, text: &str) -> Error {
 }
 
 /// The beginning of a text, for a message.
-pub(super) fn excerpt(text: &str) -> std::borrow::Cow<'_, str> {
+pub fn excerpt(text: &str) -> std::borrow::Cow<'_, str> {
     const LIMIT_CHARACTERS: usize = 100;
     match text.char_indices().nth(LIMIT_CHARACTERS) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
@@ -290,7 +303,7 @@ pub(super) fn excerpt(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// `22021`: bytes that are not UTF-8, or a zero byte.
-pub(super) fn invalid_encoding(bytes: &[u8]) -> Error {
+pub fn invalid_encoding(bytes: &[u8]) -> Error {
     let shown: Vec<_> = bytes.iter().take(4).map(|byte| format!("0x{byte:02x}")).collect();
     Error::new(
         Kind::CharacterNotInRepertoire,
@@ -299,7 +312,7 @@ pub(super) fn invalid_encoding(bytes: &[u8]) -> Error {
 }
 
 /// The bytes as text, if they are valid UTF-8.
-pub(super) fn checked_utf8(bytes: &[u8]) -> Result<&str> {
+pub fn checked_utf8(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|error| {
         let bad = bytes.get(error.valid_up_to()..).unwrap_or_default();
         let length = error.error_len().unwrap_or(bad.len()).max(1);

@@ -6,10 +6,10 @@
 
 use kho_catalog::error::{Error, Kind, Result};
 
-use super::super::calendar::{DAY_MICROS, DAY_SECONDS, days_in_month, days_of_civil};
-use super::super::zone::{Zone, parse_offset};
+use super::calendar::{DAY_MICROS, DAY_SECONDS, days_in_month, days_of_civil};
 use super::excerpt;
 use super::number::trim;
+use super::zone::{Zone, parse_offset};
 
 /// Days since 1970-01-01.
 pub(super) fn parse_date(text: &str) -> Result<i32> {

@@ -2,7 +2,6 @@
 
 use kho_catalog::error::{Error, Kind, Result};
 
-use super::super::text::write_bytea;
 use super::excerpt;
 
 /// Hexadecimal (`\x0a1B`) or escape form (`a\\b\001`).
@@ -71,7 +70,7 @@ fn parse_escaped(text: &str, out: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Thirty-two hexadecimal digits, a hyphen allowed after each four, braces around all of it.
-pub(in super::super) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let mut rest = match text.strip_prefix('{') {
         Some(inner) => inner.strip_suffix('}')?.as_bytes(),
         None => text.as_bytes(),
@@ -91,14 +90,5 @@ pub(in super::super) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 
 /// The canonical text: lower case, with hyphens.
 pub(super) fn uuid_text(uuid: &[u8; 16]) -> String {
-    let mut digits = ::bytes::BytesMut::with_capacity(34);
-    write_bytea(uuid, &mut digits);
-    let mut text = String::with_capacity(36);
-    for (index, digit) in digits.iter().skip(2).enumerate() {
-        if matches!(index, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        text.push(char::from(*digit));
-    }
-    text
+    uuid::Uuid::from_bytes(*uuid).hyphenated().to_string()
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::session::ValueFormat;
 use arrow::array::cast::AsArray;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Field, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
-use kho_sql::session::ValueFormat;
 
 use super::ColumnBuilder;
 

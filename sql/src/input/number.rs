@@ -63,7 +63,7 @@ fn check_float(word: &str, is_infinite: bool, is_zero: bool, type_name: &str) ->
 }
 
 /// A decimal number as it was written.
-pub(in super::super) struct Number<'a> {
+pub struct Number<'a> {
     is_negative: bool,
     whole: &'a [u8],
     fraction: &'a [u8],
@@ -71,7 +71,7 @@ pub(in super::super) struct Number<'a> {
 }
 
 impl<'a> Number<'a> {
-    pub(in super::super) fn parse(text: &'a str) -> Result<Number<'a>> {
+    pub fn parse(text: &'a str) -> Result<Number<'a>> {
         let word = trim(text);
         let (is_negative, unsigned) = match word.as_bytes().split_first() {
             Some((b'-', rest)) => (true, rest),
@@ -105,7 +105,7 @@ impl<'a> Number<'a> {
     ///
     /// # Errors
     /// `22003` for more than `precision` digits.
-    pub(in super::super) fn to_decimal(&self, precision: u8, scale: u8) -> Result<i128> {
+    pub fn to_decimal(&self, precision: u8, scale: u8) -> Result<i128> {
         let unscaled = self.unscaled(scale).map(|(unscaled, _)| unscaled);
         let fits = |unscaled: &i128| {
             10_i128.checked_pow(u32::from(precision)).is_none_or(|limit| *unscaled < limit)
@@ -119,7 +119,7 @@ impl<'a> Number<'a> {
 
     /// The number as it is: the unscaled value, its precision and scale; `None` where it has more
     /// than 38 digits.
-    pub(in super::super) fn to_exact(&self) -> Option<(i128, u8, u8)> {
+    pub fn to_exact(&self) -> Option<(i128, u8, u8)> {
         let fraction = i64::try_from(self.fraction.len()).ok()?;
         let scale = u8::try_from(fraction.saturating_sub(self.exponent).max(0)).ok()?;
         let (unscaled, _) = self.unscaled(scale).filter(|(_, is_exact)| *is_exact)?;
@@ -130,7 +130,7 @@ impl<'a> Number<'a> {
     }
 
     /// Whether the number has no digits beyond `scale`.
-    pub(in super::super) fn is_exact_at(&self, scale: u8) -> bool {
+    pub fn is_exact_at(&self, scale: u8) -> bool {
         self.unscaled(scale).is_some_and(|(_, is_exact)| is_exact)
     }
 

@@ -11,7 +11,7 @@ use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Field, FieldRef};
 use kho_catalog::error::{Error, Kind, Result};
 
-use super::super::zone::Zone;
+use super::zone::Zone;
 use super::{ColumnBuilder, Values, element_of, excerpt};
 
 /// Collects arrays.
