@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as PlanResult;
+use datafusion::common::tree_node::TreeNode as _;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::Result;
@@ -66,21 +67,22 @@ impl TableProvider for SecuredTable {
         &self,
         filters: &[&Expr],
     ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
-        let inner = self.inner.supports_filters_pushdown(filters)?;
-        let unsafe_below = |filter: &Expr| {
+        let below = |filter: &&Expr| {
             // A filter without a column, such as NULL, is dropped below.
-            filter.column_refs().is_empty() || self.touches_float(filter)
-        };
-        Ok((filters.iter().zip(inner))
-            .map(|(filter, inner)| match inner {
-                TableProviderFilterPushDown::Unsupported => {
+            if filter.column_refs().is_empty() || self.touches_float(filter) || is_long(filter) {
+                return Ok(TableProviderFilterPushDown::Unsupported);
+            }
+            // To ask is to have the filter translated, so that is not done with every filter.
+            let inner = self.inner.supports_filters_pushdown(&[*filter])?;
+            Ok(match inner.first() {
+                Some(TableProviderFilterPushDown::Unsupported) | None => {
                     TableProviderFilterPushDown::Unsupported
                 }
-                _ if unsafe_below(filter) => TableProviderFilterPushDown::Unsupported,
                 // The files are passed over or thinned out by it; it is decided above.
-                _ => TableProviderFilterPushDown::Inexact,
+                Some(_) => TableProviderFilterPushDown::Inexact,
             })
-            .collect())
+        };
+        filters.iter().map(below).collect()
     }
 
     async fn scan(
@@ -101,6 +103,14 @@ impl SecuredTable {
             (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
         })
     }
+}
+
+/// Whether a list in it is longer than the scan below takes: delta-rs makes an `OR` of each item,
+/// one within the other, and overflows the stack on the way down. Above it is one look-up.
+fn is_long(filter: &Expr) -> bool {
+    const LONGEST_LIST: usize = 1000;
+    let long = |it: &Expr| matches!(it, Expr::InList(it) if it.list.len() > LONGEST_LIST);
+    filter.exists(|it| Ok(long(it))).unwrap_or(true)
 }
 
 /// The scan's schema (whose types may be views of the declared ones) with the declared fields'
