@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -87,6 +87,10 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             Expr::Tuple(one) => in_list(one, list, *negated).map(Some),
             _ => Ok(None),
         },
+        Expr::Extract { field, .. } => {
+            let field = field.to_string().to_ascii_lowercase();
+            extracted(&field, expr)
+        }
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
         Expr::Function(function) => match modulo(function) {
@@ -95,6 +99,25 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         },
         _ => Ok(None),
     }
+}
+
+/// A part of a time is numeric, and seconds have their fraction, which the engine cuts off.
+fn extracted(field: &str, whole: &Expr) -> Result<Option<Expr>> {
+    let Expr::Extract { expr, .. } = whole else { return Ok(None) };
+    match field {
+        "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "dow" | "doy"
+        | "isodow" | "isoyear" => Ok(Some(cast(whole.clone(), numeric(10, 0)))),
+        "second" => {
+            let micros = format!("CAST(date_part('microsecond', {expr}) AS numeric(14, 6))");
+            let seconds = crate::parse::expression(&format!("{micros} / 1000000"))?;
+            Ok(Some(cast(seconds, numeric(8, 6))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn numeric(precision: u64, scale: i64) -> DataType {
+    DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale))
 }
 
 fn is_huge(number: &str) -> bool {
