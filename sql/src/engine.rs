@@ -21,6 +21,7 @@ use crate::numeric;
 use crate::pg_catalog::CatalogView;
 use crate::scope::Scope;
 use crate::session::Seats;
+use crate::yielding::Yielding;
 
 /// How much the statements of one server may use together.
 #[derive(Clone, Debug)]
@@ -158,6 +159,7 @@ fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> Result<SessionState>
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_physical_optimizer_rule(Arc::new(Yielding))
         .build();
     numeric::install(&mut state);
     input::install(&mut state);

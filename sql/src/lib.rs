@@ -30,3 +30,4 @@ mod show;
 mod system;
 mod types;
 mod write;
+mod yielding;
