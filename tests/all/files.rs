@@ -128,3 +128,11 @@ fn duckdb_polars_and_delta_rs_read_what_kho_wrote() {
     let kho = Kho::start();
     client(&kho, "delta_readers", &[]);
 }
+
+/// Another program that compacts a table under a write of Kho's neither doubles rows nor brings
+/// deleted ones back.
+#[test]
+fn a_compaction_by_another_program_is_a_conflict() {
+    let kho = Kho::start();
+    client(&kho, "foreign_optimize", &[]);
+}
