@@ -208,6 +208,13 @@ impl AnalyzerRule for CheckedArithmetic {
                     cast.field,
                 ))))
             }
+            // A cast to a named field says itself whether it can be NULL; the planner of the engine
+            // asks what is cast, and refuses a plan in which the two differ.
+            Expr::Cast(cast) if !cast.field.name().is_empty() => {
+                let nullable = cast.expr.nullable(schema)?;
+                let field = cast.field.as_ref().clone().with_nullable(nullable);
+                Ok(Transformed::yes(Expr::Cast(Cast::new_from_field(cast.expr, Arc::new(field)))))
+            }
             other => Ok(Transformed::no(other)),
         })
     }

@@ -144,10 +144,7 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
     let mut names = Vec::new();
     for item in &mut select.projection {
         let (shown, aliased) = match item {
-            SelectItem::UnnamedExpr(expr) => match shown_name(expr, grouped) {
-                Some(name) => (name, None),
-                None => (String::new(), None),
-            },
+            SelectItem::UnnamedExpr(expr) => (shown_name(expr).unwrap_or_default(), None),
             SelectItem::ExprWithAlias { alias, .. } => {
                 let name = match alias.quote_style {
                     Some(_) => alias.value.clone(),
@@ -162,7 +159,9 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
             names.push(None);
             continue;
         }
-        let mut unique = shown.clone();
+        // A cast is named as its column; as an alias that name would capture the grouping.
+        let captures = grouped && matches!(item, SelectItem::UnnamedExpr(Expr::Cast { .. }));
+        let mut unique = if captures { format!("\u{1}{shown}") } else { shown.clone() };
         let mut number = 1;
         while !seen.insert(unique.clone()) {
             unique = format!("{shown}_{number}");
@@ -192,7 +191,7 @@ fn rename(item: &mut SelectItem, to: &str) {
 }
 
 /// PostgreSQL's name for a column without one (`FigureColname`).
-fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
+fn shown_name(expr: &Expr) -> Option<String> {
     Some(match expr {
         Expr::Identifier(ident) => super::folded(ident),
         Expr::CompoundIdentifier(parts) => super::folded(parts.last()?),
@@ -200,13 +199,11 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
             ObjectNamePart::Identifier(ident) => super::folded(ident),
             ObjectNamePart::Function(_) => return None,
         },
-        Expr::Nested(inner) => return shown_name(inner, grouped),
+        Expr::Nested(inner) => return shown_name(inner),
         Expr::Case { .. } => "case".to_owned(),
-        // A cast is named as its column; under GROUP BY that name would capture the grouping.
-        Expr::Cast { expr, data_type, .. } if !grouped => shown_name(expr, grouped)
+        Expr::Cast { expr, data_type, .. } => shown_name(expr)
             .filter(|name| name != "?column?")
             .unwrap_or_else(|| data_type.to_string().to_ascii_lowercase()),
-        Expr::Cast { .. } => return None,
         Expr::Exists { .. } => "exists".to_owned(),
         Expr::Extract { .. } => "extract".to_owned(),
         Expr::Substring { .. } => "substring".to_owned(),
@@ -223,7 +220,7 @@ fn shown_name(expr: &Expr, grouped: bool) -> Option<String> {
 fn subquery_name(query: &Query) -> Option<String> {
     let SetExpr::Select(select) = query.body.as_ref() else { return Some("?column?".to_owned()) };
     match select.projection.first()? {
-        SelectItem::UnnamedExpr(expr) => shown_name(expr, false),
+        SelectItem::UnnamedExpr(expr) => shown_name(expr),
         SelectItem::ExprWithAlias { alias, .. } => Some(super::folded(alias)),
         _ => None,
     }

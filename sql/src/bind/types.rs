@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use kho_catalog::error::Result;
@@ -28,11 +28,7 @@ impl TypePlanner for Types {
             T::Numeric(ast::ExactNumberInfo::None)
             | T::Decimal(ast::ExactNumberInfo::None)
             | T::Dec(ast::ExactNumberInfo::None) => {
-                return Ok(Some(Arc::new(arrow::datatypes::Field::new(
-                    "cast",
-                    DataType::Decimal128(38, 10),
-                    true,
-                ))));
+                return Ok(Some(Arc::new(Field::new("", DataType::Decimal128(38, 10), true))));
             }
             // Of these the engine knows more than we store.
             T::Interval { .. } | T::Time(..) => return Ok(None),
@@ -40,8 +36,11 @@ impl TypePlanner for Types {
             T::Custom(name, _) if name.0.last().is_some_and(is_oid_like) => Type::BigInt,
             other => super::sql_type(other).map_err(to_engine)?,
         };
-        // A field without a name would stand for its Arrow type alone, and `id::text` stay a uuid.
-        Ok(Some(Arc::new(ours.to_field("cast", true))))
+        // A field without a name stands for its Arrow type alone. Among texts that is not enough:
+        // `id::text` would stay a uuid.
+        let field = ours.to_field("", true);
+        let name = if field.data_type().is_string() { "cast" } else { "" };
+        Ok(Some(Arc::new(field.with_name(name))))
     }
 }
 
