@@ -9,6 +9,7 @@
 //! On failure: staged files that were not committed are invisible, and removed where we still can.
 
 mod alter;
+mod branch;
 mod changes;
 mod commit;
 mod create;
@@ -23,6 +24,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use object_store::ObjectStore;
@@ -31,8 +33,9 @@ use object_store::prefix::PrefixStore;
 use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
+pub use branch::Branch;
 pub use changes::{CHANGE_TYPE, COMMIT_TIMESTAMP, COMMIT_VERSION};
-pub use commit::{Basis, Commit, CommitAuthor, Metrics};
+pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};
 pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
 pub use schema::TableColumn;
@@ -83,6 +86,8 @@ struct Inner {
     open: Mutex<Open>,
     leases: Mutex<HashMap<Location, Weak<tokio::sync::Mutex<()>>>>,
     times: history::Times,
+    /// The newest time of a commit that this server has made or seen.
+    newest_commit_ms: AtomicI64,
 }
 
 /// The newest snapshots seen, least recently used out first.
@@ -100,6 +105,7 @@ impl Tables {
                 open: Mutex::default(),
                 leases: Mutex::default(),
                 times: history::Times::default(),
+                newest_commit_ms: AtomicI64::new(i64::MIN),
             }),
         }
     }
@@ -116,6 +122,29 @@ impl Tables {
         };
         self.remember(snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// The version that was the newest at `time_ms`, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// `22023` where the table is younger.
+    pub async fn as_of(&self, location: &Location, time_ms: i64) -> Result<Snapshot> {
+        let latest = self.latest(location).await?;
+        let newest_ms = self.commit_time(location, latest.log_store(), latest.version()).await?;
+        if newest_ms <= time_ms {
+            return Ok(latest);
+        }
+        match self.version_at(location, time_ms).await? {
+            Some(version) => self.at_version(location, version).await,
+            None => {
+                Err(Error::new(Kind::InvalidParameterValue, "the table did not exist at that time"))
+            }
+        }
+    }
+
+    /// The newest time of a commit that this server has made or seen.
+    pub fn newest_commit_ms(&self) -> i64 {
+        self.inner.newest_commit_ms.load(Ordering::Acquire)
     }
 
     /// One version of a table.
@@ -156,7 +185,15 @@ impl Tables {
     }
 
     fn log_store(&self, location: &Location) -> Result<LogStoreRef> {
-        let root: Arc<dyn ObjectStore> = self.inner.environment.store().clone();
+        self.log_store_over(location, self.inner.environment.store().clone())
+    }
+
+    /// The same where the warehouse's root is seen through `root`.
+    fn log_store_over(
+        &self,
+        location: &Location,
+        root: Arc<dyn ObjectStore>,
+    ) -> Result<LogStoreRef> {
         let table: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root.clone(), location.path()));
         let config = StorageConfig::default();
         Ok(Arc::new(guard::GuardedLogStore::new(default_logstore(

@@ -33,6 +33,7 @@ pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
         let action = Action::Relation(read.relation, RelationAction::Select);
         privilege::require(&scope.state, &who, action)?;
         refuse_without_purpose(scope, read)?;
+        scope.note_read(read);
     }
     only_reads(&plan)?;
     Ok(AuthorizedPlan { plan, session, reads })

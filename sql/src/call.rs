@@ -7,13 +7,18 @@ use kho_catalog::table::{Commit, TableColumn};
 use sqlparser::ast;
 
 use crate::bind;
+use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 use crate::system::{Arguments, SCHEMA};
-use crate::write::{CatalogCommit, Pending, author, commit_author, tables};
+use crate::write::{Base, CatalogCommit, Pending, author, commit_author, tables};
 
 /// Runs a procedure up to its commit.
-pub(crate) async fn call(scope: &Scope, function: &ast::Function) -> Result<Pending> {
+pub(crate) async fn call(
+    scope: &Scope,
+    function: &ast::Function,
+    limits: &Limits,
+) -> Result<Pending> {
     let name = bind::object_name(&function.name)?;
     let none = Vec::new();
     let arguments = match &function.args {
@@ -23,7 +28,7 @@ pub(crate) async fn call(scope: &Scope, function: &ast::Function) -> Result<Pend
     };
     match (name.schema.as_deref(), name.name.as_str()) {
         (Some(SCHEMA), "restore_table") => {
-            restore(scope, &Arguments::new(&["dataset", "version"], arguments)?).await
+            restore(scope, &Arguments::new(&["dataset", "version"], arguments)?, limits).await
         }
         _ => Err(Error::new(
             Kind::UndefinedFunction,
@@ -33,7 +38,7 @@ pub(crate) async fn call(scope: &Scope, function: &ast::Function) -> Result<Pend
 }
 
 /// Makes an old version's rows and columns the newest; what lies between stays in the history.
-async fn restore(scope: &Scope, arguments: &Arguments<'_>) -> Result<Pending> {
+async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> Result<Pending> {
     let session = scope.shared.session_state(scope)?;
     let relation = arguments.relation(scope, &session, "dataset")?;
     let own = Action::Relation(relation.oid, RelationAction::Own);
@@ -41,18 +46,17 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>) -> Result<Pending> {
     let version = arguments
         .version(scope, &session, "version")?
         .ok_or_else(|| arguments.missing("version"))?;
-    let location = location(&relation)?;
-    let lease = tables(scope).lease(&location).await;
-    let then = tables(scope).at_version(&location, version).await?;
-    let now = tables(scope).latest(&location).await?;
-    if now.version() == version {
+    let base = Base::take(scope, &relation, limits).await?;
+    let then = tables(scope).at_version(&location(&relation)?, version).await?;
+    let now = &base.snapshot;
+    if now.version() == version || base.loaded {
         return Ok(Pending::nothing(Tag::new("CALL")));
     }
     let columns = then.columns()?;
     refuse_unfit(&relation, &columns)?;
     let reshaped = columns != now.columns()?;
-    let commit = Commit::restore(&now, &then, commit_author(scope))?;
-    let mut pending = Pending::rows(lease, now, commit, Tag::new("CALL"));
+    let commit = Commit::restore(now, &then, commit_author(scope))?;
+    let mut pending = Pending::rows(scope, base, commit, Tag::new("CALL"));
     if reshaped {
         let oid = relation.oid;
         pending.catalog = Some(CatalogCommit {

@@ -21,12 +21,13 @@ pub use options::{CopyFormat, CopyHeader, CopyOptions};
 use crate::authorize::AuthorizedPlan;
 use crate::bind;
 use crate::errors::from_arrow;
+use crate::execute::Limits;
 use crate::parse::{CopySource, CopyStatement};
 use crate::scope::Scope;
 use crate::session::query;
-use crate::write::Pending;
 use crate::write::insert::Append;
 use crate::write::modify::Parameters;
+use crate::write::{Base, Pending};
 
 /// Where a `COPY … FROM STDIN` puts its rows.
 pub struct CopyIn {
@@ -75,7 +76,7 @@ impl CopyIn {
 
     pub(crate) async fn into_pending(mut self) -> Result<Pending> {
         match self.append.take() {
-            Some(append) => append.finish(&self.scope, "COPY").await,
+            Some(append) => append.finish(&self.scope, "COPY", None).await,
             None => Err(Error::internal("a COPY that failed was finished")),
         }
     }
@@ -93,14 +94,19 @@ impl Drop for CopyIn {
 }
 
 /// Begins a `COPY … FROM STDIN`.
-pub(crate) async fn begin_in(scope: &Scope, copy: &CopyStatement) -> Result<CopyIn> {
+pub(crate) async fn begin_in(
+    scope: &Scope,
+    copy: &CopyStatement,
+    limits: &Limits,
+) -> Result<CopyIn> {
     let CopySource::Table { name, columns } = &copy.source else {
         return Err(Error::new(Kind::Syntax, "a query cannot be copied into"));
     };
     let name = bind::object_name(name)?;
     let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
     let session = scope.shared.session_state(scope)?;
-    let append = Append::begin(scope, &session, &relation).await?;
+    let base = Base::take(scope, &relation, limits).await?;
+    let append = Append::begin(scope, &session, &relation, base)?;
     let table = append.schema().clone();
     let places = copied_columns(&relation, &table, columns)?;
     let mut sources = Vec::new();

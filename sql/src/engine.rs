@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub started_ms: i64,
     pub seats: Seats,
+    /// Held while a serializable transaction checks what it read and commits.
+    pub serializable: tokio::sync::Mutex<()>,
     base: SessionState,
     /// What can be called, for `pg_proc`.
     functions: Vec<(String, String, char)>,
@@ -61,6 +63,7 @@ impl Shared {
         Ok(Shared {
             started_ms: environment.now_ms(),
             seats: Seats::default(),
+            serializable: tokio::sync::Mutex::default(),
             tables: Tables::new(environment),
             functions: callable(&base),
             base,
@@ -85,6 +88,11 @@ impl Shared {
             register(&mut state, function)?;
         }
         Ok(state)
+    }
+
+    /// The planner's state for work of our own, which calls no function of a session.
+    pub(crate) fn plain_session(&self) -> SessionState {
+        self.base.clone()
     }
 
     /// The catalog as `pg_catalog` shows it to the scope's role.

@@ -28,6 +28,7 @@ pub mod session;
 mod settings;
 mod show;
 mod system;
+mod transaction;
 mod types;
 mod write;
 mod yielding;

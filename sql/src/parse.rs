@@ -12,6 +12,7 @@ mod create_as;
 mod depth;
 mod dialect;
 mod front;
+mod nothing;
 mod redact;
 mod relation;
 mod role;
@@ -29,6 +30,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use dialect::KhoDialect;
 
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
+pub(crate) use nothing::NOTHING;
 pub(crate) use relation::{RelationAction, RelationStatement};
 pub(crate) use role::{Membership, RoleOptions, RoleStatement};
 
@@ -69,9 +71,13 @@ impl Statement {
     pub fn gives_rows(&self) -> bool {
         use ast::Statement as S;
         match self.ast() {
-            Ast::Sql(statement) => {
-                matches!(**statement, S::Query(_) | S::Explain { .. } | S::ShowVariable { .. })
-            }
+            Ast::Sql(statement) => match statement.as_ref() {
+                S::Query(_) | S::Explain { .. } | S::ShowVariable { .. } => true,
+                S::Insert(insert) => insert.returning.is_some(),
+                S::Update(update) => update.returning.is_some(),
+                S::Delete(delete) => delete.returning.is_some(),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -154,7 +160,7 @@ pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     depth::check(tokens)?;
-    let mut prepared = front::prepared(tokens);
+    let mut prepared = nothing::replace(front::prepared(tokens));
     let taken = create_as::take(&mut prepared);
     let dialect = KhoDialect { versions: time_travels(tokens) };
     let mut parser = Parser::new(&dialect)

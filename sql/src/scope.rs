@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
-use kho_catalog::table::{Location, Snapshot};
+use kho_catalog::table::{Load, Location, Snapshot};
 
+use crate::bind::Read;
 use crate::engine::Shared;
 use crate::settings::Settings;
+use crate::transaction::{Reads, View, pinned_snapshot};
 
 /// Snapshots already taken, by relation and the version asked for (`None` is the newest).
 pub(crate) type Pins = Arc<Mutex<HashMap<(Oid, Option<u64>), Snapshot>>>;
@@ -27,6 +29,12 @@ pub(crate) struct Scope {
     pub role: String,
     pub settings: Settings,
     pub pins: Pins,
+    /// What the open block has done, if there is one.
+    pub block: View,
+    /// What this statement has read so far.
+    pub reads: Reads,
+    /// The load that this statement's rows are.
+    pub load: Option<Load>,
     /// `kho.as_of`, in milliseconds since the epoch.
     pub as_of_ms: Option<i64>,
     pub process_id: i32,
@@ -60,15 +68,38 @@ impl Scope {
             (None, Some(time_ms)) => Some(self.version_at(relation, time_ms).await?),
             (version, _) => version,
         };
+        if let (None, Some(head)) = (version, self.block.head(relation.oid)) {
+            return Ok(head.clone());
+        }
         let key = (relation.oid, version);
         if let Some(pinned) = lock(&self.pins).get(&key) {
             return Ok(pinned.clone());
         }
-        let snapshot = match version {
-            Some(version) => tables.at_version(&location, version).await?,
-            None => tables.latest(&location).await?,
+        let snapshot = match (version, self.block.began_ms) {
+            (Some(version), _) => tables.at_version(&location, version).await?,
+            (None, Some(began_ms)) => pinned_snapshot(&self.shared, relation, began_ms).await?,
+            (None, None) => tables.latest(&location).await?,
         };
         Ok(lock(&self.pins).entry(key).or_insert(snapshot).clone())
+    }
+
+    /// The same scope, whose reads are not told to the block.
+    pub(crate) fn apart(&self) -> Scope {
+        Scope { reads: Reads::default(), ..self.clone() }
+    }
+
+    /// Notes that a plan reads a table; a block that writes looks at it when it commits.
+    pub(crate) fn note_read(&self, read: &Read) {
+        let relation = self.state.relations.get(&read.relation);
+        let place = relation.and_then(|relation| location(relation).ok());
+        if let (Some(place), Some(version)) = (place, read.version) {
+            lock(&self.reads).entry(read.relation).or_insert((place, version));
+        }
+    }
+
+    /// Whether this statement reads rows of `relation`.
+    pub(crate) fn has_read(&self, relation: Oid) -> bool {
+        lock(&self.reads).contains_key(&relation)
     }
 
     /// The version of `relation` that was the newest at `time_ms`.

@@ -3,8 +3,7 @@
 //! What it is: settings, the transaction block, notices. Sessions share nothing but the
 //! [`Engine`].
 //! What it guarantees: a record of the statement is durable before anything of it is done or
-//! given; in a failed block only its end is taken (`25P02`); a block reads, or holds one write,
-//! and says `0A000` to more.
+//! given; in a failed block only its end is taken (`25P02`); what a block writes is one commit.
 //! On failure: an error fails an open block and nothing else; the session stays usable.
 
 mod block;
@@ -35,8 +34,9 @@ use crate::engine::Shared;
 use crate::errors::from_engine;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
-use crate::scope::Scope;
+use crate::scope::{Pins, Scope};
 use crate::settings::{Saved, Settings};
+use crate::transaction::{Reads, View};
 use block::Block;
 pub(crate) use dispatch::query;
 use seat::Seat;
@@ -254,7 +254,7 @@ impl Session {
     /// statements themselves opened a block that is still open. After an error it rolls back.
     pub async fn end_implicit(&mut self, failed: bool) -> Result<()> {
         let committed = match self.block.end_implicit(failed) {
-            Some(pending) => self.commit_pending(pending).await.map(|_| ()),
+            Some(transaction) => self.commit_transaction(transaction).await,
             None => Ok(()),
         };
         // The statements themselves may have opened a block, which goes on.
@@ -327,12 +327,13 @@ impl Session {
     /// What the next statement sees.
     async fn scope(&mut self) -> Result<Scope> {
         let shared = Arc::clone(&self.engine.shared);
-        let (state, pins) = match self.block.pinned() {
-            Some(pinned) => pinned,
-            None => {
-                let state = shared.catalog.fresh().await?;
-                self.block.pin(state)
-            }
+        if self.block.is_new() {
+            let state = shared.catalog.fresh().await?;
+            self.block.begin_transaction(&shared, state);
+        }
+        let (state, pins, block) = match self.block.transaction() {
+            Some(transaction) => (transaction.state(), transaction.pins(), transaction.view()),
+            None => (shared.catalog.fresh().await?, Pins::default(), View::default()),
         };
         let role = state.roles.get(&self.role).ok_or_else(|| {
             Error::new(Kind::InvalidAuthorization, "the role of this session was dropped")
@@ -343,6 +344,9 @@ impl Session {
             role: role.name.clone(),
             settings: self.settings.clone(),
             pins,
+            block,
+            reads: Reads::default(),
+            load: self.settings.load()?,
             as_of_ms: None,
             process_id: self.login.process_id,
             statement_id: environment.new_id(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::table::Load;
 
 /// How a setting's value is checked.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ enum Rule {
     TimeZone,
     SearchPath,
     Integer(&'static str, i64, i64),
+    /// A number from 0, or nothing.
+    Sequence,
     /// Can be shown, not set.
     Fixed(&'static str),
 }
@@ -77,6 +80,8 @@ const SETTINGS: &[Setting] = &[
     setting("max_identifier_length", Rule::Fixed("63"), "Bytes in a name."),
     reported("session_authorization", Rule::Fixed(""), "Who logged in."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
+    setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),
+    setting("kho.load_sequence", Rule::Sequence, "Its number in the stream; each is applied once."),
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
 ];
 
@@ -208,6 +213,30 @@ impl Settings {
         self.get("search_path").map(split_path).unwrap_or_default()
     }
 
+    /// The load that writes are, where the session has named its stream.
+    ///
+    /// # Errors
+    /// `22023` for a stream without a number, or a number without a stream.
+    pub(crate) fn load(&self) -> Result<Option<Load>> {
+        match (self.get("kho.load_stream")?, self.get("kho.load_sequence")?) {
+            ("", "") => Ok(None),
+            (stream, number) if !stream.is_empty() && !number.is_empty() => {
+                let sequence = number.parse();
+                let sequence = sequence.map_err(|_| Error::internal("a sequence is no number"))?;
+                Ok(Some(Load { stream: stream.to_owned(), sequence }))
+            }
+            _ => Err(Error::new(
+                Kind::InvalidParameterValue,
+                "kho.load_stream and kho.load_sequence are set together",
+            )),
+        }
+    }
+
+    /// Whether transactions are to be serializable.
+    pub(crate) fn is_serializable(&self) -> bool {
+        self.get("transaction_isolation").is_ok_and(|it| it == "serializable")
+    }
+
     /// The instant of `kho.as_of`, as written; `None` is now.
     pub(crate) fn as_of(&self) -> Option<&str> {
         self.get("kho.as_of").ok().filter(|value| !value.is_empty())
@@ -232,6 +261,7 @@ fn default(rule: Rule) -> &'static str {
         | Rule::Integer(value, ..)
         | Rule::Fixed(value) => value,
         Rule::TimeZone => "UTC",
+        Rule::Sequence => "",
         Rule::SearchPath => "\"$user\", public",
     }
 }
@@ -278,6 +308,13 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
             canonical.map(|zone| zone.name().to_owned()).map_err(|_| invalid())
         }
         Rule::SearchPath => Ok(value.to_owned()),
+        Rule::Sequence => match value.trim() {
+            "" => Ok(String::new()),
+            number => match number.parse::<i64>() {
+                Ok(number) if number >= 0 => Ok(number.to_string()),
+                _ => Err(invalid()),
+            },
+        },
         Rule::Integer(_, least, most) => {
             let number: i64 = value.trim().parse().map_err(|_| invalid())?;
             // JDBC asks for -15 … 3; below 1 PostgreSQL rounds, which Kho does not.

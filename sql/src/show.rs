@@ -78,6 +78,18 @@ pub(crate) fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
     modes.iter().any(|mode| matches!(mode, Mode::AccessMode(Access::ReadOnly)))
 }
 
+/// The isolation level that modes name, as its setting spells it.
+pub(crate) fn isolation(modes: &[ast::TransactionMode]) -> Option<&'static str> {
+    use ast::{TransactionIsolationLevel as Level, TransactionMode as Mode};
+    modes.iter().find_map(|mode| match mode {
+        Mode::IsolationLevel(Level::ReadUncommitted) => Some("read uncommitted"),
+        Mode::IsolationLevel(Level::ReadCommitted) => Some("read committed"),
+        Mode::IsolationLevel(Level::RepeatableRead | Level::Snapshot) => Some("repeatable read"),
+        Mode::IsolationLevel(Level::Serializable) => Some("serializable"),
+        Mode::AccessMode(_) => None,
+    })
+}
+
 /// Whether a `SET` holds until the end of its transaction block only.
 pub(crate) fn is_local(statement: &ast::Statement) -> bool {
     matches!(
@@ -115,7 +127,13 @@ fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
             Err(Error::unsupported("sessions that may read only are not supported")
                 .with_hint("Use BEGIN READ ONLY."))
         }
-        ast::Set::SetTransaction { snapshot: None, .. } => Ok(()),
+        ast::Set::SetTransaction { modes, snapshot: None, session } => {
+            let name = match session {
+                true => "default_transaction_isolation",
+                false => "transaction_isolation",
+            };
+            isolation(modes).map_or(Ok(()), |level| settings.set(name, Some(level)))
+        }
         _ => Err(Error::unsupported("this form of SET is not supported")),
     }
 }

@@ -7,20 +7,30 @@
 //! statement writes, it holds the table's lease in this server; another server's commit in
 //! between is `40001`.
 
+mod base;
+pub(crate) mod change;
 pub(crate) mod conform;
 pub(crate) mod insert;
+pub(crate) mod merge;
 pub(crate) mod modify;
+mod net;
 mod positions;
+mod returning;
 pub(crate) mod rewrite;
 pub(crate) mod target;
+mod upsert;
 
 use std::sync::Arc;
 
 use kho_catalog::error::Result;
 use kho_catalog::log::Author;
-use kho_catalog::state::{Change, State};
-use kho_catalog::table::{Commit, CommitAuthor, Snapshot, Tables};
+use kho_catalog::state::{Change, Oid, State};
+use kho_catalog::table::{Basis, Commit, CommitAuthor, Snapshot, Tables};
 use tokio::sync::OwnedMutexGuard;
+
+pub(crate) use base::Base;
+pub(crate) use net::net_changes;
+pub(crate) use returning::Returning;
 
 use crate::outcome::Tag;
 use crate::scope::Scope;
@@ -35,10 +45,13 @@ pub(crate) struct Pending {
     pub table: Option<TableCommit>,
     pub catalog: Option<CatalogCommit>,
     pub tag: Tag,
+    /// What the statement gives back once it is done.
+    pub returning: Option<Returning>,
 }
 
 /// A commit of one table's log.
 pub(crate) struct TableCommit {
+    pub relation: Oid,
     pub snapshot: Snapshot,
     pub commit: Commit,
 }
@@ -50,36 +63,36 @@ pub(crate) struct CatalogCommit {
 }
 
 impl Pending {
-    /// A write of rows.
-    pub(crate) fn rows(
-        lease: OwnedMutexGuard<()>,
-        snapshot: Snapshot,
-        commit: Commit,
-        tag: Tag,
-    ) -> Pending {
-        let table = Some(TableCommit { snapshot, commit });
-        Pending { lease: Some(lease), table, catalog: None, tag }
+    /// A write of rows behind `base`.
+    pub(crate) fn rows(scope: &Scope, base: Base, commit: Commit, tag: Tag) -> Pending {
+        let Base { relation, lease, snapshot, .. } = base;
+        let mut commit = match scope.load.clone() {
+            Some(load) => commit.with_load(load),
+            None => commit,
+        };
+        // Rows that are added because of what was read there are no blind append.
+        if scope.has_read(relation) {
+            commit.basis = Basis::Exact;
+        }
+        let table = Some(TableCommit { relation, snapshot, commit });
+        Pending { lease, table, catalog: None, tag, returning: None }
     }
 
     /// A change of the catalog alone.
     pub(crate) fn catalog(decide: Decide, author: Author, tag: Tag) -> Pending {
         let catalog = Some(CatalogCommit { decide, author });
-        Pending { lease: None, table: None, catalog, tag }
+        Pending { lease: None, table: None, catalog, tag, returning: None }
     }
 
     /// Nothing to do, successfully.
     pub(crate) fn nothing(tag: Tag) -> Pending {
-        Pending { lease: None, table: None, catalog: None, tag }
-    }
-
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.table.is_none() && self.catalog.is_none()
+        Pending { lease: None, table: None, catalog: None, tag, returning: None }
     }
 
     /// Makes the write visible and durable; gives the table version it became.
     pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
-        if let Some(TableCommit { snapshot, commit }) = self.table {
+        if let Some(TableCommit { snapshot, commit, .. }) = self.table {
             version = Some(shared.tables.commit(&snapshot, commit).await?);
         }
         if let Some(CatalogCommit { decide, author }) = self.catalog {

@@ -46,18 +46,27 @@ impl Tables {
         }
         let newest = self.at_version(location, last).await?;
         let oldest = self.at_version(location, first).await?;
-        refuse_lost_columns(&oldest, &newest)?;
-        newest.refuse_foreign_layout()?;
-        let mut files = Vec::new();
-        for version in first..=last {
-            files.extend(changed_files(location, newest.log_store(), version).await?);
-        }
-        for (index, file) in files.iter_mut().enumerate() {
-            file.index = index as u64;
-        }
-        let store = newest.log_store().root_object_store(None);
-        Ok(Arc::new(FileScan::new(store, change_schema(&newest.schema()), files)))
+        between(&oldest, &newest, first).await
     }
+}
+
+/// The changes of the versions `first` to that of `newest`.
+pub(super) async fn between(
+    oldest: &Snapshot,
+    newest: &Snapshot,
+    first: u64,
+) -> Result<Arc<dyn TableProvider>> {
+    refuse_lost_columns(oldest, newest)?;
+    newest.refuse_foreign_layout()?;
+    let mut files = Vec::new();
+    for version in first..=newest.version() {
+        files.extend(changed_files(newest.location(), newest.log(), version).await?);
+    }
+    for (index, file) in files.iter_mut().enumerate() {
+        file.index = index as u64;
+    }
+    let store = newest.log_store().root_object_store(None);
+    Ok(Arc::new(FileScan::new(store, change_schema(&newest.schema()), files)))
 }
 
 /// The columns of a change feed over a table with `schema`.

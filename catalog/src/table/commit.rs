@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
-use deltalake_core::kernel::{Action, CommitInfo};
+use deltalake_core::kernel::{Action, CommitInfo, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -42,6 +42,14 @@ pub struct Metrics {
     pub rows_inserted: u64,
     pub rows_updated: u64,
     pub rows_deleted: u64,
+}
+
+/// A numbered load of a stream of loads, by which a retried one finds itself (Delta's application
+/// transaction, in the same commit as the rows).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub stream: String,
+    pub sequence: i64,
 }
 
 /// What is to be committed.
@@ -93,6 +101,21 @@ impl Commit {
             metrics,
         })
     }
+
+    /// The commit as the one of `load`: with it, or not at all.
+    #[must_use]
+    pub fn with_load(mut self, load: Load) -> Commit {
+        self.actions.push(Action::Txn(Transaction::new(load.stream, load.sequence)));
+        self
+    }
+
+    /// The streams of loads that it goes on with.
+    fn streams(&self) -> impl Iterator<Item = &str> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Txn(load) => Some(load.app_id.as_str()),
+            _ => None,
+        })
+    }
 }
 
 impl Tables {
@@ -132,7 +155,9 @@ impl Tables {
             // The storage may have stored our entry and lost the answer.
             match log_store.read_commit_entry(version).await.map_err(delta_error)? {
                 Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => return Ok(version),
-                Some(entry) if commit.basis == Basis::Append && only_data(&entry) => version += 1,
+                Some(entry) if commit.basis == Basis::Append && may_follow(&commit, &entry) => {
+                    version += 1;
+                }
                 Some(_) => return Err(conflict()),
                 None => return Err(failed(error)),
             }
@@ -141,7 +166,7 @@ impl Tables {
     }
 }
 
-fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
+pub(super) fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
     let (mut added, mut removed) = (0_u64, 0_u64);
     for action in &commit.actions {
         match action {
@@ -195,9 +220,15 @@ fn nonce_of(entry: &Bytes) -> Option<String> {
         .find_map(|action| action.get("commitInfo")?.get(NONCE_KEY)?.as_str().map(str::to_owned))
 }
 
-/// Whether a commit left schema and protocol alone, so that an append may follow it.
-fn only_data(entry: &Bytes) -> bool {
-    !actions(entry).any(|it| it.get("metaData").is_some() || it.get("protocol").is_some())
+/// Whether `entry` left schema and protocol alone and is not of a stream of loads that `commit`
+/// goes on with, so that its append may follow.
+fn may_follow(commit: &Commit, entry: &Bytes) -> bool {
+    let same_stream = |action: &Value| {
+        let stream = action.get("txn").and_then(|load| load.get("appId")).and_then(Value::as_str);
+        stream.is_some_and(|stream| commit.streams().any(|it| it == stream))
+    };
+    !actions(entry)
+        .any(|it| it.get("metaData").is_some() || it.get("protocol").is_some() || same_stream(&it))
 }
 
 fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use deltalake_core::logstore::LogStoreRef;
@@ -101,13 +102,17 @@ impl Tables {
             lock(&self.inner.times.0).get(location).and_then(|it| it.get(&version).copied());
         match known {
             Some(time) => Ok(time),
-            None => Ok(read_record(log_store.clone(), version)
-                .await?
-                .map_or(i64::MIN, |record| record.time_ms)),
+            None => {
+                let record = read_record(log_store.clone(), version).await?;
+                let time_ms = record.map_or(i64::MIN, |record| record.time_ms);
+                self.note_commit_time(location, version, time_ms);
+                Ok(time_ms)
+            }
         }
     }
 
     pub(super) fn note_commit_time(&self, location: &Location, version: u64, time_ms: i64) {
+        self.inner.newest_commit_ms.fetch_max(time_ms, Ordering::AcqRel);
         let mut times = lock(&self.inner.times.0);
         if times.len() >= OPEN_TABLES
             && !times.contains_key(location)

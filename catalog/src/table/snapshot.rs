@@ -29,7 +29,10 @@ static SCAN_SETTINGS: LazyLock<Arc<SessionState>> =
 #[derive(Clone)]
 pub struct Snapshot {
     location: Location,
+    /// Where data is read, and where a commit goes.
     log_store: LogStoreRef,
+    /// Where the log is read: the same, but for a transaction's own view.
+    log: LogStoreRef,
     state: Arc<DeltaTableState>,
 }
 
@@ -51,13 +54,18 @@ impl Snapshot {
     ) -> Result<Snapshot> {
         let state =
             DeltaTableState::try_new(log_store.as_ref(), version).await.map_err(delta_error)?;
-        Ok(Snapshot { location, log_store, state: Arc::new(state) })
+        Ok(Snapshot { location, log: log_store.clone(), log_store, state: Arc::new(state) })
+    }
+
+    /// The same version with its log read from `log`.
+    pub(super) fn on_branch(self, log: LogStoreRef) -> Snapshot {
+        Snapshot { log, ..self }
     }
 
     /// This snapshot brought to the newest version, reading only what is new.
     pub(super) async fn refreshed(self) -> Result<Snapshot> {
         let mut state = DeltaTableState::clone(&self.state);
-        state.update(self.log_store.as_ref(), None).await.map_err(delta_error)?;
+        state.update(self.log.as_ref(), None).await.map_err(delta_error)?;
         Ok(Snapshot { state: Arc::new(state), ..self })
     }
 
@@ -155,6 +163,15 @@ impl Snapshot {
 
     pub(super) fn log_store(&self) -> &LogStoreRef {
         &self.log_store
+    }
+
+    pub(super) fn log(&self) -> &LogStoreRef {
+        &self.log
+    }
+
+    /// The newest load of a stream of loads that the table holds; `None` where it holds none.
+    pub async fn newest_load(&self, stream: &str) -> Result<Option<i64>> {
+        self.eager().transaction_version(self.log.as_ref(), stream).await.map_err(delta_error)
     }
 
     /// Our own writes copy rows out of files; a layout that hides rows would bring them back.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
 use delta_writer::writer_config;
 use deltalake_core::datafile::writer::DeltaWriter;
 use deltalake_core::kernel::{Action, Add, AddCDCFile};
@@ -19,6 +20,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::changes::CHANGE_TYPE;
+use super::files::{FileScan, ScanFile};
 use super::schema::{TableColumn, arrow_schema};
 use super::{Location, Tables, delta_error};
 use crate::error::Result;
@@ -42,6 +44,7 @@ pub struct Stage {
 /// Files written, durable, and not yet part of any version.
 pub struct Staged {
     store: Arc<dyn ObjectStore>,
+    schema: SchemaRef,
     adds: Vec<Add>,
     changes: Vec<AddCDCFile>,
     /// Rows in the data files.
@@ -83,8 +86,8 @@ impl Stage {
 
     /// Closes the files.
     pub async fn finish(self) -> Result<Staged> {
-        let Stage { store, writer, changes, rows, .. } = self;
-        let mut staged = Staged { store, adds: Vec::new(), changes: Vec::new(), rows };
+        let Stage { store, schema, writer, changes, rows } = self;
+        let mut staged = Staged { store, schema, adds: Vec::new(), changes: Vec::new(), rows };
         staged.adds = writer.close().await.map_err(delta_error)?;
         if let Some(changes) = changes {
             match changes.close().await {
@@ -113,7 +116,32 @@ impl Staged {
     /// Nothing at all: for commits that only remove.
     pub fn empty(tables: &Tables) -> Staged {
         let store: Arc<dyn ObjectStore> = tables.environment().store().clone();
-        Staged { store, adds: Vec::new(), changes: Vec::new(), rows: 0 }
+        let schema = Arc::new(Schema::empty());
+        Staged { store, schema, adds: Vec::new(), changes: Vec::new(), rows: 0 }
+    }
+
+    /// The rows of the data files, in the order they were written.
+    pub fn rows(&self) -> Arc<dyn TableProvider> {
+        let files = self.adds.iter().map(|add| (add.path.as_str(), add.size));
+        self.scan(self.schema.clone(), files.collect())
+    }
+
+    /// The rows that were recorded for the change feed, with [`CHANGE_TYPE`] behind the table's
+    /// columns.
+    pub fn change_rows(&self) -> Arc<dyn TableProvider> {
+        let files = self.changes.iter().map(|change| (change.path.as_str(), change.size));
+        self.scan(change_schema(&self.schema), files.collect())
+    }
+
+    fn scan(&self, schema: SchemaRef, files: Vec<(&str, i64)>) -> Arc<dyn TableProvider> {
+        let file = |(index, (path, size)): (usize, (&str, i64))| ScanFile {
+            path: Path::from(path),
+            size_bytes: u64::try_from(size).unwrap_or_default(),
+            index: index as u64,
+            constants: HashMap::new(),
+        };
+        let files = files.into_iter().enumerate().map(file).collect();
+        Arc::new(FileScan::new(self.store.clone(), schema, files))
     }
 
     pub(super) fn into_actions(self) -> Vec<Action> {

@@ -22,7 +22,7 @@ use crate::write::conform::Conformer;
 use crate::write::insert::stage_new;
 use crate::write::modify::Parameters;
 use crate::write::rewrite::{check_rows, reshape, table_columns};
-use crate::write::{CatalogCommit, Pending, author, commit_author, tables};
+use crate::write::{Base, CatalogCommit, Pending, author, commit_author, tables};
 
 /// `CREATE TABLE` with columns.
 pub(super) async fn create(scope: &Scope, statement: &ast::CreateTable) -> Result<Change> {
@@ -152,10 +152,9 @@ pub(super) async fn alter(
         }
         Alteration::CheckRows { relation, .. } => {
             // Held until the rule is in the catalog, so that no row comes in unchecked between.
-            let location = location(&relation)?;
-            let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
+            let base = Base::take(scope, &relation, limits).await?;
             limits.run(check_rows(scope, &session, &relation)).await?;
-            Pending { lease: Some(lease), ..Pending::nothing(Tag::new(tag)) }
+            Pending { lease: base.lease, ..Pending::nothing(Tag::new(tag)) }
         }
         Alteration::AddColumn { relation, column, new_rules, .. } => {
             let fill = fill_of(scope, &session, &relation, column, new_rules)?;

@@ -92,6 +92,7 @@ fn dataset(checks: Vec<Check>) -> Table {
         dataset: "d".to_owned(),
         generation: 1,
         next_column: 8,
+        keys: vec![],
         checks,
         governance: Governance {
             classification: Classification::Personal,

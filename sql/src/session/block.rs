@@ -1,4 +1,4 @@
-//! The transaction block: one snapshot of the catalog and of what was read, and at most one write.
+//! The transaction block: open, failed or none, and what an open one has seen and done.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::State;
 
 use super::TransactionStatus;
-use crate::scope::Pins;
-use crate::write::Pending;
+use crate::engine::Shared;
+use crate::transaction::Transaction;
 
 /// Where a session stands.
 pub(super) enum Block {
@@ -24,13 +24,13 @@ pub(super) struct Open {
     /// Opened for the statements of one simple query, not by `BEGIN`.
     implicit: bool,
     read_only: bool,
-    seen: Option<(Arc<State>, Pins)>,
-    held: Option<Box<Pending>>,
+    /// There from the first statement on that looks at anything.
+    transaction: Option<Box<Transaction>>,
 }
 
 impl Open {
     fn new(implicit: bool) -> Open {
-        Open { implicit, read_only: false, seen: None, held: None }
+        Open { implicit, read_only: false, transaction: None }
     }
 }
 
@@ -69,13 +69,15 @@ impl Block {
         }
     }
 
-    /// Ends an implicit block; gives the write to be committed.
-    pub(super) fn end_implicit(&mut self, failed: bool) -> Option<Pending> {
+    /// Ends an implicit block; gives the transaction to be committed.
+    pub(super) fn end_implicit(&mut self, failed: bool) -> Option<Transaction> {
         match self {
             Block::Open(Open { implicit: true, .. }) | Block::Failed { implicit: true } => {
-                let ended = std::mem::replace(self, Block::None);
-                match ended {
-                    Block::Open(open) if !failed => open.held.map(|held| *held),
+                if failed {
+                    self.fail();
+                }
+                match std::mem::replace(self, Block::None) {
+                    Block::Open(open) => open.transaction.map(|it| *it),
                     _ => None,
                 }
             }
@@ -83,54 +85,50 @@ impl Block {
         }
     }
 
+    /// Fails an open block. What it wrote is given up now, not when the client says so: others
+    /// wait for its tables.
     pub(super) fn fail(&mut self) {
         if let Block::Open(open) = self {
+            if let (Some(transaction), Ok(runtime)) =
+                (open.transaction.take(), tokio::runtime::Handle::try_current())
+            {
+                runtime.spawn(transaction.roll_back());
+            }
             *self = Block::Failed { implicit: open.implicit };
         }
     }
 
-    /// Ends the block: whether it had failed, and what it held. `None` outside a block.
-    pub(super) fn end(&mut self) -> Option<(bool, Option<Pending>)> {
+    /// Ends the block: whether it had failed, and what it did. `None` outside a block.
+    pub(super) fn end(&mut self) -> Option<(bool, Option<Transaction>)> {
         match std::mem::replace(self, Block::None) {
             Block::None => None,
             Block::Open(open) if open.implicit => {
                 *self = Block::Open(open);
                 None
             }
-            Block::Open(open) => Some((false, open.held.map(|held| *held))),
+            Block::Open(open) => Some((false, open.transaction.map(|it| *it))),
             Block::Failed { .. } => Some((true, None)),
         }
     }
 
-    /// What the block's earlier statements saw.
-    pub(super) fn pinned(&self) -> Option<(Arc<State>, Pins)> {
+    /// The open block's transaction; `None` outside a block.
+    pub(super) fn transaction(&mut self) -> Option<&mut Transaction> {
         match self {
-            Block::Open(open) => open.seen.clone(),
+            Block::Open(open) => open.transaction.as_deref_mut(),
             _ => None,
         }
     }
 
-    /// Keeps what this statement sees for the block's later ones.
-    pub(super) fn pin(&mut self, state: Arc<State>) -> (Arc<State>, Pins) {
-        let seen = (state, Pins::default());
+    /// Whether a statement that looks at something is the block's first: then it begins the
+    /// transaction.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Block::Open(Open { transaction: None, .. }))
+    }
+
+    /// Pins what the block sees.
+    pub(super) fn begin_transaction(&mut self, shared: &Shared, state: Arc<State>) {
         if let Block::Open(open) = self {
-            open.seen = Some(seen.clone());
-        }
-        seen
-    }
-
-    /// Whether writes are held until the block ends.
-    pub(super) fn holds_writes(&self) -> bool {
-        matches!(self, Block::Open(_))
-    }
-
-    /// A statement that reads after the block's write would not see it.
-    pub(super) fn refuse_read_after_write(&self) -> Result<()> {
-        match self {
-            Block::Open(Open { held: Some(_), .. }) => Err(one_write(
-                "reading after a write in the same transaction block is not supported",
-            )),
-            _ => Ok(()),
+            open.transaction = Some(Box::new(Transaction::begin(shared, state)));
         }
     }
 
@@ -148,22 +146,7 @@ impl Block {
                 Kind::ReadOnlyTransaction,
                 "cannot execute a statement that writes in a read-only transaction",
             )),
-            Block::Open(Open { held: Some(_), .. }) => {
-                Err(one_write("a second write in a transaction block is not supported"))
-            }
             _ => Ok(()),
         }
     }
-
-    pub(super) fn hold(&mut self, pending: Pending) {
-        if let Block::Open(open) = self {
-            open.held = Some(Box::new(pending));
-        }
-    }
-}
-
-fn one_write(message: &str) -> Error {
-    Error::unsupported(message)
-        .with_detail("A block may read, or hold one write.")
-        .with_hint("COMMIT first, or send the statements outside a block.")
 }

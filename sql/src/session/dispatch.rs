@@ -1,12 +1,11 @@
 //! From a statement to what does it.
 
 use arrow::datatypes::{FieldRef, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::audit::RecordKind;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::RelationAction;
+use kho_catalog::state::Relation;
 use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
@@ -14,17 +13,19 @@ use super::{Session, record, value_fields, with_parameters};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
-use crate::errors::from_engine;
 use crate::execute::{self, Limits};
 use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, Statement};
 use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
+use crate::transaction::Transaction;
 use crate::write::Pending;
-use crate::write::insert::insert;
-use crate::write::modify::{Modification, Parameters, modify, truncate};
-use crate::write::target::bind_insert;
+use crate::write::modify::{Given, Parameters};
+use crate::write::{Returning, insert, merge, modify};
 use crate::{ddl, explain, show};
+
+/// How often a statement outside of a block is run when others' commits come first.
+const RUNS_MAX: usize = 10;
 
 /// What a statement came to, before its record is closed.
 enum Done {
@@ -45,18 +46,25 @@ pub(super) async fn bind_for_description(
     parameters: &[Option<FieldRef>],
 ) -> Result<Option<(Vec<Option<FieldRef>>, Option<SchemaRef>)>> {
     let Ast::Sql(sql) = statement.ast() else { return Ok(None) };
-    let bound = match sql.as_ref() {
+    let (bound, returned) = match sql.as_ref() {
         ast::Statement::Query(_) => {
             let bound = bind::bind(scope, sql, parameters, Vec::new()).await?;
             let schema = shown_schema(&bound);
             return Ok(Some((bind::parameter_fields(&bound.plan)?, Some(schema))));
         }
-        ast::Statement::Insert(insert) => bind_insert(scope, insert, parameters).await?.1,
+        ast::Statement::Insert(insert) => insert::describe(scope, insert, parameters).await?,
         ast::Statement::Update(update) => {
-            Modification::of_update(update)?.bind_parameters(scope, parameters).await?
+            let change = merge::of_update(update)?;
+            modify::describe(scope, &change, Given::default(), parameters).await?
         }
         ast::Statement::Delete(delete) => {
-            Modification::of_delete(delete)?.bind_parameters(scope, parameters).await?
+            let change = merge::of_delete(delete)?;
+            modify::describe(scope, &change, Given::default(), parameters).await?
+        }
+        ast::Statement::Merge(merge) => {
+            let relation = merged(scope, merge)?;
+            let change = merge::of_merge(merge, &relation)?;
+            modify::describe(scope, &change, Given::default(), parameters).await?
         }
         ast::Statement::Explain { .. } => {
             return Ok(Some((Vec::new(), Some(explain::schema()))));
@@ -66,7 +74,15 @@ pub(super) async fn bind_for_description(
         }
         _ => return Ok(None),
     };
-    Ok(Some((bind::parameter_fields(&bound.plan)?, None)))
+    let mut fields = bind::parameter_fields(&bound.plan)?;
+    if let Some(returned) = &returned {
+        let more = bind::parameter_fields(&returned.plan)?;
+        fields.resize(fields.len().max(more.len()), None);
+        for (field, other) in fields.iter_mut().zip(more) {
+            *field = field.take().or(other);
+        }
+    }
+    Ok(Some((fields, returned.as_ref().map(shown_schema))))
 }
 
 impl Session {
@@ -81,9 +97,15 @@ impl Session {
         entry.statement = Some(statement.redacted().to_owned());
         let opened = self.engine.shared.ledger.begin(entry).await?;
         let limits = Limits::new(stop, self.settings.statement_timeout_ms());
-        let done = match self.perform(statement, parameters, &limits).await {
-            Ok(Done::Write(pending)) => self.settle(pending).await.map(Done::Tag),
-            other => other,
+        let mut runs = 0;
+        let done = loop {
+            let done = self.perform_and_settle(statement, parameters, &limits).await;
+            let again = matches!(&done, Err(error) if error.kind() == Kind::SerializationFailure);
+            runs += 1;
+            // Alone, a statement has told nobody what it read: run anew it is simply later.
+            if !(again && self.block.is_none() && runs < RUNS_MAX) {
+                break done;
+            }
         };
         match done {
             Ok(Done::Rows(rows, versions)) => {
@@ -112,6 +134,28 @@ impl Session {
         }
     }
 
+    /// One run of a statement, up to its commit or into its block.
+    async fn perform_and_settle(
+        &mut self,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+        limits: &Limits,
+    ) -> Result<Done> {
+        let mut pending = match self.perform(statement, parameters, limits).await? {
+            Done::Write(pending) => pending,
+            other => return Ok(other),
+        };
+        let returning = pending.returning.take();
+        let tag = self.settle(pending).await?;
+        match returning {
+            None => Ok(Done::Tag(tag)),
+            Some(Returning { plan, names, command }) => {
+                let versions = Vec::new();
+                Ok(Done::Rows(rows(&plan, limits, command, names).await?, versions))
+            }
+        }
+    }
+
     pub(super) async fn finish_copy_inner(&mut self, mut copy: CopyIn) -> Result<Tag> {
         let opened = copy.record.take();
         let result = match copy.into_pending().await {
@@ -128,17 +172,15 @@ impl Session {
 
     /// Holds a write until the block ends, or makes it visible now.
     async fn settle(&mut self, pending: Pending) -> Result<Tag> {
-        if self.block.holds_writes() && !pending.is_nothing() {
-            let tag = pending.tag.clone();
-            self.block.hold(pending);
-            return Ok(tag);
+        let shared = &self.engine.shared;
+        match self.block.transaction() {
+            Some(transaction) => transaction.take(shared, pending).await,
+            None => pending.commit(shared).await.map(|(tag, _version)| tag),
         }
-        self.commit_pending(pending).await
     }
 
-    pub(super) async fn commit_pending(&mut self, pending: Pending) -> Result<Tag> {
-        let (tag, _version) = pending.commit(&self.engine.shared).await?;
-        Ok(tag)
+    pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
+        transaction.commit(&self.engine.shared, self.settings.is_serializable()).await
     }
 
     async fn perform(
@@ -151,8 +193,22 @@ impl Session {
             return self.perform_own(statement).await;
         }
         let scope = self.scope().await?;
+        let done = self.perform_in(&scope, statement, parameters, limits).await?;
+        if let Some(transaction) = self.block.transaction() {
+            transaction.note_reads(&scope.reads);
+        }
+        Ok(done)
+    }
+
+    async fn perform_in(
+        &mut self,
+        scope: &Scope,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+        limits: &Limits,
+    ) -> Result<Done> {
         match statement.ast() {
-            Ast::Sql(sql) => self.perform_sql(&scope, sql, parameters, limits).await,
+            Ast::Sql(sql) => self.perform_sql(scope, sql, parameters, limits).await,
             Ast::Copy(copy) => match copy.direction {
                 CopyDirection::ServerSide => {
                     Err(Error::unsupported("COPY to or from the server's files is not supported")
@@ -160,12 +216,11 @@ impl Session {
                 }
                 CopyDirection::FromStdin => {
                     self.refuse_write()?;
-                    let begun = limits.run(copy::begin_in(&scope, copy)).await?;
+                    let begun = copy::begin_in(scope, copy, limits).await?;
                     Ok(Done::CopyIn(Box::new(begun)))
                 }
                 CopyDirection::ToStdout => {
-                    self.block.refuse_read_after_write()?;
-                    let (plan, options) = copy::plan_out(&scope, copy).await?;
+                    let (plan, options) = copy::plan_out(scope, copy).await?;
                     let versions = record::versions(&scope.state, plan.reads());
                     Ok(Done::CopyOut(
                         rows(&plan, limits, "COPY", Vec::new()).await?,
@@ -174,10 +229,10 @@ impl Session {
                     ))
                 }
             },
-            Ast::Role(role) => self.change_catalog(ddl::role(&scope, role)),
-            Ast::Membership(membership) => self.change_catalog(ddl::membership(&scope, membership)),
-            Ast::Relation(it) => self.change_catalog(ddl::relation(&scope, it)),
-            Ast::RevokeOption(revoke) => self.change_catalog(ddl::revoke_option(&scope, revoke)),
+            Ast::Role(role) => self.change_catalog(scope, ddl::role(scope, role)),
+            Ast::Membership(it) => self.change_catalog(scope, ddl::membership(scope, it)),
+            Ast::Relation(it) => self.change_catalog(scope, ddl::relation(scope, it)),
+            Ast::RevokeOption(it) => self.change_catalog(scope, ddl::revoke_option(scope, it)),
         }
     }
 
@@ -193,55 +248,61 @@ impl Session {
         match sql {
             ast::Statement::Query(_) => {
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
-                if reads_something(plan.plan())? {
-                    self.block.refuse_read_after_write()?;
-                }
                 let versions = record::versions(&scope.state, plan.reads());
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?, versions))
             }
             ast::Statement::Explain { .. } => {
-                self.block.refuse_read_after_write()?;
                 let rows = explain::explain(scope, sql, values, limits).await?;
                 Ok(Done::Rows(rows, Vec::new()))
             }
             ast::Statement::Insert(it) => {
                 self.refuse_write()?;
-                let (relation, mut bound) = bind_insert(scope, it, &fields).await?;
-                bound.plan = with_parameters(bound.plan, parameters)?;
-                Ok(Done::Write(insert(scope, &relation, bound, limits).await?))
+                Ok(Done::Write(insert::insert(scope, it, values, limits).await?))
             }
             ast::Statement::Update(it) => {
                 self.refuse_write()?;
-                let change = Modification::of_update(it)?;
-                Ok(Done::Write(modify(scope, &change, values, limits).await?))
+                let change = merge::of_update(it)?;
+                let given = Given::default();
+                Ok(Done::Write(modify::modify(scope, &change, given, values, limits).await?))
             }
             ast::Statement::Delete(it) => {
                 self.refuse_write()?;
-                let change = Modification::of_delete(it)?;
-                Ok(Done::Write(modify(scope, &change, values, limits).await?))
+                let change = merge::of_delete(it)?;
+                let given = Given::default();
+                Ok(Done::Write(modify::modify(scope, &change, given, values, limits).await?))
+            }
+            ast::Statement::Merge(it) => {
+                self.refuse_write()?;
+                let relation = merged(scope, it)?;
+                let change = merge::of_merge(it, &relation)?;
+                let given = Given::default();
+                Ok(Done::Write(modify::modify(scope, &change, given, values, limits).await?))
             }
             ast::Statement::Truncate(it) => {
                 self.refuse_write()?;
                 let name = truncated_table(it)?;
                 let name = bind::object_name(name)?;
                 let relation = bind::find_for(scope, &name, RelationAction::Truncate)?;
-                Ok(Done::Write(limits.run(truncate(scope, &relation)).await?))
+                Ok(Done::Write(modify::truncate(scope, &relation, limits).await?))
             }
             ast::Statement::Call(function) => {
                 self.refuse_write()?;
-                Ok(Done::Write(limits.run(crate::call::call(scope, function)).await?))
+                Ok(Done::Write(crate::call::call(scope, function, limits).await?))
             }
             other => {
                 self.refuse_write()?;
                 let change = ddl::change(scope, other, limits).await?;
-                self.change_catalog(Ok(change))
+                self.change_catalog(scope, Ok(change))
             }
         }
     }
 
-    fn change_catalog(&mut self, change: Result<ddl::Change>) -> Result<Done> {
+    fn change_catalog(&mut self, scope: &Scope, change: Result<ddl::Change>) -> Result<Done> {
         self.refuse_write()?;
         let ddl::Change { pending, notices } = change?;
+        if pending.catalog.is_some() {
+            scope.block.refuse_catalog_change()?;
+        }
         self.notices.extend(notices);
         Ok(Done::Write(pending))
     }
@@ -268,6 +329,11 @@ impl Session {
                 if show::is_read_only(modes) {
                     self.block.set_read_only();
                 }
+                let level = match show::isolation(modes) {
+                    Some(level) => level.to_owned(),
+                    None => self.settings.get("default_transaction_isolation")?.to_owned(),
+                };
+                self.settings.set("transaction_isolation", Some(&level))?;
                 Ok(Done::Tag(Tag::new("BEGIN")))
             }
             ast::Statement::Commit { chain: false, .. } => self.commit_block().await.map(Done::Tag),
@@ -276,8 +342,10 @@ impl Session {
                     None => {
                         self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
                     }
-                    Some((_, held)) => {
-                        drop(held);
+                    Some((_, transaction)) => {
+                        if let Some(transaction) = transaction {
+                            transaction.roll_back().await;
+                        }
                         self.end_settings(false);
                     }
                 }
@@ -300,9 +368,9 @@ impl Session {
                 self.end_settings(false);
                 Ok(Tag::new("ROLLBACK"))
             }
-            Some((false, held)) => {
-                let committed = match held {
-                    Some(pending) => self.commit_pending(pending).await.map(|_| ()),
+            Some((false, transaction)) => {
+                let committed = match transaction {
+                    Some(transaction) => self.commit_transaction(transaction).await,
                     None => Ok(()),
                 };
                 self.end_settings(committed.is_ok());
@@ -371,14 +439,9 @@ pub(crate) async fn query(
     Ok((authorize(scope, bound)?, names))
 }
 
-/// Whether a plan reads any relation, the catalog's own among them.
-fn reads_something(plan: &LogicalPlan) -> Result<bool> {
-    let mut reads = false;
-    let looked = plan.apply_with_subqueries(|node| {
-        reads |= matches!(node, LogicalPlan::TableScan(_));
-        Ok(TreeNodeRecursion::Continue)
-    });
-    looked.map(|_| reads).map_err(from_engine)
+/// The table that a `MERGE` changes.
+fn merged(scope: &Scope, merge: &ast::Merge) -> Result<std::sync::Arc<Relation>> {
+    bind::find(scope, &bind::object_name(&merge::merge_target(merge)?)?)
 }
 
 async fn rows(

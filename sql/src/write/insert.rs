@@ -1,64 +1,94 @@
 //! The rows of `INSERT`, of `COPY … FROM` and of `CREATE TABLE AS`, from a plan into files.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::SessionState;
 use futures::StreamExt;
 use kho_catalog::error::Result;
+use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::Relation;
-use kho_catalog::table::{Commit, Snapshot, Stage, Staged};
-use tokio::sync::OwnedMutexGuard;
+use kho_catalog::table::{Commit, Stage, Staged};
+use sqlparser::ast;
 
+use super::base::Base;
 use super::conform::Conformer;
-use super::{Pending, commit_author, tables};
+use super::modify::Parameters;
+use super::returning::{self, Wanted, Which};
+use super::target::{bind_insert, target_name};
+use super::{Pending, commit_author, tables, upsert};
 use crate::authorize::{AuthorizedPlan, authorize};
-use crate::bind::Bound;
+use crate::bind::{self, Bound};
 use crate::errors::from_engine;
 use crate::execute::{self, Limits};
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
+use crate::session::with_parameters;
 
 /// Rows being added to one table.
 pub(crate) struct Append {
-    lease: OwnedMutexGuard<()>,
-    snapshot: Snapshot,
+    base: Base,
+    relation: Arc<Relation>,
     conformer: Conformer,
     stage: Stage,
+    rows: u64,
 }
 
 impl Append {
-    /// Begins to add rows to `relation`; the right to was checked.
-    pub(crate) async fn begin(
+    /// Begins to add rows to `relation` behind `base`; the right to was checked.
+    pub(crate) fn begin(
         scope: &Scope,
         session: &SessionState,
-        relation: &Relation,
+        relation: &Arc<Relation>,
+        base: Base,
     ) -> Result<Append> {
-        let location = location(relation)?;
-        let lease = tables(scope).lease(&location).await;
-        let snapshot = tables(scope).latest(&location).await?;
-        let stage = tables(scope).stage(&location, &snapshot.columns()?);
+        let stage = tables(scope).stage(&location(relation)?, &base.snapshot.columns()?);
         let conformer = Conformer::new(session, relation, stage.schema())?;
-        Ok(Append { lease, snapshot, conformer, stage })
+        Ok(Append { base, relation: Arc::clone(relation), conformer, stage, rows: 0 })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.conformer.schema()
     }
 
+    /// Takes a batch. Of a load that was applied before, the rows are checked and dropped.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.conformer.conform(batch)?;
-        self.stage.write(&batch).await
+        self.rows += batch.num_rows() as u64;
+        match self.base.loaded {
+            true => Ok(()),
+            false => self.stage.write(&batch).await,
+        }
     }
 
-    /// Closes the files; what is left is the commit.
-    pub(crate) async fn finish(self, scope: &Scope, command: &str) -> Result<Pending> {
+    /// Closes the files; what is left is the commit, and what is given back.
+    pub(crate) async fn finish(
+        self,
+        scope: &Scope,
+        command: &str,
+        wanted: Option<(&Wanted, Parameters<'_>)>,
+    ) -> Result<Pending> {
+        let tag = Tag::with_rows(command, self.rows);
         let staged = self.stage.finish().await?;
-        let tag = Tag::with_rows(command, staged.rows);
-        if staged.rows == 0 {
-            return Ok(Pending::nothing(tag));
-        }
-        let commit = Commit::append(&self.snapshot, staged, commit_author(scope));
-        Ok(Pending::rows(self.lease, self.snapshot, commit, tag))
+        let returning = match wanted {
+            Some((wanted, parameters)) => {
+                let version = self.base.snapshot.version();
+                let rows = (&staged, Which::Written);
+                let relation = &self.relation;
+                Some(returning::plan(scope, relation, version, wanted, rows, parameters).await?)
+            }
+            None => None,
+        };
+        let mut pending = match self.base.loaded || (self.rows == 0 && scope.load.is_none()) {
+            true => Pending::nothing(tag),
+            false => {
+                let commit = Commit::append(&self.base.snapshot, staged, commit_author(scope));
+                Pending::rows(scope, self.base, commit, tag)
+            }
+        };
+        pending.returning = returning;
+        Ok(pending)
     }
 
     pub(crate) async fn abort(self) {
@@ -69,13 +99,68 @@ impl Append {
 /// Runs an `INSERT` up to its commit.
 pub(crate) async fn insert(
     scope: &Scope,
-    relation: &Relation,
-    bound: Bound,
+    insert: &ast::Insert,
+    parameters: Parameters<'_>,
     limits: &Limits,
 ) -> Result<Pending> {
-    let plan = authorize(scope, bound)?;
-    let append = limits.run(Append::begin(scope, plan.session(), relation)).await?;
-    fill(append, scope, &plan, limits, "INSERT").await
+    let relation = target(scope, insert)?;
+    if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, parameters).await? {
+        return super::modify::modify(scope, &change, given, parameters, limits).await;
+    }
+    // Before the rows' query is bound, so that it reads the version that the rows go behind.
+    let base = Base::take(scope, &relation, limits).await?;
+    let work = async {
+        let mut bound = bind_insert(scope, insert, &relation, parameters.fields).await?;
+        bound.plan = with_parameters(bound.plan, parameters.values)?;
+        authorize(scope, bound)
+    };
+    let plan = limits.run(work).await?;
+    let append = Append::begin(scope, plan.session(), &relation, base)?;
+    let wanted = wanted(insert)?;
+    let wanted = wanted.as_ref().map(|wanted| (wanted, parameters));
+    fill(append, scope, &plan, limits, wanted).await
+}
+
+/// What an `INSERT` takes and gives back.
+pub(crate) async fn describe(
+    scope: &Scope,
+    insert: &ast::Insert,
+    parameters: &[Option<FieldRef>],
+) -> Result<(Bound, Option<Bound>)> {
+    let relation = target(scope, insert)?;
+    let bound = bind_insert(scope, insert, &relation, parameters).await?;
+    let returned = match wanted(insert)? {
+        Some(wanted) => {
+            let snapshot = scope.snapshot(&relation, None).await?;
+            let rows = returning::no_rows(snapshot.schema())?;
+            Some(returning::bind_over(scope, rows, &wanted, parameters).await?)
+        }
+        None => None,
+    };
+    Ok((bound, returned))
+}
+
+fn target(scope: &Scope, insert: &ast::Insert) -> Result<Arc<Relation>> {
+    let name = bind::Name::from_ast(target_name(insert)?)?;
+    bind::find_for(scope, &name, RelationAction::Insert)
+}
+
+/// What an `INSERT` is to give back.
+pub(super) fn wanted(insert: &ast::Insert) -> Result<Option<Wanted>> {
+    let Some(items) = insert.returning.clone() else { return Ok(None) };
+    let shown = shown(insert)?;
+    Ok(Some(Wanted { items, shown, command: "INSERT" }))
+}
+
+/// What the table is called in an `INSERT`.
+pub(super) fn shown(insert: &ast::Insert) -> Result<ast::Ident> {
+    match &insert.table_alias {
+        Some(alias) => Ok(alias.alias.clone()),
+        None => {
+            let name = bind::object_name(target_name(insert)?)?;
+            Ok(ast::Ident::with_quote('"', name.name))
+        }
+    }
 }
 
 async fn fill(
@@ -83,7 +168,7 @@ async fn fill(
     scope: &Scope,
     plan: &AuthorizedPlan,
     limits: &Limits,
-    command: &str,
+    wanted: Option<(&Wanted, Parameters<'_>)>,
 ) -> Result<Pending> {
     let filled = limits
         .run(async {
@@ -95,7 +180,7 @@ async fn fill(
         })
         .await;
     match filled {
-        Ok(()) => append.finish(scope, command).await,
+        Ok(()) => append.finish(scope, "INSERT", wanted).await,
         Err(error) => {
             append.abort().await;
             Err(error)

@@ -13,7 +13,7 @@ use kho_catalog::state::{Column, Relation};
 use kho_catalog::table::{Commit, Snapshot, Staged, TableColumn};
 
 use super::conform::{Conformer, cast};
-use super::{Pending, commit_author, tables};
+use super::{Base, Pending, commit_author, tables};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::Limits;
 use crate::outcome::Tag;
@@ -40,9 +40,8 @@ pub(crate) async fn reshape(
     fill: Option<ScalarValue>,
     limits: &Limits,
 ) -> Result<Pending> {
-    let location = location(after)?;
-    let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
-    let snapshot = tables(scope).latest(&location).await?;
+    let base = Base::take(scope, after, limits).await?;
+    let snapshot = &base.snapshot;
     let columns = table_columns(&after.columns);
     let before = snapshot.columns()?;
     // A column that may be NULL now reads as it did.
@@ -55,12 +54,12 @@ pub(crate) async fn reshape(
     let rows = match only_metadata || snapshot.files().is_empty() {
         true => None,
         false => {
-            let work = rewrite(scope, session, after, &snapshot, &columns, fill);
+            let work = rewrite(scope, session, after, snapshot, &columns, fill);
             Some(limits.run(work).await?)
         }
     };
-    let commit = Commit::reshape(operation, &snapshot, &columns, rows, commit_author(scope))?;
-    Ok(Pending::rows(lease, snapshot, commit, Tag::new("ALTER TABLE")))
+    let commit = Commit::reshape(operation, snapshot, &columns, rows, commit_author(scope))?;
+    Ok(Pending::rows(scope, base, commit, Tag::new("ALTER TABLE")))
 }
 
 /// Reads every row and says whether the rules of `after` hold for it.
@@ -69,7 +68,7 @@ pub(crate) async fn check_rows(
     session: &SessionState,
     after: &Relation,
 ) -> Result<()> {
-    let snapshot = tables(scope).latest(&location(after)?).await?;
+    let snapshot = scope.snapshot(after, None).await?;
     let columns = table_columns(&after.columns);
     let fields: Vec<_> = columns.iter().map(TableColumn::to_field).collect();
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));

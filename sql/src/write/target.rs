@@ -13,7 +13,6 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder, TableType, lit};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::Type;
 use sqlparser::ast;
@@ -21,37 +20,42 @@ use sqlparser::ast;
 use crate::bind::constant::expression_over;
 use crate::bind::{self, Bound};
 use crate::errors::{from_engine, to_engine};
-use crate::scope::{Scope, location};
+use crate::scope::Scope;
 
 /// The name under which the planner sees the target: no user can write it.
 const TARGET: &str = "\u{1}target";
 
-/// Binds an `INSERT`: its target and the plan of the rows, complete and in the table's order.
+/// The name of the table that rows are inserted into.
+pub(crate) fn target_name(insert: &ast::Insert) -> Result<&ast::ObjectName> {
+    match &insert.table {
+        ast::TableObject::TableName(name) => Ok(name),
+        _ => Err(Error::unsupported("rows are inserted into tables only")),
+    }
+}
+
+/// Binds an `INSERT` into `relation`: the plan of the rows, complete and in the table's order.
 pub(crate) async fn bind_insert(
     scope: &Scope,
     insert: &ast::Insert,
+    relation: &Relation,
     parameters: &[Option<FieldRef>],
-) -> Result<(Arc<Relation>, Bound)> {
+) -> Result<Bound> {
     refuse_options(insert)?;
-    let ast::TableObject::TableName(name) = &insert.table else {
-        return Err(Error::unsupported("rows are inserted into tables only"));
-    };
-    let relation = bind::Name::from_ast(name)
-        .and_then(|name| bind::find_for(scope, &name, RelationAction::Insert))?;
-    let snapshot = scope.shared.tables.latest(&location(&relation)?).await?;
+    let snapshot = scope.snapshot(relation, None).await?;
     let session = scope.shared.session_state(scope)?;
-    let target = Target::new(&session, &relation, &snapshot.schema())?;
+    let target = Target::new(&session, relation, &snapshot.schema())?;
     let mut insert = insert.clone();
+    (insert.on, insert.returning) = (None, None);
     insert.table = ast::TableObject::TableName(internal(TARGET));
     insert.table_alias = None;
-    let columns = target_columns(&insert, &relation)?;
-    fill_defaults(&mut insert, &relation, &columns)?;
+    let columns = target_columns(&insert, relation)?;
+    fill_defaults(&mut insert, relation, &columns)?;
     if let Some(source) = insert.source.as_ref().filter(|it| !is_values(it)) {
         let query = ast::Statement::Query(source.clone());
         let mut bound = bind::bind(scope, &query, parameters, Vec::new()).await?;
         bound.names.clear();
         bound.plan = target.assigned(bound.plan, &columns, !insert.columns.is_empty())?;
-        return Ok((relation, bound));
+        return Ok(bound);
     }
     let extra: bind::Extra = vec![(TARGET.to_owned(), Arc::new(target))];
     let statement = ast::Statement::Insert(insert);
@@ -60,7 +64,7 @@ pub(crate) async fn bind_insert(
         LogicalPlan::Dml(dml) => Arc::unwrap_or_clone(dml.input),
         _ => return Err(Error::internal("an INSERT was planned as something else")),
     };
-    Ok((relation, bound))
+    Ok(bound)
 }
 
 /// A name made of one part that is taken as it is.
@@ -71,8 +75,7 @@ pub(super) fn internal(name: &str) -> ast::ObjectName {
 
 fn refuse_options(insert: &ast::Insert) -> Result<()> {
     let refused = [
-        (insert.on.is_some(), "ON CONFLICT"),
-        (insert.returning.is_some() || insert.output.is_some(), "RETURNING"),
+        (insert.output.is_some(), "OUTPUT"),
         (insert.or.is_some() || insert.ignore || insert.replace_into, "INSERT OR …"),
         (insert.overwrite, "INSERT OVERWRITE"),
         (insert.partitioned.is_some() || !insert.after_columns.is_empty(), "PARTITION"),

@@ -94,6 +94,7 @@ fn make(
         generation: 0,
         next_column,
         checks,
+        keys: Vec::new(),
         governance,
         created_ms: ctx.now_ms,
     };

@@ -1,0 +1,276 @@
+//! What an open transaction block has seen and done, and how it becomes visible at once.
+//!
+//! What it is: the catalog and the table versions pinned by the block's first statement, the
+//! catalog as the block itself has changed it, and a [`Branch`] for each table it wrote.
+//! What it guarantees: statements of the block see one snapshot, and their own writes; nothing is
+//! visible to others before [`Transaction::commit`], and then all of it. That is one commit: of the
+//! one table that was there before, or of the catalog, which makes new tables visible, too. What
+//! would be two is refused (`0A000`), see [`View::refuse_second`].
+//! What it does not: between servers, two blocks that each read what the other writes may both
+//! commit; within a server `SERIALIZABLE` excludes it.
+//! On failure: a block that is dropped has changed nothing; its files are removed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::log::Author;
+use kho_catalog::state::{Oid, Relation, State};
+use kho_catalog::table::{Basis, Branch, Location, Snapshot};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::engine::Shared;
+use crate::outcome::Tag;
+use crate::scope::{Pins, location, lock};
+use crate::write::{CatalogCommit, Pending, TableCommit, net_changes};
+
+/// The tables a statement read: where they are, and at which version.
+pub(crate) type Reads = Arc<Mutex<BTreeMap<Oid, (Location, u64)>>>;
+
+pub(crate) struct Transaction {
+    began: Arc<State>,
+    state: Arc<State>,
+    pins: Pins,
+    began_ms: i64,
+    reads: BTreeMap<Oid, (Location, u64)>,
+    written: Vec<Written>,
+    catalog: Vec<CatalogCommit>,
+}
+
+/// A table that the block wrote.
+struct Written {
+    relation: Oid,
+    branch: Branch,
+    /// What its commit may assume of others' commits behind the pinned version.
+    basis: Basis,
+    _lease: Option<OwnedMutexGuard<()>>,
+}
+
+/// The block as its next statement sees it. Outside of a block it is empty.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    heads: HashMap<Oid, Snapshot>,
+    /// The catalog before the block; `None` outside of one.
+    began: Option<Arc<State>>,
+    pub began_ms: Option<i64>,
+    /// The table that was there before and that the block has written.
+    sole: Option<Oid>,
+    catalog_changed: bool,
+}
+
+impl View {
+    /// The table as the block has changed it; `None` where it has not.
+    pub(crate) fn head(&self, relation: Oid) -> Option<&Snapshot> {
+        self.heads.get(&relation)
+    }
+
+    /// Whether the block itself writes the table there.
+    pub(crate) fn is_loading(&self, location: &Location) -> bool {
+        self.heads.values().any(|head| head.location() == location)
+    }
+
+    /// Whether rows of `relation` can be written in one commit with what the block has done.
+    pub(crate) fn refuse_second(&self, relation: Oid) -> Result<()> {
+        let before = self.began.as_ref().is_some_and(|it| it.relations.contains_key(&relation));
+        if before && self.sole.is_some_and(|sole| sole != relation) {
+            return Err(not_one_commit("a second written table in a transaction is not supported"));
+        }
+        if before && self.catalog_changed {
+            return Err(not_one_commit(
+                "writing a table that was there before is not supported in a transaction that \
+                 changed the catalog",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the catalog can be changed in one commit with what the block has done.
+    pub(crate) fn refuse_catalog_change(&self) -> Result<()> {
+        match self.sole {
+            Some(_) => Err(not_one_commit(
+                "changing the catalog is not supported in a transaction that wrote a table",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn not_one_commit(message: &str) -> Error {
+    Error::unsupported(message)
+        .with_detail(
+            "A transaction is one commit: of one table, or of the catalog with the tables that \
+             were made in it.",
+        )
+        .with_hint("COMMIT first, or send the statements outside a block.")
+}
+
+impl Transaction {
+    pub(crate) fn begin(shared: &Shared, state: Arc<State>) -> Transaction {
+        // A commit that was acknowledged is seen, though its time may be ahead of the clock.
+        let now_ms = shared.catalog.environment().now_ms();
+        Transaction {
+            began: Arc::clone(&state),
+            state,
+            pins: Pins::default(),
+            began_ms: now_ms.max(shared.tables.newest_commit_ms()),
+            reads: BTreeMap::new(),
+            written: Vec::new(),
+            catalog: Vec::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
+    pub(crate) fn pins(&self) -> Pins {
+        Arc::clone(&self.pins)
+    }
+
+    pub(crate) fn view(&self) -> View {
+        let heads = self.written.iter().map(|it| (it.relation, it.branch.head().clone()));
+        let before = |it: &&Written| self.began.relations.contains_key(&it.relation);
+        View {
+            heads: heads.collect(),
+            began: Some(Arc::clone(&self.began)),
+            began_ms: Some(self.began_ms),
+            sole: self.written.iter().find(before).map(|it| it.relation),
+            catalog_changed: !self.catalog.is_empty(),
+        }
+    }
+
+    /// Notes what a statement read.
+    pub(crate) fn note_reads(&mut self, reads: &Reads) {
+        for (relation, read) in lock(reads).iter() {
+            self.reads.entry(*relation).or_insert_with(|| read.clone());
+        }
+    }
+
+    pub(crate) fn has_written(&self) -> bool {
+        !self.written.is_empty() || !self.catalog.is_empty()
+    }
+
+    /// Takes what a statement did; others see it when the block commits.
+    pub(crate) async fn take(&mut self, shared: &Shared, pending: Pending) -> Result<Tag> {
+        let Pending { lease, table, catalog, tag, .. } = pending;
+        if let Some(TableCommit { relation, snapshot, commit }) = table {
+            let written = match self.written.iter_mut().find(|it| it.relation == relation) {
+                Some(written) => written,
+                None => {
+                    let branch = shared.tables.branch(snapshot)?;
+                    let basis = Basis::Append;
+                    self.written.push(Written { relation, branch, basis, _lease: lease });
+                    self.written.last_mut().ok_or_else(|| Error::internal("a write was lost"))?
+                }
+            };
+            if commit.basis != Basis::Append {
+                written.basis = Basis::Exact;
+            }
+            written.branch.add(commit).await?;
+        }
+        if let Some(mut commit) = catalog {
+            let changes = (commit.decide)(&self.state)?;
+            self.state = Arc::new(self.state.apply(&changes));
+            self.catalog.push(commit);
+        }
+        Ok(tag)
+    }
+
+    /// Makes everything visible and durable.
+    ///
+    /// # Errors
+    /// `40001` where another commit came first; then nothing of the block is visible.
+    pub(crate) async fn commit(mut self, shared: &Shared, serializable: bool) -> Result<()> {
+        if !self.has_written() {
+            return Ok(());
+        }
+        let _turn = match serializable {
+            true => Some(shared.serializable.lock().await),
+            false => None,
+        };
+        if serializable {
+            // What was written, too, is compared by its own commit.
+            let mut others = self.reads.clone();
+            others.retain(|relation, _| self.written.iter().all(|it| it.relation != *relation));
+            refuse_changed(shared, &others).await?;
+        }
+        let mut leases = Vec::new();
+        for Written { relation, branch, basis, _lease } in std::mem::take(&mut self.written) {
+            leases.push(_lease);
+            let was = self.began.relations.get(&relation);
+            let dropped = !self.state.relations.contains_key(&relation);
+            if dropped && was.is_none() {
+                branch.discard().await;
+                continue;
+            }
+            // Rows were added because of others that were read: those may not have changed.
+            let basis = match self.reads.contains_key(&relation) {
+                true => Basis::Exact,
+                false => basis,
+            };
+            let base = branch.base().clone();
+            let netted = match branch.must_net_changes() {
+                true => Some(net_changes(shared, &branch).await?),
+                false => None,
+            };
+            if let Some(commit) = branch.squash(basis, netted)? {
+                shared.tables.commit(&base, commit).await?;
+            }
+        }
+        if let Some(CatalogCommit { decide, author }) = folded(self.catalog) {
+            shared.catalog.commit(&author, decide).await?;
+        }
+        drop(leases);
+        Ok(())
+    }
+
+    /// Gives everything up.
+    pub(crate) async fn roll_back(self) {
+        for written in self.written {
+            written.branch.discard().await;
+        }
+    }
+}
+
+/// Whether what was read is still the newest.
+async fn refuse_changed(shared: &Shared, reads: &BTreeMap<Oid, (Location, u64)>) -> Result<()> {
+    for (location, version) in reads.values() {
+        if shared.tables.latest(location).await?.version() != *version {
+            return Err(Error::new(
+                Kind::SerializationFailure,
+                "could not serialize access due to a concurrent change of a table that was read",
+            )
+            .with_hint("Run the transaction again."));
+        }
+    }
+    Ok(())
+}
+
+/// One commit of several, each decided on what those before it left.
+fn folded(mut commits: Vec<CatalogCommit>) -> Option<CatalogCommit> {
+    if commits.len() < 2 {
+        return commits.pop();
+    }
+    let author = commits.first().map(|it| it.author.clone())?;
+    let author = Author { action: "TRANSACTION".to_owned(), ..author };
+    let decide = move |state: &State| {
+        let mut state = state.clone();
+        let mut all = Vec::new();
+        for commit in &mut commits {
+            let changes = (commit.decide)(&state)?;
+            state = state.apply(&changes);
+            all.extend(changes);
+        }
+        Ok(all)
+    };
+    Some(CatalogCommit { decide: Box::new(decide), author })
+}
+
+/// The table of `relation` as a block that began at `began_ms` sees it.
+pub(crate) async fn pinned_snapshot(
+    shared: &Shared,
+    relation: &Relation,
+    began_ms: i64,
+) -> Result<Snapshot> {
+    shared.tables.as_of(&location(relation)?, began_ms).await
+}

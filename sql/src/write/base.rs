@@ -1,0 +1,61 @@
+//! What a write begins with: the right to write the table, and the version it goes behind.
+//!
+//! What it guarantees: the version is taken after the lease, so within this server nobody comes in
+//! between; a block goes on behind its own writes; a load that was applied is known as such.
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::{Oid, Relation};
+use kho_catalog::table::Snapshot;
+use tokio::sync::OwnedMutexGuard;
+
+use super::tables;
+use crate::execute::Limits;
+use crate::scope::{Scope, location};
+
+/// Where a write begins.
+pub(crate) struct Base {
+    pub relation: Oid,
+    /// `None` where the block holds it already.
+    pub lease: Option<OwnedMutexGuard<()>>,
+    pub snapshot: Snapshot,
+    /// Whether the session's load was applied before: nothing is to be done, successfully.
+    pub loaded: bool,
+}
+
+impl Base {
+    /// Waits for the lease of `relation` and takes its version.
+    ///
+    /// # Errors
+    /// `0A000` where the open block cannot take the write, `55000` for a load out of turn.
+    pub(crate) async fn take(scope: &Scope, relation: &Relation, limits: &Limits) -> Result<Base> {
+        limits.run(Base::begin(scope, relation)).await
+    }
+
+    async fn begin(scope: &Scope, relation: &Relation) -> Result<Base> {
+        scope.block.refuse_second(relation.oid)?;
+        let lease = match scope.block.head(relation.oid) {
+            Some(_) => None,
+            None => Some(tables(scope).lease(&location(relation)?).await),
+        };
+        let snapshot = scope.snapshot(relation, None).await?;
+        let loaded = was_loaded(scope, &snapshot).await?;
+        Ok(Base { relation: relation.oid, lease, snapshot, loaded })
+    }
+}
+
+/// Whether the session's load is in the table. A load comes when its turn is, or again.
+async fn was_loaded(scope: &Scope, snapshot: &Snapshot) -> Result<bool> {
+    let Some(load) = &scope.load else { return Ok(false) };
+    let Some(newest) = snapshot.newest_load(&load.stream).await? else { return Ok(false) };
+    if load.sequence == newest {
+        // A block's own load is one load, however many statements it takes.
+        return Ok(!scope.block.is_loading(snapshot.location()));
+    }
+    if load.sequence == newest.saturating_add(1) {
+        return Ok(false);
+    }
+    let message = format!("load {} of stream \"{}\" is out of turn", load.sequence, load.stream);
+    Err(Error::new(Kind::NotInPrerequisiteState, message)
+        .with_detail(format!("The newest load that was applied is {newest}."))
+        .with_hint(format!("The next one is {}.", newest.saturating_add(1))))
+}

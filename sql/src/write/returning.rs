@@ -1,0 +1,121 @@
+//! `RETURNING`: the rows a write came to, read back from what was staged.
+//!
+//! # Why read back
+//! However many rows a statement wrote, nothing of them is gathered: they are in its files, and are
+//! streamed from there once the write is committed. The plan is authorized before that.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident, lit};
+use kho_catalog::error::{Error, Result};
+use kho_catalog::state::Relation;
+use kho_catalog::table::{CHANGE_TYPE, Staged};
+use sqlparser::ast;
+
+use super::target::internal;
+use crate::authorize::{AuthorizedPlan, authorize};
+use crate::bind::{self, Bound};
+use crate::errors::from_engine;
+use crate::scope::Scope;
+use crate::session::with_parameters;
+use crate::write::modify::Parameters;
+
+/// The name of the written rows in the query over them.
+const WRITTEN: &str = "\u{1}written";
+
+/// A plan over the written rows, to be run when they are committed.
+pub(crate) struct Returning {
+    pub plan: AuthorizedPlan,
+    pub names: Vec<Option<String>>,
+    pub command: &'static str,
+}
+
+/// What a statement is to give back: the items, and what the rows are called in them.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub items: Vec<ast::SelectItem>,
+    pub shown: ast::Ident,
+    pub command: &'static str,
+}
+
+/// Which of the staged rows are given back.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// Those of the data files: an `INSERT`'s.
+    Written,
+    /// Those recorded as these changes.
+    Changed(&'static [&'static str]),
+}
+
+/// Plans what `wanted` says over the rows that were staged.
+pub(super) async fn plan(
+    scope: &Scope,
+    relation: &Relation,
+    version: u64,
+    wanted: &Wanted,
+    (staged, which): (&Staged, Which),
+    parameters: Parameters<'_>,
+) -> Result<Returning> {
+    let rows = match which {
+        Which::Written => staged.rows(),
+        Which::Changed(kinds) => changed(staged, kinds)?,
+    };
+    let mut bound = bind_over(scope, rows, wanted, parameters.fields).await?;
+    bound.plan = with_parameters(bound.plan, parameters.values)?;
+    let names = std::mem::take(&mut bound.names);
+    bound.reads.push(bind::Read {
+        relation: relation.oid,
+        by: scope.who.role(),
+        version: Some(version),
+    });
+    // To give rows back is to read them, but it is no reading of what others wrote.
+    let plan = authorize(&scope.apart(), bound)?;
+    Ok(Returning { plan, names, command: wanted.command })
+}
+
+/// Binds the items over rows with the table's schema, to say what they will be.
+pub(super) async fn bind_over(
+    scope: &Scope,
+    rows: Arc<dyn TableProvider>,
+    wanted: &Wanted,
+    parameters: &[Option<arrow::datatypes::FieldRef>],
+) -> Result<Bound> {
+    let mut query = crate::parse::query("SELECT 1 FROM x AS y")?;
+    let ast::SetExpr::Select(select) = query.body.as_mut() else {
+        return Err(Error::internal("a template is no SELECT"));
+    };
+    select.projection = wanted.items.clone();
+    if let Some(ast::TableFactor::Table { name, alias: Some(alias), .. }) =
+        select.from.first_mut().map(|from| &mut from.relation)
+    {
+        *name = internal(WRITTEN);
+        alias.name = wanted.shown.clone();
+    }
+    let statement = ast::Statement::Query(Box::new(query));
+    bind::bind(scope, &statement, parameters, vec![(WRITTEN.to_owned(), rows)]).await
+}
+
+/// A table without rows, to bind by.
+pub(super) fn no_rows(schema: SchemaRef) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(EmptyTable::new(schema)))
+}
+
+/// The table's columns of the rows recorded as one of `kinds`.
+fn changed(staged: &Staged, kinds: &[&str]) -> Result<Arc<dyn TableProvider>> {
+    let rows = staged.change_rows();
+    let columns: Vec<Expr> = (rows.schema().fields().iter())
+        .filter(|field| field.name() != CHANGE_TYPE)
+        .map(|field| ident(field.name()))
+        .collect();
+    let kinds = kinds.iter().map(|kind| lit(*kind)).collect();
+    let plan = LogicalPlanBuilder::scan("changed", provider_as_source(rows), None)
+        .and_then(|it| it.filter(ident(CHANGE_TYPE).in_list(kinds, false)))
+        .and_then(|it| it.project(columns))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_engine)?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}
