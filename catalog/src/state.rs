@@ -119,6 +119,9 @@ pub struct Table {
     /// The next column id; ids are never used again.
     pub next_column: u32,
     pub checks: Vec<Check>,
+    /// In the order they were declared, the primary key first.
+    #[serde(default)]
+    pub keys: Vec<Key>,
     pub governance: Governance,
     /// Milliseconds since the epoch.
     pub created_ms: i64,
@@ -150,6 +153,23 @@ pub struct Column {
 pub struct Check {
     pub name: String,
     pub expression: Text,
+}
+
+/// A `PRIMARY KEY` or `UNIQUE` constraint: no two rows agree on all its columns. A row with a
+/// NULL in one of them agrees with none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    pub name: String,
+    pub kind: KeyKind,
+    /// The ids of its columns, in the order they were declared in.
+    pub columns: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    Primary,
+    Unique,
 }
 
 /// The options of `CREATE TABLE … WITH (…)` that say how a dataset is governed.
@@ -348,5 +368,16 @@ impl Relation {
 
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The keys of a table; a view has none.
+    pub fn keys(&self) -> &[Key] {
+        self.table().map(|table| table.keys.as_slice()).unwrap_or_default()
+    }
+
+    /// The columns of a key, in the key's order.
+    pub fn key_columns<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Column> {
+        (key.columns.iter())
+            .filter_map(|id| self.columns.iter().find(|column| column.id == *id))
     }
 }

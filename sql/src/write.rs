@@ -9,6 +9,7 @@
 
 pub(crate) mod conform;
 pub(crate) mod insert;
+pub(crate) mod keys;
 pub(crate) mod modify;
 mod positions;
 pub(crate) mod rewrite;
@@ -22,6 +23,7 @@ use kho_catalog::state::{Change, State};
 use kho_catalog::table::{Commit, CommitAuthor, Snapshot, Tables};
 use tokio::sync::OwnedMutexGuard;
 
+use self::keys::Recheck;
 use crate::outcome::Tag;
 use crate::scope::Scope;
 
@@ -40,7 +42,15 @@ pub(crate) struct Pending {
 /// A commit of one table's log.
 pub(crate) struct TableCommit {
     pub snapshot: Snapshot,
-    pub commit: Commit,
+    pub commit: Write,
+}
+
+/// How the commit of a table is made.
+pub(crate) enum Write {
+    /// As it is.
+    Plain(Commit),
+    /// Rows with keys, which were checked and are checked again behind other commits.
+    Keyed(Box<Recheck>),
 }
 
 /// A commit of the catalog log.
@@ -57,7 +67,18 @@ impl Pending {
         commit: Commit,
         tag: Tag,
     ) -> Pending {
-        let table = Some(TableCommit { snapshot, commit });
+        let table = Some(TableCommit { snapshot, commit: Write::Plain(commit) });
+        Pending { lease: Some(lease), table, catalog: None, tag }
+    }
+
+    /// An append to a table with keys, checked against `snapshot`.
+    pub(crate) fn keyed_rows(
+        lease: OwnedMutexGuard<()>,
+        snapshot: Snapshot,
+        rows: Recheck,
+        tag: Tag,
+    ) -> Pending {
+        let table = Some(TableCommit { snapshot, commit: Write::Keyed(Box::new(rows)) });
         Pending { lease: Some(lease), table, catalog: None, tag }
     }
 
@@ -80,7 +101,10 @@ impl Pending {
     pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
         if let Some(TableCommit { snapshot, commit }) = self.table {
-            version = Some(shared.tables.commit(&snapshot, commit).await?);
+            version = Some(match commit {
+                Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,
+                Write::Keyed(rows) => rows.commit(&shared.tables, snapshot).await?,
+            });
         }
         if let Some(CatalogCommit { decide, author }) = self.catalog {
             shared.catalog.commit(&author, decide).await?;

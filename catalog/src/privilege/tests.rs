@@ -64,6 +64,7 @@ fn table(oid_: Oid, schema: Oid, name: &str, owner: &str, to: &[(&str, Privilege
             generation: 1,
             next_column: 1,
             checks: vec![],
+            keys: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

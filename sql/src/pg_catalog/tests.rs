@@ -93,6 +93,7 @@ fn dataset(checks: Vec<Check>) -> Table {
         generation: 1,
         next_column: 8,
         checks,
+        keys: vec![],
         governance: Governance {
             classification: Classification::Personal,
             update_frequency: Some("P1D".to_owned()),

@@ -10,6 +10,7 @@ use kho_catalog::table::{Commit, Snapshot, Stage, Staged};
 use tokio::sync::OwnedMutexGuard;
 
 use super::conform::Conformer;
+use super::keys::{self, Recheck};
 use super::{Pending, commit_author, tables};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::Bound;
@@ -24,6 +25,8 @@ pub(crate) struct Append {
     snapshot: Snapshot,
     conformer: Conformer,
     stage: Stage,
+    /// What its keys are checked by, where it has any.
+    keyed: Option<(SessionState, Relation)>,
 }
 
 impl Append {
@@ -36,9 +39,10 @@ impl Append {
         let location = location(relation)?;
         let lease = tables(scope).lease(&location).await;
         let snapshot = tables(scope).latest(&location).await?;
-        let stage = tables(scope).stage(&location, &snapshot.columns()?);
+        let stage = tables(scope).stage(&location, &snapshot.columns()?, relation.keys());
         let conformer = Conformer::new(session, relation, stage.schema())?;
-        Ok(Append { lease, snapshot, conformer, stage })
+        let keyed = (!relation.keys().is_empty()).then(|| (session.clone(), relation.clone()));
+        Ok(Append { lease, snapshot, conformer, stage, keyed })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -57,8 +61,19 @@ impl Append {
         if staged.rows == 0 {
             return Ok(Pending::nothing(tag));
         }
-        let commit = Commit::append(&self.snapshot, staged, commit_author(scope));
-        Ok(Pending::rows(self.lease, self.snapshot, commit, tag))
+        let author = commit_author(scope);
+        let Some((session, relation)) = self.keyed else {
+            let commit = Commit::append(&self.snapshot, staged, author);
+            return Ok(Pending::rows(self.lease, self.snapshot, commit, tag));
+        };
+        let tables = tables(scope);
+        let checked = keys::check(&tables, &session, &relation, &staged, &self.snapshot, &[]);
+        if let Err(error) = checked.await {
+            staged.discard().await;
+            return Err(error);
+        }
+        let rows = Recheck { session, relation, staged, author };
+        Ok(Pending::keyed_rows(self.lease, self.snapshot, rows, tag))
     }
 
     pub(crate) async fn abort(self) {
@@ -95,7 +110,7 @@ async fn fill(
         })
         .await;
     match filled {
-        Ok(()) => append.finish(scope, command).await,
+        Ok(()) => limits.run(append.finish(scope, command)).await,
         Err(error) => {
             append.abort().await;
             Err(error)

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::conform::Conformer;
 use super::positions::Positions;
 use super::target::{internal, is_default};
-use super::{Pending, commit_author, tables};
+use super::{Pending, commit_author, keys, tables};
 use crate::authorize::authorize;
 use crate::bind;
 use crate::errors::{from_arrow, from_engine};
@@ -154,7 +154,7 @@ pub(crate) async fn modify(
     let location = location(&relation)?;
     let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
     let snapshot = tables(scope).latest(&location).await?;
-    let stage = tables(scope).stage(&location, &snapshot.columns()?);
+    let stage = tables(scope).stage(&location, &snapshot.columns()?, relation.keys());
     let mut work = Work::new(scope, &relation, change, snapshot, stage)?;
     let command = if change.assignments.is_some() { "UPDATE" } else { "DELETE" };
     match limits.run(work.run(scope, change, parameters)).await {
@@ -176,6 +176,16 @@ pub(crate) async fn modify(
         None => Metrics { rows_deleted: rows, ..Metrics::default() },
     };
     let files = work.touched.files();
+    let assigned = change.assignments.iter().flatten().map(|(column, _)| column);
+    if keys::concern(&relation, assigned) {
+        let session = scope.shared.session_state(scope)?;
+        let all = tables(scope);
+        let checked = keys::check(&all, &session, &relation, &staged, &work.snapshot, &files);
+        if let Err(error) = limits.run(checked).await {
+            staged.discard().await;
+            return Err(error);
+        }
+    }
     let author = commit_author(scope);
     let commit = Commit::replace(command, &work.snapshot, &files, staged, author, metrics)?;
     Ok(Pending::rows(lease, work.snapshot, commit, tag))
@@ -306,7 +316,7 @@ impl Work {
             let kept = filter_record_batch(&batch, &others).map_err(|error| from_arrow(&error))?;
             if kept.num_rows() > 0 {
                 let kept = recast(&self.columns(&kept, &places)?, self.stage.schema())?;
-                self.stage.write(&kept).await?;
+                self.stage.write_copied(&kept).await?;
             }
         }
         Ok(())

@@ -1,13 +1,14 @@
 //! `CREATE TABLE`, with its columns given or taken from a query.
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Column, Relation, RelationKind, Table};
+use kho_catalog::state::{Check, Column, Relation, RelationKind, Table};
 use kho_catalog::types::Type;
 use sqlparser::ast::{CreateTable, CreateTableOptions, HiveDistributionStyle, Ident, SqlOption};
 
 use super::super::name::{self, taken};
 use super::super::{Context, notice_of, options};
-use super::constraint::{self, Declared};
+use super::constraint::{self, Declared, DeclaredColumn};
+use super::key;
 use crate::outcome::Notice;
 
 /// What a `CREATE TABLE` makes.
@@ -59,14 +60,18 @@ fn make(
         let relation = Relation::clone(existing);
         return Ok(Definition { relation, if_not_exists_hit: true, notices });
     }
+    name::require_free(ctx, schema.oid, &qualified.name)?;
     let mut columns: Vec<Column> = Vec::new();
     let mut declared: Vec<Declared<'_>> = Vec::new();
+    let mut declared_keys: Vec<key::Declared<'_>> = Vec::new();
     let mut next_column = 1;
     for definition in &statement.columns {
-        let (column, checks) = constraint::column(ctx, definition, next_column, &mut notices)?;
+        let DeclaredColumn { column, checks, keys } =
+            constraint::column(ctx, definition, next_column, &mut notices)?;
         require_once(&columns, &column.name)?;
         columns.push(column);
         declared.extend(checks);
+        declared_keys.extend(keys);
         next_column += 1;
     }
     for (name, data_type) in query.into_iter().flatten() {
@@ -80,12 +85,22 @@ fn make(
         return Err(Error::unsupported("tables without columns are not supported"));
     }
     for table_constraint in &statement.constraints {
-        declared.push(constraint::table_check(table_constraint)?);
+        match key::of_table(table_constraint)? {
+            Some(key) => declared_keys.push(key),
+            None => declared.push(constraint::table_check(table_constraint)?),
+        }
     }
-    let mut checks = Vec::with_capacity(declared.len());
-    for declared in &declared {
-        let table = &qualified.name;
-        checks.push(constraint::check(ctx, table, &columns, &checks, declared, &mut notices)?);
+    let checks = checks(ctx, &qualified.name, &columns, &declared, &mut notices)?;
+    let target = key::Target {
+        schema: schema.oid,
+        name: &qualified.name,
+        columns: &columns,
+        checks: &checks,
+        keys: &[],
+    };
+    let keys = key::of_new_table(ctx, &target, declared_keys, &mut notices)?;
+    for key in &keys {
+        key::require_values(&mut columns, key);
     }
     let governance =
         options::with_options(&options::default_governance(), with(statement)?, &columns)?;
@@ -94,6 +109,7 @@ fn make(
         generation: 0,
         next_column,
         checks,
+        keys,
         governance,
         created_ms: ctx.now_ms,
     };
@@ -108,6 +124,23 @@ fn make(
         kind: RelationKind::Table(table),
     };
     Ok(Definition { relation, if_not_exists_hit: false, notices })
+}
+
+fn checks(
+    ctx: &mut Context<'_>,
+    table: &str,
+    columns: &[Column],
+    declared: &[Declared<'_>],
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<Check>> {
+    let mut checks: Vec<Check> = Vec::with_capacity(declared.len());
+    let mut names = Vec::with_capacity(declared.len());
+    for declared in declared {
+        let check = constraint::check(ctx, table, columns, &names, declared, notices)?;
+        names.push(check.name.clone());
+        checks.push(check);
+    }
+    Ok(checks)
 }
 
 fn require_once(columns: &[Column], name: &str) -> Result<()> {
@@ -163,7 +196,7 @@ fn refuse(it: &CreateTable) -> Result<()> {
         None => Ok(()),
         Some((_, clause)) => {
             Err(Error::unsupported(format!("{clause} in CREATE TABLE is not supported"))
-                .with_hint("A table has columns, NOT NULL, CHECK, DEFAULT, and options WITH (…)."))
+                .with_hint("A table has columns, keys, NOT NULL, CHECK, DEFAULT, and options WITH (…)."))
         }
     }
 }
