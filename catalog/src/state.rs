@@ -377,7 +377,6 @@ impl Relation {
 
     /// The columns of a key, in the key's order.
     pub fn key_columns<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Column> {
-        (key.columns.iter())
-            .filter_map(|id| self.columns.iter().find(|column| column.id == *id))
+        (key.columns.iter()).filter_map(|id| self.columns.iter().find(|column| column.id == *id))
     }
 }

@@ -42,7 +42,8 @@ fn describing_a_table_shows_its_columns_and_checks() {
     let table = shown(&kho, "admin", r"\d health.patient");
     assert_shows(&table, &["Table \"health.patient\"", "bigint", "not null", "fee_paid"]);
     assert_shows(&table, &["character varying(20)", "numeric(10,2)"]);
-    kho.admin().run("ALTER TABLE health.patient ADD PRIMARY KEY (id), ADD UNIQUE (full_name, ward)");
+    kho.admin()
+        .run("ALTER TABLE health.patient ADD PRIMARY KEY (id), ADD UNIQUE (full_name, ward)");
     let keyed = shown(&kho, "admin", r"\d health.patient");
     assert_shows(
         &keyed,

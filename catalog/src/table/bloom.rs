@@ -12,8 +12,8 @@ use std::ops::Range;
 use datafusion::common::Result as PlanResult;
 use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
 use datafusion::scalar::ScalarValue;
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use parquet::basic::{LogicalType, TimeUnit, Type};
 use parquet::bloom_filter::Sbbf;
 use parquet::file::metadata::ParquetMetaData;
@@ -42,7 +42,8 @@ pub(super) async fn row_groups(
     for guarantee in guarantees.iter().filter(|it| it.guarantee == Guarantee::In) {
         let Some((leaf, values)) = values(footer, guarantee) else { continue };
         let place = |(group, is_kept): (usize, &bool)| {
-            let column = footer.row_groups().get(group).filter(|_| *is_kept)?.columns().get(leaf)?;
+            let column =
+                footer.row_groups().get(group).filter(|_| *is_kept)?.columns().get(leaf)?;
             let offset = u64::try_from(column.bloom_filter_offset()?).ok()?;
             let length = u64::try_from(column.bloom_filter_length()?).ok()?;
             Some(Filter { group, offset, length })
@@ -127,8 +128,9 @@ fn block_of(value: &[u8], blocks: u64) -> u64 {
 /// value cannot be told.
 fn values(footer: &ParquetMetaData, guarantee: &LiteralGuarantee) -> Option<(usize, Vec<Vec<u8>>)> {
     let schema = footer.file_metadata().schema_descr();
-    let leaf = (schema.columns().iter())
-        .position(|column| matches!(column.path().parts(), [name] if *name == guarantee.column.name))?;
+    let leaf = (schema.columns().iter()).position(
+        |column| matches!(column.path().parts(), [name] if *name == guarantee.column.name),
+    )?;
     let column = schema.columns().get(leaf)?;
     let values = guarantee.literals.iter().map(|literal| stored(literal, column));
     Some((leaf, values.collect::<Option<HashSet<_>>>()?.into_iter().collect()))
@@ -143,9 +145,7 @@ fn stored(value: &ScalarValue, column: &ColumnDescriptor) -> Option<Vec<u8>> {
             Some(it.to_le_bytes().into())
         }
         (Type::INT64, ScalarValue::Int64(Some(it))) => Some(it.to_le_bytes().into()),
-        (Type::INT64, ScalarValue::TimestampMicrosecond(Some(it), _))
-            if matches!(logical, Some(LogicalType::Timestamp { unit: TimeUnit::MICROS, .. })) =>
-        {
+        (Type::INT64, ScalarValue::TimestampMicrosecond(Some(it), _)) if matches!(logical, Some(LogicalType::Timestamp(it)) if it.unit == TimeUnit::MICROS) => {
             Some(it.to_le_bytes().into())
         }
         (Type::BYTE_ARRAY, ScalarValue::Utf8(Some(it)) | ScalarValue::Utf8View(Some(it))) => {

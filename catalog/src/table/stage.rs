@@ -122,8 +122,8 @@ impl Stage {
         let store: Arc<dyn ObjectStore> =
             Arc::new(PrefixStore::new(self.store.clone(), Path::from(CHANGE_FOLDER)));
         let schema = change_schema(&self.schema);
-        let writer =
-            (self.changes).get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema, &[])));
+        let writer = (self.changes)
+            .get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema, &[])));
         writer.write(batch).await.map_err(delta_error)
     }
 

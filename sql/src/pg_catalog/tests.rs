@@ -20,6 +20,7 @@ use super::{CatalogView, apply, definition, rewrite, table};
 
 mod clients;
 mod functions;
+mod keys;
 mod psql;
 mod rows;
 

@@ -16,6 +16,8 @@
 mod few;
 mod many;
 mod shown;
+#[cfg(test)]
+mod tests;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -117,8 +119,7 @@ impl Recheck {
         let mut checked_on = snapshot;
         let mut attempts = 0;
         loop {
-            let mut commit =
-                Commit::append(&checked_on, self.staged.clone(), self.author.clone());
+            let mut commit = Commit::append(&checked_on, self.staged.clone(), self.author.clone());
             commit.basis = Basis::Exact;
             let lost = match tables.commit(&checked_on, commit).await {
                 Err(error) if error.kind() == Kind::SerializationFailure => error,

@@ -332,7 +332,8 @@ fn add_key(ctx: &mut Context<'_>, draft: &mut Draft, declared: &key::Declared<'_
     };
     let key = key::key(ctx, &target, declared, &mut planned.notices)?;
     rules.push(RowRule::Key(key.name.clone()));
-    rules.extend(key::require_values(&mut relation.columns, &key).into_iter().map(RowRule::NotNull));
+    rules
+        .extend(key::require_values(&mut relation.columns, &key).into_iter().map(RowRule::NotNull));
     match key.kind {
         KeyKind::Primary => table.keys.insert(0, key),
         KeyKind::Unique => table.keys.push(key),
@@ -359,12 +360,7 @@ fn drop_constraint(draft: &mut Draft, ident: &Ident, if_exists: bool) -> Result<
     Err(Error::new(Kind::UndefinedObject, message))
 }
 
-fn rename_constraint(
-    ctx: &Context<'_>,
-    draft: &mut Draft,
-    from: &Ident,
-    to: &Ident,
-) -> Result<()> {
+fn rename_constraint(ctx: &Context<'_>, draft: &mut Draft, from: &Ident, to: &Ident) -> Result<()> {
     let to = name::created(to, &mut draft.planned.notices)?;
     let (from, table_name, schema) =
         (fold(from), draft.relation.name.clone(), draft.relation.schema);

@@ -194,10 +194,10 @@ fn refuse(it: &CreateTable) -> Result<()> {
     ];
     match clauses.iter().find(|(given, _)| *given) {
         None => Ok(()),
-        Some((_, clause)) => {
-            Err(Error::unsupported(format!("{clause} in CREATE TABLE is not supported"))
-                .with_hint("A table has columns, keys, NOT NULL, CHECK, DEFAULT, and options WITH (…)."))
-        }
+        Some((_, clause)) => Err(Error::unsupported(format!(
+            "{clause} in CREATE TABLE is not supported"
+        ))
+        .with_hint("A table has columns, keys, NOT NULL, CHECK, DEFAULT, and options WITH (…).")),
     }
 }
 

@@ -75,8 +75,8 @@ impl Keys {
         let filters = self.filters()?;
         let session = checked.session;
         let scan = rows.scan(session, Some(&projection), &filters, None).await;
-        let mut found = execute_stream(scan.map_err(from_engine)?, session.task_ctx())
-            .map_err(from_engine)?;
+        let mut found =
+            execute_stream(scan.map_err(from_engine)?, session.task_ctx()).map_err(from_engine)?;
         let mut met = vec![false; self.batch.num_rows()];
         while let Some(batch) = found.next().await {
             for place in self.places_of(&batch.map_err(from_engine)?)? {
@@ -112,7 +112,8 @@ impl Keys {
                 [least, .., greatest] => {
                     filters.push(column().gt_eq(lit(least.clone())));
                     filters.push(column().lt_eq(lit(greatest.clone())));
-                    filters.push(column().in_list(values.iter().cloned().map(lit).collect(), false));
+                    filters
+                        .push(column().in_list(values.iter().cloned().map(lit).collect(), false));
                 }
             }
         }
@@ -142,9 +143,7 @@ fn distinct(column: &ArrayRef) -> Result<Vec<ScalarValue>> {
     let mut values = (0..column.len())
         .map(|row| ScalarValue::try_from_array(column, row).map_err(from_engine))
         .collect::<Result<Vec<_>>>()?;
-    values.sort_by(|one, other| {
-        one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
     values.dedup();
     Ok(values)
 }

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use kho_catalog::error::{Kind, Result};
 
 use super::Checked;
-use crate::errors::{from_arrow, from_engine};
+use crate::errors::from_engine;
 
 const NEW: &str = "new";
 const OTHERS: &str = "others";
@@ -134,9 +134,7 @@ async fn first(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Reco
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(from_engine)?;
         if batch.num_rows() > 0 {
-            return batch.slice(0, 1).project(&(0..batch.num_columns()).collect::<Vec<_>>())
-                .map(Some)
-                .map_err(|error| from_arrow(&error));
+            return Ok(Some(batch.slice(0, 1)));
         }
     }
     Ok(None)

@@ -35,8 +35,9 @@ fn value(column: &ArrayRef, row: usize, zone: &str) -> Result<String> {
         DataType::Boolean => Ok(if column.as_boolean().value(row) { "t" } else { "f" }.to_owned()),
         DataType::Binary => Ok(format!("\\x{}", shown(column)?)),
         DataType::Timestamp(unit, Some(_)) => {
-            let local = in_zone(column, *unit, zone)?;
-            let text = shown(&local)?;
+            // A zone that Arrow does not know is no reason to fail: the instant is the same.
+            let text = in_zone(column, *unit, zone).and_then(|local| shown(&local));
+            let text = text.or_else(|_| shown(column))?;
             Ok(text.strip_suffix(":00").map(str::to_owned).unwrap_or(text))
         }
         _ => shown(column),
