@@ -38,10 +38,11 @@ impl Append {
     ) -> Result<Append> {
         let location = location(relation)?;
         let lease = tables(scope).lease(&location).await;
+        let relation = keys::current(scope, relation)?;
         let snapshot = tables(scope).latest(&location).await?;
         let stage = tables(scope).stage(&location, &snapshot.columns()?, relation.keys());
-        let conformer = Conformer::new(session, relation, stage.schema())?;
-        let keyed = (!relation.keys().is_empty()).then(|| (session.clone(), relation.clone()));
+        let conformer = Conformer::new(session, &relation, stage.schema())?;
+        let keyed = (!relation.keys().is_empty()).then(|| (session.clone(), relation));
         Ok(Append { lease, snapshot, conformer, stage, keyed })
     }
 

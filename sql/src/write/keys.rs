@@ -25,12 +25,39 @@ use datafusion::execution::SessionState;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::{Column, Key, Relation};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Snapshot, Staged, Tables};
+use kho_catalog::types::Type;
 use std::sync::Arc;
 
 use self::few::Keys;
+use crate::scope::Scope;
 
 /// How often an append is tried again behind other servers' commits.
 const ATTEMPTS: usize = 20;
+
+/// `relation` with the keys it has by now. To be called with the table's lease: a key may have been
+/// added while it was waited for, by a statement that did not see the rows of this one.
+///
+/// # Errors
+/// `40001` where its columns are others, too.
+pub(crate) fn current(scope: &Scope, relation: &Relation) -> Result<Relation> {
+    let state = scope.shared.catalog.current()?;
+    // What the transaction itself makes is not there yet.
+    let Some(now) = state.relations.get(&relation.oid) else { return Ok(relation.clone()) };
+    if now.keys() == relation.keys() {
+        return Ok(relation.clone());
+    }
+    let shape = |of: &Relation| -> Vec<(u32, String, Type)> {
+        of.columns.iter().map(|it| (it.id, it.name.clone(), it.data_type.clone())).collect()
+    };
+    match shape(now) == shape(relation) {
+        true => Ok(Relation::clone(now)),
+        false => Err(Error::new(
+            Kind::SerializationFailure,
+            "could not serialize access due to a concurrent change of the table",
+        )
+        .with_hint("Run the statement again.")),
+    }
+}
 
 /// Checks `staged`, which is to replace the files `removed` of `snapshot` (by their places in
 /// `Snapshot::files`), against every key of `relation`.

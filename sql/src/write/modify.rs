@@ -153,6 +153,7 @@ pub(crate) async fn modify(
     let relation = bind::find_for(scope, &name, change.action())?;
     let location = location(&relation)?;
     let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
+    let relation = keys::current(scope, &relation)?;
     let snapshot = tables(scope).latest(&location).await?;
     let stage = tables(scope).stage(&location, &snapshot.columns()?, relation.keys());
     let mut work = Work::new(scope, &relation, change, snapshot, stage)?;
