@@ -370,6 +370,10 @@ fn rename_constraint(ctx: &Context<'_>, draft: &mut Draft, from: &Ident, to: &Id
         let message = format!("constraint \"{from}\" for table \"{table_name}\" does not exist");
         return Err(Error::new(Kind::UndefinedObject, message));
     }
+    if table.keys.iter().any(|key| key.name == from) {
+        // The index behind a key gets the name, too.
+        name::require_free(ctx, schema, &to)?;
+    }
     if names.contains(&to) {
         let message = format!("constraint \"{to}\" for relation \"{table_name}\" already exists");
         return Err(Error::new(Kind::DuplicateObject, message));
@@ -378,8 +382,6 @@ fn rename_constraint(ctx: &Context<'_>, draft: &mut Draft, from: &Ident, to: &Id
         check.name.clone_from(&to);
     }
     for key in table.keys.iter_mut().filter(|key| key.name == from) {
-        // The index behind it gets the name, too.
-        name::require_free(ctx, schema, &to)?;
         key.name.clone_from(&to);
     }
     for rule in &mut draft.rules {

@@ -4,7 +4,7 @@
 //! be declared is refused. Constraints get PostgreSQL's names.
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Check, Column, KeyKind};
+use kho_catalog::state::{Check, Column};
 use sqlparser::ast::{
     CheckConstraint, ColumnDef, ColumnOption, Expr, Ident, Query, TableConstraint, Visit, Visitor,
 };
@@ -71,8 +71,7 @@ pub(super) fn column<'a>(
             },
         }
     }
-    let primary = keys.iter().any(|key| key.kind == KeyKind::Primary);
-    if (not_null || primary) && nullable {
+    if not_null && nullable {
         let message = format!("conflicting NULL/NOT NULL declarations for column \"{name}\"");
         return Err(Error::new(Kind::Syntax, message));
     }

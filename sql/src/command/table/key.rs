@@ -159,18 +159,19 @@ pub(super) fn require_values(columns: &mut [Column], key: &Key) -> Vec<u32> {
     changed
 }
 
-/// That a constraint's new name is free: in its table, and as an index's among the relations of
-/// its schema.
-pub(super) fn require_free(ctx: &Context<'_>, target: &Target<'_>, name: &str) -> Result<()> {
-    if is_constraint(target, name) {
+/// That the name of a new key is free: as an index's among the relations of its schema, and as a
+/// constraint's in its table.
+fn require_free(ctx: &Context<'_>, target: &Target<'_>, name: &str) -> Result<()> {
+    if name == target.name || target.keys.iter().any(|key| key.name == name) {
+        return Err(taken(name));
+    }
+    name::require_free(ctx, target.schema, name)?;
+    if target.checks.iter().any(|check| check.name == name) {
         let table = target.name;
         let message = format!("constraint \"{name}\" for relation \"{table}\" already exists");
         return Err(Error::new(Kind::DuplicateObject, message));
     }
-    if name == target.name {
-        return Err(taken(name));
-    }
-    name::require_free(ctx, target.schema, name)
+    Ok(())
 }
 
 fn named(
@@ -184,22 +185,13 @@ fn named(
         require_free(ctx, target, &name)?;
         return Ok(name);
     }
-    let is_taken = |name: &str| {
-        is_constraint(target, name)
-            || name == target.name
-            || name::require_free(ctx, target.schema, name).is_err()
-    };
+    let is_taken = |name: &str| require_free(ctx, target, name).is_err();
     Ok(match declared.kind {
         KeyKind::Primary => generated_name(target.name, None, "pkey", is_taken),
         KeyKind::Unique => {
             generated_name(target.name, Some(&declared.columns.join("_")), "key", is_taken)
         }
     })
-}
-
-fn is_constraint(target: &Target<'_>, name: &str) -> bool {
-    target.checks.iter().any(|check| check.name == name)
-        || target.keys.iter().any(|key| key.name == name)
 }
 
 fn column_of(column: &IndexColumn) -> Result<String> {
