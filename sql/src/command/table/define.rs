@@ -61,36 +61,9 @@ fn make(
         return Ok(Definition { relation, if_not_exists_hit: true, notices });
     }
     name::require_free(ctx, schema.oid, &qualified.name)?;
-    let mut columns: Vec<Column> = Vec::new();
-    let mut declared: Vec<Declared<'_>> = Vec::new();
-    let mut declared_keys: Vec<key::Declared<'_>> = Vec::new();
-    let mut next_column = 1;
-    for definition in &statement.columns {
-        let DeclaredColumn { column, checks, keys } =
-            constraint::column(ctx, definition, next_column, &mut notices)?;
-        require_once(&columns, &column.name)?;
-        columns.push(column);
-        declared.extend(checks);
-        declared_keys.extend(keys);
-        next_column += 1;
-    }
-    for (name, data_type) in query.into_iter().flatten() {
-        let name = constraint::column_name(&Ident::with_quote('"', name), &mut notices)?;
-        require_once(&columns, &name)?;
-        let id = next_column;
-        columns.push(Column { id, name, data_type, not_null: false, default: None, comment: None });
-        next_column += 1;
-    }
-    if columns.is_empty() {
-        return Err(Error::unsupported("tables without columns are not supported"));
-    }
-    for table_constraint in &statement.constraints {
-        match key::of_table(table_constraint)? {
-            Some(key) => declared_keys.push(key),
-            None => declared.push(constraint::table_check(table_constraint)?),
-        }
-    }
-    let checks = checks(ctx, &qualified.name, &columns, &declared, &mut notices)?;
+    let Declarations { mut columns, checks, keys, next_column } =
+        declarations(ctx, statement, query, &mut notices)?;
+    let checks = named(ctx, &qualified.name, &columns, &checks, &mut notices)?;
     let target = key::Target {
         schema: schema.oid,
         name: &qualified.name,
@@ -98,7 +71,7 @@ fn make(
         checks: &checks,
         keys: &[],
     };
-    let keys = key::of_new_table(ctx, &target, declared_keys, &mut notices)?;
+    let keys = key::of_new_table(ctx, &target, keys, &mut notices)?;
     for key in &keys {
         key::require_values(&mut columns, key);
     }
@@ -126,7 +99,51 @@ fn make(
     Ok(Definition { relation, if_not_exists_hit: false, notices })
 }
 
-fn checks(
+/// What a table is declared to have.
+struct Declarations<'a> {
+    columns: Vec<Column>,
+    checks: Vec<Declared<'a>>,
+    keys: Vec<key::Declared<'a>>,
+    next_column: u32,
+}
+
+fn declarations<'a>(
+    ctx: &mut Context<'_>,
+    statement: &'a CreateTable,
+    query: Option<Vec<(String, Type)>>,
+    notices: &mut Vec<Notice>,
+) -> Result<Declarations<'a>> {
+    let (columns, checks, keys) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = Declarations { columns, checks, keys, next_column: 1 };
+    for definition in &statement.columns {
+        let DeclaredColumn { column, checks, keys } =
+            constraint::column(ctx, definition, all.next_column, notices)?;
+        require_once(&all.columns, &column.name)?;
+        all.columns.push(column);
+        all.checks.extend(checks);
+        all.keys.extend(keys);
+        all.next_column += 1;
+    }
+    for (name, data_type) in query.into_iter().flatten() {
+        let name = constraint::column_name(&Ident::with_quote('"', name), notices)?;
+        require_once(&all.columns, &name)?;
+        let (id, not_null) = (all.next_column, false);
+        all.columns.push(Column { id, name, data_type, not_null, default: None, comment: None });
+        all.next_column += 1;
+    }
+    if all.columns.is_empty() {
+        return Err(Error::unsupported("tables without columns are not supported"));
+    }
+    for table_constraint in &statement.constraints {
+        match key::of_table(table_constraint)? {
+            Some(key) => all.keys.push(key),
+            None => all.checks.push(constraint::table_check(table_constraint)?),
+        }
+    }
+    Ok(all)
+}
+
+fn named(
     ctx: &mut Context<'_>,
     table: &str,
     columns: &[Column],
