@@ -9,6 +9,7 @@
 //! On failure: staged files that were not committed are invisible, and removed where we still can.
 
 mod alter;
+mod bloom;
 mod branch;
 mod changes;
 mod commit;
@@ -16,6 +17,7 @@ mod create;
 mod files;
 mod guard;
 mod history;
+mod lookup;
 mod schema;
 mod snapshot;
 mod stage;
@@ -40,7 +42,7 @@ pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
 pub use schema::TableColumn;
 pub use snapshot::{DataFile, Snapshot};
-pub use stage::{Stage, Staged};
+pub use stage::{KEPT_KEYS, Stage, Staged};
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
@@ -48,6 +50,9 @@ use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 
 /// How many tables' newest snapshots are kept open. A snapshot holds the list of its files.
 const OPEN_TABLES: usize = 256;
+
+/// The name delta-rs and DataFusion know the warehouse's root by.
+const ROOT_URL: &str = "kho://warehouse";
 
 /// Where a table lives below the warehouse's root: `tables/<dataset>/<generation>/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +69,7 @@ impl Location {
 
     /// The name delta-rs and DataFusion know the folder by; it names no machine and no bucket.
     fn url(&self) -> Result<Url> {
-        Url::parse(&format!("kho://warehouse/{}/", self.path()))
+        Url::parse(&format!("{ROOT_URL}/{}/", self.path()))
             .map_err(|error| Error::internal("a table's location is not a URL").with_source(error))
     }
 }

@@ -2,7 +2,7 @@
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, RelationAction};
-use kho_catalog::state::{Change, Column, Relation};
+use kho_catalog::state::{Change, Column, KeyKind, Relation};
 use kho_catalog::table::{Commit, TableColumn};
 use sqlparser::ast;
 
@@ -11,7 +11,7 @@ use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 use crate::system::{Arguments, SCHEMA};
-use crate::write::{Base, CatalogCommit, Pending, author, commit_author, tables};
+use crate::write::{Base, CatalogCommit, Pending, author, commit_author, keys, tables};
 
 /// Runs a procedure up to its commit.
 pub(crate) async fn call(
@@ -54,6 +54,9 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
     }
     let columns = then.columns()?;
     refuse_unfit(&relation, &columns)?;
+    // A key that was added since must hold for the rows that come back.
+    let keys: Vec<String> = relation.keys().iter().map(|key| key.name.clone()).collect();
+    keys::check_stored(&session, &relation, &keys, &then).await?;
     let reshaped = columns != now.columns()?;
     let commit = Commit::restore(now, &then, commit_author(scope))?;
     let mut pending = Pending::rows(scope, base, commit, Tag::new("CALL"));
@@ -78,6 +81,26 @@ fn refuse_unfit(relation: &Relation, columns: &[TableColumn]) -> Result<()> {
         return Err(Error::unsupported("that version has columns that another tool made"));
     }
     let lost = |column: &Column| !columns.iter().any(|then| then.id == Some(column.id));
+    let in_key = |id: u32| relation.keys().iter().any(|key| key.columns.contains(&id));
+    if relation.columns.iter().any(|column| in_key(column.id) && lost(column)) {
+        return Err(Error::new(
+            Kind::DependentObjects,
+            "that version lacks a column of a key of the table",
+        )
+        .with_hint("Drop the key first."));
+    }
+    let primary = |id: u32| {
+        let mut keys = relation.keys().iter();
+        keys.any(|key| key.kind == KeyKind::Primary && key.columns.contains(&id))
+    };
+    let nullable = |column: &TableColumn| !column.not_null && column.id.is_some_and(primary);
+    if columns.iter().any(nullable) {
+        return Err(Error::new(
+            Kind::DependentObjects,
+            "a column of the primary key may be NULL in that version",
+        )
+        .with_hint("Drop the primary key first."));
+    }
     let checks = relation.table().map(|table| table.checks.as_slice()).unwrap_or_default();
     if !checks.is_empty() && relation.columns.iter().any(lost) {
         return Err(Error::new(

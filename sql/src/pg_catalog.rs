@@ -28,6 +28,7 @@ mod cluster;
 mod definition;
 mod function;
 mod information_schema;
+mod keys;
 mod object;
 mod procedures;
 mod relations;
@@ -92,6 +93,7 @@ fn build(view: &CatalogView, definition: &'static definition::Definition) -> Res
         _ => {
             relations::fill(view, definition.name, &mut rows)?;
             attributes::fill(view, definition.name, &mut rows)?;
+            keys::fill(view, definition.name, &mut rows)?;
             roles::fill(view, definition.name, &mut rows)?;
             cluster::fill(view, definition.name, &mut rows)?;
             procedures::fill(view, definition.name, &mut rows)?;

@@ -22,7 +22,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::engine::Shared;
 use crate::outcome::Tag;
 use crate::scope::{Pins, location, lock};
-use crate::write::{CatalogCommit, Pending, TableCommit, net_changes};
+use crate::write::{CatalogCommit, Pending, TableCommit, Write, net_changes};
 
 /// The tables a statement read: where they are, and at which version.
 pub(crate) type Reads = Arc<Mutex<BTreeMap<Oid, (Location, u64)>>>;
@@ -154,6 +154,11 @@ impl Transaction {
     pub(crate) async fn take(&mut self, shared: &Shared, pending: Pending) -> Result<Tag> {
         let Pending { lease, table, catalog, tag, .. } = pending;
         if let Some(TableCommit { relation, snapshot, commit }) = table {
+            let commit = match commit {
+                Write::Plain(commit) => commit,
+                // The keys hold on this version, so the block's commit is to land on it.
+                Write::Keyed(rows) => rows.on(&snapshot),
+            };
             let written = match self.written.iter_mut().find(|it| it.relation == relation) {
                 Some(written) => written,
                 None => {

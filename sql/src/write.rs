@@ -11,6 +11,7 @@ mod base;
 pub(crate) mod change;
 pub(crate) mod conform;
 pub(crate) mod insert;
+pub(crate) mod keys;
 pub(crate) mod merge;
 pub(crate) mod modify;
 mod net;
@@ -32,6 +33,7 @@ pub(crate) use base::Base;
 pub(crate) use net::net_changes;
 pub(crate) use returning::Returning;
 
+use self::keys::Recheck;
 use crate::outcome::Tag;
 use crate::scope::Scope;
 
@@ -53,7 +55,15 @@ pub(crate) struct Pending {
 pub(crate) struct TableCommit {
     pub relation: Oid,
     pub snapshot: Snapshot,
-    pub commit: Commit,
+    pub commit: Write,
+}
+
+/// How the commit of a table is made.
+pub(crate) enum Write {
+    /// As it is.
+    Plain(Commit),
+    /// Rows with keys, which were checked and are checked again behind other commits.
+    Keyed(Box<Recheck>),
 }
 
 /// A commit of the catalog log.
@@ -65,15 +75,24 @@ pub(crate) struct CatalogCommit {
 impl Pending {
     /// A write of rows behind `base`.
     pub(crate) fn rows(scope: &Scope, base: Base, commit: Commit, tag: Tag) -> Pending {
-        let Base { relation, lease, snapshot, .. } = base;
         let mut commit = match scope.load.clone() {
             Some(load) => commit.with_load(load),
             None => commit,
         };
         // Rows that are added because of what was read there are no blind append.
-        if scope.has_read(relation) {
+        if scope.has_read(base.relation) {
             commit.basis = Basis::Exact;
         }
+        Pending::of(base, Write::Plain(commit), tag)
+    }
+
+    /// An append to a table with keys, checked against the version of `base`.
+    pub(crate) fn keyed_rows(base: Base, rows: Recheck, tag: Tag) -> Pending {
+        Pending::of(base, Write::Keyed(Box::new(rows)), tag)
+    }
+
+    fn of(base: Base, commit: Write, tag: Tag) -> Pending {
+        let Base { relation, lease, snapshot, .. } = base;
         let table = Some(TableCommit { relation, snapshot, commit });
         Pending { lease, table, catalog: None, tag, returning: None }
     }
@@ -93,7 +112,10 @@ impl Pending {
     pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
         if let Some(TableCommit { snapshot, commit, .. }) = self.table {
-            version = Some(shared.tables.commit(&snapshot, commit).await?);
+            version = Some(match commit {
+                Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,
+                Write::Keyed(rows) => rows.commit(&shared.tables, snapshot).await?,
+            });
         }
         if let Some(CatalogCommit { decide, author }) = self.catalog {
             shared.catalog.commit(&author, decide).await?;

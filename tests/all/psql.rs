@@ -42,6 +42,19 @@ fn describing_a_table_shows_its_columns_and_checks() {
     let table = shown(&kho, "admin", r"\d health.patient");
     assert_shows(&table, &["Table \"health.patient\"", "bigint", "not null", "fee_paid"]);
     assert_shows(&table, &["character varying(20)", "numeric(10,2)"]);
+    kho.admin()
+        .run("ALTER TABLE health.patient ADD PRIMARY KEY (id), ADD UNIQUE (full_name, ward)");
+    let keyed = shown(&kho, "admin", r"\d health.patient");
+    assert_shows(
+        &keyed,
+        &[
+            "Indexes:",
+            "\"patient_pkey\" PRIMARY KEY, btree (id)",
+            "\"patient_full_name_ward_key\" UNIQUE CONSTRAINT, btree (full_name, ward)",
+        ],
+    );
+    assert_shows(&shown(&kho, "admin", r"\di health.*"), &["patient_pkey", "index", "patient"]);
+    assert_shows(&shown(&kho, "admin", r"\d health.patient_pkey"), &["primary key, btree", "id"]);
     let more = shown(&kho, "admin", r"\d+ health.per_ward");
     assert_shows(&more, &["View \"health.per_ward\"", "ward", "bigint"]);
     let missing = with_arguments(&kho, "admin", &["--command", r"\d health.missing"], "");

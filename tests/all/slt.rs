@@ -63,6 +63,7 @@ files! { on_both:
     pg_identifiers
     pg_insert
     pg_joins
+    pg_keys
     pg_null
     pg_order_and_limit
     pg_patterns
@@ -87,6 +88,7 @@ files! { on_both:
 files! { on_kho:
     governance_options
     hidden_from_strangers
+    keys_refused_and_restored
     nothing_leaks_between_sessions
     refused_statements
     restore_table

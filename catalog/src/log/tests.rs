@@ -379,3 +379,19 @@ async fn a_follower_that_cannot_read_refuses() {
     task.await.unwrap();
     catalog.current().unwrap();
 }
+
+/// Entries that were written before there were keys are read as tables without one.
+#[test]
+fn a_table_of_an_older_entry_has_no_keys() {
+    let written = serde_json::json!({
+        "dataset": "d", "generation": 0, "next_column": 2, "checks": [], "created_ms": 0,
+        "governance": {
+            "classification": "internal", "update_frequency": null, "retention": null,
+            "retention_column": null, "allowed_purposes": [], "requires_agreement": false,
+        },
+    });
+    let table: crate::state::Table = serde_json::from_value(written).unwrap();
+    assert!(table.keys.is_empty());
+    let text = serde_json::to_value(&table).unwrap();
+    assert_eq!(text["keys"], serde_json::json!([]));
+}

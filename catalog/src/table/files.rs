@@ -90,7 +90,11 @@ impl FileScan {
     }
 
     /// The files that may hold a row for which all `filters` are true.
-    fn candidates(&self, session: &dyn Session, filters: &[Expr]) -> PlanResult<Vec<ScanFile>> {
+    pub(super) fn candidates(
+        &self,
+        session: &dyn Session,
+        filters: &[Expr],
+    ) -> PlanResult<Vec<ScanFile>> {
         let (Some((snapshot, listed)), Some(filter)) =
             (&self.pruning, conjunction(filters.to_vec()))
         else {

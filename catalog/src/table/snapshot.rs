@@ -12,6 +12,7 @@ use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::table::state::DeltaTableState;
 
 use super::files::{FileScan, ScanFile};
+use super::lookup::Lookup;
 use super::schema::{self, TableColumn};
 use super::{Location, delta_error};
 use crate::error::{Error, Result};
@@ -132,6 +133,42 @@ impl Snapshot {
         let store = self.log_store.root_object_store(None);
         let scan = FileScan::with_positions(store, self.schema(), files);
         Ok(Arc::new(scan.pruned_by(Arc::new(self.eager().clone()), self.files())))
+    }
+
+    /// The rows outside of the files `removed`, for look-ups by key.
+    pub fn rows_outside(&self, removed: &[usize]) -> Result<Arc<dyn TableProvider>> {
+        self.look_up(|index, _| !removed.contains(&index))
+    }
+
+    /// The rows of files that `older`, a version before, does not have, for look-ups by key.
+    pub fn rows_since(&self, older: &Snapshot) -> Result<Arc<dyn TableProvider>> {
+        let known: HashSet<String> = older.files().into_iter().map(|file| file.path).collect();
+        self.look_up(|_, file| !known.contains(&file.path))
+    }
+
+    /// Whether nothing but rows is different in `other`.
+    pub fn has_shape_of(&self, other: &Snapshot) -> bool {
+        self.eager().metadata() == other.eager().metadata()
+            && self.eager().protocol() == other.eager().protocol()
+    }
+
+    fn look_up(&self, wanted: impl Fn(usize, &DataFile) -> bool) -> Result<Arc<dyn TableProvider>> {
+        self.refuse_foreign_layout()?;
+        let folder = self.location.path();
+        let listed = self.files();
+        let files = (listed.iter().enumerate())
+            .filter(|(index, file)| wanted(*index, file))
+            .map(|(index, file)| ScanFile {
+                path: join(&folder, &file.path),
+                size_bytes: file.size_bytes,
+                index: index as u64,
+                constants: HashMap::new(),
+            })
+            .collect();
+        let store = self.log_store.root_object_store(None);
+        let scan = FileScan::new(store.clone(), self.schema(), files);
+        let scan = scan.pruned_by(Arc::new(self.eager().clone()), listed);
+        Ok(Arc::new(Lookup::new(store, scan)))
     }
 
     /// The log's tombstones for some of the files.

@@ -3,6 +3,7 @@
 //! What it guarantees: memory is bounded by one row group per writer and the uploads in flight;
 //! files are durable when [`Stage::finish`] returns.
 //! What it does not: it conforms and checks nothing; batches must have the table's schema.
+//! It keeps the keys of a few rows at hand, so that checking them need not read them back.
 //! On failure: [`Stage::abort`] and [`Staged::discard`] remove what was written.
 
 use std::collections::HashMap;
@@ -22,8 +23,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::changes::CHANGE_TYPE;
 use super::files::{FileScan, ScanFile};
 use super::schema::{TableColumn, arrow_schema};
+use super::snapshot::join;
 use super::{Location, Tables, delta_error};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::state::Key;
 
 const CHANGE_FOLDER: &str = "_change_data";
 /// About the size that readers of object storage like best.
@@ -32,33 +35,63 @@ const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
     None => NonZeroU64::MIN,
 };
 
+/// The most new rows whose keys are kept in memory. More are read back from the files.
+pub const KEPT_KEYS: usize = 1000;
+
 /// Files being written.
 pub struct Stage {
     store: Arc<dyn ObjectStore>,
+    location: Location,
     schema: SchemaRef,
     writer: DeltaWriter,
     changes: Option<DeltaWriter>,
     rows: u64,
+    copied: u64,
+    new_keys: Option<NewKeys>,
 }
 
 /// Files written, durable, and not yet part of any version.
+#[derive(Clone)]
 pub struct Staged {
     store: Arc<dyn ObjectStore>,
+    location: Option<Location>,
     schema: SchemaRef,
     adds: Vec<Add>,
     changes: Vec<AddCDCFile>,
     /// Rows in the data files.
     pub rows: u64,
+    /// Those of them that were copied from files that go.
+    copied: u64,
+    new_keys: Option<NewKeys>,
+}
+
+/// The key columns of the rows that are new, while they are few.
+#[derive(Clone)]
+struct NewKeys {
+    places: Vec<usize>,
+    batches: Vec<RecordBatch>,
+    rows: usize,
 }
 
 impl Tables {
-    /// Begins to write rows with `columns` for the table at `location`.
-    pub fn stage(&self, location: &Location, columns: &[TableColumn]) -> Stage {
+    /// Begins to write rows with `columns` for the table at `location`. The files are made to be
+    /// searched by the columns of `keys`.
+    pub fn stage(&self, location: &Location, columns: &[TableColumn], keys: &[Key]) -> Stage {
         let root: Arc<dyn ObjectStore> = self.environment().store().clone();
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root, location.path()));
         let schema = arrow_schema(columns);
-        let writer = DeltaWriter::new(store.clone(), writer_config(&schema));
-        Stage { store, schema, writer, changes: None, rows: 0 }
+        let in_key = |column: &TableColumn| {
+            keys.iter().any(|key| column.id.is_some_and(|id| key.columns.contains(&id)))
+        };
+        let places: Vec<usize> = (columns.iter().enumerate())
+            .filter(|(_, column)| in_key(column))
+            .map(|(place, _)| place)
+            .collect();
+        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &places));
+        let new_keys =
+            (!places.is_empty()).then(|| NewKeys { places, batches: Vec::new(), rows: 0 });
+        let location = location.clone();
+        Stage { store, location, schema, writer, changes: None, rows: 0, copied: 0, new_keys }
     }
 }
 
@@ -68,8 +101,19 @@ impl Stage {
         &self.schema
     }
 
+    /// Writes rows that are new, or changed.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if let Some(keys) = self.new_keys.take() {
+            self.new_keys = keys.with(batch)?;
+        }
         self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).await.map_err(delta_error)
+    }
+
+    /// Writes rows as they were in a file that goes: their keys were there before.
+    pub async fn write_copied(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.copied += batch.num_rows() as u64;
         self.writer.write(batch).await.map_err(delta_error)
     }
 
@@ -79,15 +123,18 @@ impl Stage {
         let store: Arc<dyn ObjectStore> =
             Arc::new(PrefixStore::new(self.store.clone(), Path::from(CHANGE_FOLDER)));
         let schema = change_schema(&self.schema);
-        let writer =
-            (self.changes).get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema)));
+        let writer = (self.changes)
+            .get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema, &[])));
         writer.write(batch).await.map_err(delta_error)
     }
 
     /// Closes the files.
     pub async fn finish(self) -> Result<Staged> {
-        let Stage { store, schema, writer, changes, rows } = self;
-        let mut staged = Staged { store, schema, adds: Vec::new(), changes: Vec::new(), rows };
+        let Stage { store, location, schema, writer, changes, rows, copied, new_keys } = self;
+        let location = Some(location);
+        let (adds, cdc) = (Vec::new(), Vec::new());
+        let mut staged =
+            Staged { store, location, schema, adds, changes: cdc, rows, copied, new_keys };
         staged.adds = writer.close().await.map_err(delta_error)?;
         if let Some(changes) = changes {
             match changes.close().await {
@@ -115,9 +162,16 @@ impl Stage {
 impl Staged {
     /// Nothing at all: for commits that only remove.
     pub fn empty(tables: &Tables) -> Staged {
-        let store: Arc<dyn ObjectStore> = tables.environment().store().clone();
-        let schema = Arc::new(Schema::empty());
-        Staged { store, schema, adds: Vec::new(), changes: Vec::new(), rows: 0 }
+        Staged {
+            store: tables.environment().store().clone(),
+            location: None,
+            schema: Arc::new(Schema::empty()),
+            adds: Vec::new(),
+            changes: Vec::new(),
+            rows: 0,
+            copied: 0,
+            new_keys: None,
+        }
     }
 
     /// The rows of the data files, in the order they were written.
@@ -144,6 +198,33 @@ impl Staged {
         Arc::new(FileScan::new(self.store.clone(), schema, files))
     }
 
+    /// The key columns of all rows that are new, where they are at hand: for at most
+    /// [`KEPT_KEYS`] rows of a table with keys.
+    pub fn new_keys(&self) -> Option<&[RecordBatch]> {
+        self.new_keys.as_ref().map(|keys| keys.batches.as_slice())
+    }
+
+    /// Whether rows were copied from files that go.
+    pub fn has_copied_rows(&self) -> bool {
+        self.copied > 0
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The data files, from the warehouse's root.
+    pub(super) fn scan_files(&self) -> Vec<ScanFile> {
+        let Some(folder) = self.location.as_ref().map(Location::path) else { return Vec::new() };
+        let file = |(index, add): (usize, &Add)| ScanFile {
+            path: join(&folder, &add.path),
+            size_bytes: u64::try_from(add.size).unwrap_or_default(),
+            index: index as u64,
+            constants: HashMap::new(),
+        };
+        self.adds.iter().enumerate().map(file).collect()
+    }
+
     pub(super) fn into_actions(self) -> Vec<Action> {
         let adds = self.adds.into_iter().map(Action::Add);
         adds.chain(self.changes.into_iter().map(Action::Cdc)).collect()
@@ -161,9 +242,24 @@ impl Staged {
     /// Both sets of files in one commit.
     #[must_use]
     pub fn and(mut self, other: Staged) -> Staged {
+        // What holds no file says nothing about keys.
+        self.new_keys = match (self.location.is_some(), other.location.is_some()) {
+            (_, false) => self.new_keys,
+            (false, true) => other.new_keys,
+            (true, true) => match (self.new_keys, other.new_keys) {
+                (Some(mine), Some(others)) => mine.and(others),
+                _ => None,
+            },
+        };
+        if self.location.is_none() {
+            self.location = other.location;
+            self.schema = other.schema;
+            self.store = other.store;
+        }
         self.adds.extend(other.adds);
         self.changes.extend(other.changes);
         self.rows += other.rows;
+        self.copied += other.copied;
         self
     }
 
@@ -175,6 +271,27 @@ impl Staged {
                 tracing::warn!(%error, path, "a staged file could not be removed");
             }
         }
+    }
+}
+
+impl NewKeys {
+    /// With the keys of `batch`; `None` where they become too many.
+    fn with(mut self, batch: &RecordBatch) -> Result<Option<NewKeys>> {
+        self.rows += batch.num_rows();
+        if self.rows > KEPT_KEYS {
+            return Ok(None);
+        }
+        let keys = batch.project(&self.places).map_err(|error| {
+            Error::internal("a row has no place for its key").with_source(error)
+        })?;
+        self.batches.push(keys);
+        Ok(Some(self))
+    }
+
+    fn and(mut self, other: NewKeys) -> Option<NewKeys> {
+        self.rows += other.rows;
+        self.batches.extend(other.batches);
+        (self.rows <= KEPT_KEYS).then_some(self)
     }
 }
 
@@ -203,21 +320,38 @@ mod delta_writer {
     use parquet::file::properties::{EnabledStatistics, WriterProperties};
     use parquet::schema::types::ColumnPath;
 
+    const ROW_GROUP_ROWS: usize = 1024 * 1024;
+
     /// # Why no statistics on floats
     /// Arrow orders `NaN` above every number, statistics pass it over: a file whose only large
     /// value is `NaN` would be skipped by `d > 100`, though the row is there.
-    pub(super) fn writer_config(schema: &SchemaRef) -> WriterConfig {
+    ///
+    /// # Why bloom filters on keys
+    /// A key looked for among keys in no order is within the least and the greatest of every file
+    /// and row group. At one false answer in a hundred the filter of a full row group is 2 MiB;
+    /// it shrinks with the number of keys that are written.
+    pub(super) fn writer_config(schema: &SchemaRef, keys: &[usize]) -> WriterConfig {
         let floats = |of: &DataType| of.is_floating();
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(1024 * 1024));
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
         for field in schema.fields().iter().filter(|field| floats(field.data_type())) {
             properties = properties.set_column_statistics_enabled(
                 ColumnPath::from(field.name().as_str()),
                 EnabledStatistics::None,
             );
         }
-        let indexed = (schema.fields().iter())
+        let key_fields = || keys.iter().filter_map(|place| schema.fields().get(*place));
+        for field in key_fields() {
+            let path = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_bloom_filter_fpp(path.clone(), 0.01)
+                .set_column_bloom_filter_max_ndv(path, ROW_GROUP_ROWS as u64);
+        }
+        let others = (schema.fields().iter().enumerate())
+            .filter(|(place, _)| !keys.contains(place))
+            .map(|(_, field)| field);
+        let indexed = (key_fields().chain(others))
             .filter(|field| !floats(field.data_type()) && !field.data_type().is_nested())
             .take(32)
             // They are parsed as SQL names.

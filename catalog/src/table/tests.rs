@@ -32,7 +32,7 @@ async fn made() -> (Tables, Location) {
 }
 
 async fn staged(tables: &Tables, location: &Location, id: i64) -> Staged {
-    let mut stage = tables.stage(location, &columns());
+    let mut stage = tables.stage(location, &columns(), &[]);
     let values: Vec<arrow::array::ArrayRef> =
         vec![Arc::new(Int64Array::from(vec![id])), Arc::new(Float64Array::from(vec![f64::NAN]))];
     let batch = RecordBatch::try_new(stage.schema().clone(), values).unwrap();

@@ -204,11 +204,16 @@ pub(crate) fn target<'a>(ctx: &Context<'a>, name: &Qualified) -> Result<&'a Arc<
     Ok(found)
 }
 
-/// That nothing in `schema` has this name; whoever may create there learns what is taken.
+/// That nothing in `schema` has this name, no index either; whoever may create there learns what
+/// is taken.
 pub(crate) fn require_free(ctx: &Context<'_>, schema: Oid, name: &str) -> Result<()> {
-    match ctx.state.relation(schema, name) {
-        Some(_) => Err(taken(name)),
-        None => Ok(()),
+    let of_index = || {
+        let mut keys = ctx.state.relations_of(schema).flat_map(|relation| relation.keys());
+        keys.any(|key| key.name == name)
+    };
+    match ctx.state.relation(schema, name).is_some() || of_index() {
+        true => Err(taken(name)),
+        false => Ok(()),
     }
 }
 

@@ -152,6 +152,10 @@ pub(super) fn moved(
     let create = Action::Schema(schema, SchemaAction::CreateIn);
     privilege::require(ctx.state, ctx.who, create)?;
     name::require_free(ctx, schema, to)?;
+    if schema != relation.schema {
+        // An index goes where its table goes.
+        relation.keys().iter().try_for_each(|key| name::require_free(ctx, schema, &key.name))?;
+    }
     let state = ctx.state;
     let (Some(old_schema), Some(new_schema)) =
         (state.schemas.get(&relation.schema), state.schemas.get(&schema))

@@ -1,12 +1,13 @@
 //! `CREATE`, `ALTER` and `DROP TABLE`.
 //!
-//! What it guarantees: what is accepted is kept and enforced; keys and everything else that Kho
-//! does not enforce are refused. Columns have ids that are never used again.
+//! What it guarantees: what is accepted is kept and enforced; references and everything else that
+//! Kho does not enforce are refused. Columns have ids that are never used again.
 //! What it does not: it touches no rows; [`Alteration`] says what is to be done to them.
 
 mod alter;
 mod constraint;
 mod define;
+mod key;
 
 use kho_catalog::error::Result;
 use kho_catalog::state::{Change, Relation, RelationKind};

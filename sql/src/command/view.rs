@@ -52,7 +52,7 @@ pub(crate) fn create(
         }),
     };
     match existing {
-        None => {}
+        None => name::require_free(ctx, schema.oid, &view.name)?,
         Some(old) if statement.or_replace => {
             let own = Action::Relation(old.oid, RelationAction::Own);
             privilege::require(ctx.state, ctx.who, own).map_err(|_| taken(&view.name))?;

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::{Change as CatalogChange, Relation};
-use kho_catalog::table::Staged;
+use kho_catalog::table::{Commit, Staged};
 use kho_catalog::types::Type;
 use sqlparser::ast;
 
@@ -22,7 +22,7 @@ use crate::write::conform::Conformer;
 use crate::write::insert::stage_new;
 use crate::write::modify::Parameters;
 use crate::write::rewrite::{check_rows, reshape, table_columns};
-use crate::write::{Base, CatalogCommit, Pending, author, commit_author, tables};
+use crate::write::{Base, CatalogCommit, Pending, author, commit_author, keys, tables};
 
 /// `CREATE TABLE` with columns.
 pub(super) async fn create(scope: &Scope, statement: &ast::CreateTable) -> Result<Change> {
@@ -94,7 +94,7 @@ async fn make(
     let session = scope.shared.session_state(scope)?;
     let columns = table_columns(&relation.columns);
     let location = location(&relation)?;
-    let stage = tables(scope).stage(&location, &columns);
+    let stage = tables(scope).stage(&location, &columns, relation.keys());
     // Its defaults and checks are bound now, so that a wrong one is refused with the statement.
     let conformer = Conformer::new(&session, &relation, stage.schema())?;
     check_defaults(scope, &session, &relation)?;
@@ -150,11 +150,8 @@ pub(super) async fn alter(
                 plan_alter(context, &statement).map(|alteration| of(&alteration).clone())
             });
         }
-        Alteration::CheckRows { relation, .. } => {
-            // Held until the rule is in the catalog, so that no row comes in unchecked between.
-            let base = Base::take(scope, &relation, limits).await?;
-            limits.run(check_rows(scope, &session, &relation)).await?;
-            Pending { lease: base.lease, ..Pending::nothing(Tag::new(tag)) }
+        Alteration::CheckRows { relation, new_keys, .. } => {
+            add_rules(scope, &session, &relation, &new_keys, limits).await?
         }
         Alteration::AddColumn { relation, column, new_rules, .. } => {
             let fill = fill_of(scope, &session, &relation, column, new_rules)?;
@@ -173,6 +170,32 @@ pub(super) async fn alter(
     let commit = CatalogCommit { decide: decider.decide(), author: author(scope, tag) };
     pending.catalog = Some(commit);
     Ok(Change { pending, notices })
+}
+
+/// Checks the rows that are there against rules that are new.
+///
+/// The lease is held until the rule is in the catalog, so that no row comes in unchecked between.
+/// For a key, and for a column that becomes `NOT NULL`, the table gets a version of its own, on
+/// the one that was checked: another server's rows are refused if they came between.
+async fn add_rules(
+    scope: &Scope,
+    session: &datafusion::execution::SessionState,
+    relation: &Relation,
+    new_keys: &[String],
+    limits: &Limits,
+) -> Result<Pending> {
+    let base = Base::take(scope, relation, limits).await?;
+    let snapshot = &base.snapshot;
+    limits.run(check_rows(session, relation, snapshot)).await?;
+    limits.run(keys::check_stored(session, relation, new_keys, snapshot)).await?;
+    let tag = Tag::new("ALTER TABLE");
+    let columns = table_columns(&relation.columns);
+    if new_keys.is_empty() && columns == snapshot.columns()? {
+        return Ok(Pending { lease: base.lease, ..Pending::nothing(tag) });
+    }
+    let author = commit_author(scope);
+    let commit = Commit::reshape("CHANGE COLUMN", snapshot, &columns, None, author)?;
+    Ok(Pending::rows(scope, base, commit, tag))
 }
 
 fn of(alteration: &Alteration) -> &Planned {

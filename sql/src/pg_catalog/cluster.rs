@@ -13,6 +13,8 @@ use super::value::Value;
 
 /// The access method of datasets: Delta tables.
 pub const ACCESS_METHOD: i64 = 2;
+/// PostgreSQL's oid of `btree`, which clients look for behind a key.
+pub const INDEX_METHOD: i64 = 403;
 const DEFAULT_TABLESPACE: i64 = 1663;
 const UTF8: i64 = 6;
 
@@ -24,11 +26,12 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
             ("spcname", "pg_default".into()),
             ("spcowner", SYSTEM_OWNER.into()),
         ]),
-        "pg_am" => rows.push([
-            ("oid", ACCESS_METHOD.into()),
-            ("amname", "delta".into()),
-            ("amtype", "t".into()),
-        ]),
+        "pg_am" => {
+            let methods = [(ACCESS_METHOD, "delta", "t"), (INDEX_METHOD, "btree", "i")];
+            methods.into_iter().try_for_each(|(oid, name, of)| {
+                rows.push([("oid", oid.into()), ("amname", name.into()), ("amtype", of.into())])
+            })
+        }
         "pg_language" => languages(rows),
         "pg_collation" => collations(rows),
         "pg_settings" => settings(view, rows),

@@ -11,6 +11,7 @@ use kho_catalog::state::{Grant, MembershipOption, Oid, PUBLIC, Relation};
 use super::CatalogView;
 use super::acl;
 use super::definition::{self, SYSTEM_SCHEMAS};
+use super::keys;
 use super::object::{self, SYSTEM_OWNER};
 use super::rows::Rows;
 use super::scope;
@@ -27,8 +28,10 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
         "views" => views(view, rows),
         "columns" => columns(view, rows),
         "table_constraints" | "check_constraints" | "constraint_column_usage" => {
-            checks(view, table, rows)
+            checks(view, table, rows)?;
+            keys::information(view, table, rows)
         }
+        "key_column_usage" => keys::information(view, table, rows),
         "table_privileges" | "role_table_grants" => table_privileges(view, table, rows),
         "column_privileges" | "role_column_grants" => column_privileges(view, table, rows),
         "applicable_roles" | "administrable_role_authorizations" => {

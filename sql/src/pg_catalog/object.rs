@@ -25,6 +25,10 @@ pub enum Part {
     RowType,
     RowTypeArray,
     Rule,
+    /// The index of the nth key, from 0.
+    Index(usize),
+    /// The nth key's constraint, from 0.
+    Key(usize),
     /// The nth `CHECK`, from 0.
     Check(usize),
     /// The default of the column at this position, from 0.
@@ -32,17 +36,21 @@ pub enum Part {
 }
 
 const FIRST_PART: Oid = 0x8000_0000;
-const FIRST_CHECK: Oid = 32;
+const FIRST_INDEX: Oid = 32;
+const FIRST_KEY: Oid = 96;
+const FIRST_CHECK: Oid = 160;
 const FIRST_DEFAULT: Oid = 512;
 
 /// The oid of a part of a relation. It is its own as long as a warehouse has given out fewer than
-/// a million ids and the relation has at most 480 checks and 512 defaults.
+/// a million ids and the relation has at most 64 keys, 352 checks and 512 defaults.
 pub fn part_oid(relation: Oid, part: Part) -> Oid {
     let nth = |nth: usize| Oid::try_from(nth).unwrap_or(Oid::MAX);
     let within = match part {
         Part::RowType => 0,
         Part::RowTypeArray => 1,
         Part::Rule => 2,
+        Part::Index(at) => FIRST_INDEX + nth(at).min(FIRST_KEY - FIRST_INDEX - 1),
+        Part::Key(at) => FIRST_KEY + nth(at).min(FIRST_CHECK - FIRST_KEY - 1),
         Part::Check(at) => FIRST_CHECK + nth(at).min(FIRST_DEFAULT - FIRST_CHECK - 1),
         Part::Default(at) => FIRST_DEFAULT + nth(at).min(511),
     };
@@ -60,8 +68,11 @@ pub fn relation_of_part(view: &CatalogView, oid: Oid) -> Option<&Arc<Relation>> 
 /// The part of `relation` that has this oid.
 pub fn part_of(relation: &Relation, oid: Oid) -> Option<Part> {
     let checks = relation.table().map_or(0, |table| table.checks.len());
+    let keys = relation.keys().len();
     [Part::RowType, Part::RowTypeArray, Part::Rule]
         .into_iter()
+        .chain((0..keys).map(Part::Index))
+        .chain((0..keys).map(Part::Key))
         .chain((0..checks).map(Part::Check))
         .chain((0..relation.columns.len()).map(Part::Default))
         .find(|part| part_oid(relation.oid, *part) == oid)
@@ -87,10 +98,22 @@ pub fn relation(view: &CatalogView, oid: Oid) -> Option<&Arc<Relation>> {
     visible.then_some(relation)
 }
 
-/// Schema and name of a relation, Kho's own or a system table.
+/// The visible table whose nth key has the index of this oid.
+pub fn index(view: &CatalogView, oid: Oid) -> Option<(&Arc<Relation>, usize)> {
+    let relation = relation_of_part(view, oid)?;
+    match part_of(relation, oid)? {
+        Part::Index(at) => Some((relation, at)),
+        _ => None,
+    }
+}
+
+/// Schema and name of a relation, Kho's own, a key's index, or a system table.
 pub fn relation_name(view: &CatalogView, oid: Oid) -> Option<(String, String)> {
     if let Some(it) = relation(view, oid) {
         return Some((schema_name(view, it.schema)?, it.name.clone()));
+    }
+    if let Some((it, at)) = index(view, oid) {
+        return Some((schema_name(view, it.schema)?, it.keys().get(at)?.name.clone()));
     }
     definition::by_oid(oid).map(|it| (it.schema.to_owned(), it.name.to_owned()))
 }
@@ -233,8 +256,17 @@ fn find_in_schema(view: &CatalogView, schema: &str, name: &str) -> Option<Oid> {
         return Some(it.oid);
     }
     let schema = find_schema(view, schema)?;
-    let found = view.state.relation(schema, name)?;
-    relation(view, found.oid).map(|it| it.oid)
+    match view.state.relation(schema, name) {
+        Some(found) => relation(view, found.oid).map(|it| it.oid),
+        None => find_index(view, schema, name),
+    }
+}
+
+fn find_index(view: &CatalogView, schema: Oid, name: &str) -> Option<Oid> {
+    relations(view).filter(|it| it.schema == schema).find_map(|it| {
+        let at = it.keys().iter().position(|key| key.name == name)?;
+        Some(part_oid(it.oid, Part::Index(at)))
+    })
 }
 
 /// Words that PostgreSQL reserves: a name that is one of them is quoted.

@@ -88,6 +88,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.scopes.pop();
+        subqueries::exists_in(select);
         if self.names_duplicates {
             name_duplicates(select);
         }

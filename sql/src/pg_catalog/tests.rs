@@ -20,6 +20,7 @@ use super::{CatalogView, apply, definition, rewrite, table};
 
 mod clients;
 mod functions;
+mod keys;
 mod psql;
 mod rows;
 
@@ -92,8 +93,8 @@ fn dataset(checks: Vec<Check>) -> Table {
         dataset: "d".to_owned(),
         generation: 1,
         next_column: 8,
-        keys: vec![],
         checks,
+        keys: vec![],
         governance: Governance {
             classification: Classification::Personal,
             update_frequency: Some("P1D".to_owned()),

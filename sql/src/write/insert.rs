@@ -14,6 +14,7 @@ use sqlparser::ast;
 
 use super::base::Base;
 use super::conform::Conformer;
+use super::keys::{self, Recheck};
 use super::modify::Parameters;
 use super::returning::{self, Wanted, Which};
 use super::target::{bind_insert, target_name};
@@ -33,6 +34,8 @@ pub(crate) struct Append {
     conformer: Conformer,
     stage: Stage,
     rows: u64,
+    /// What its keys are checked by, where it has any.
+    keyed: Option<SessionState>,
 }
 
 impl Append {
@@ -43,9 +46,12 @@ impl Append {
         relation: &Arc<Relation>,
         base: Base,
     ) -> Result<Append> {
-        let stage = tables(scope).stage(&location(relation)?, &base.snapshot.columns()?);
-        let conformer = Conformer::new(session, relation, stage.schema())?;
-        Ok(Append { base, relation: Arc::clone(relation), conformer, stage, rows: 0 })
+        let relation = keys::current(scope, relation)?;
+        let location = location(&relation)?;
+        let stage = tables(scope).stage(&location, &base.snapshot.columns()?, relation.keys());
+        let conformer = Conformer::new(session, &relation, stage.schema())?;
+        let keyed = (!relation.keys().is_empty()).then(|| session.clone());
+        Ok(Append { base, relation: Arc::new(relation), conformer, stage, rows: 0, keyed })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -82,10 +88,7 @@ impl Append {
         };
         let mut pending = match self.base.loaded || (self.rows == 0 && scope.load.is_none()) {
             true => Pending::nothing(tag),
-            false => {
-                let commit = Commit::append(&self.base.snapshot, staged, commit_author(scope));
-                Pending::rows(scope, self.base, commit, tag)
-            }
+            false => commit_of(scope, self.base, self.relation, self.keyed, staged, tag).await?,
         };
         pending.returning = returning;
         Ok(pending)
@@ -94,6 +97,36 @@ impl Append {
     pub(crate) async fn abort(self) {
         self.stage.abort().await;
     }
+}
+
+/// What is to be committed of staged rows, once their keys were checked.
+async fn commit_of(
+    scope: &Scope,
+    base: Base,
+    relation: Arc<Relation>,
+    keyed: Option<SessionState>,
+    staged: Staged,
+    tag: Tag,
+) -> Result<Pending> {
+    let author = commit_author(scope);
+    let Some(session) = keyed else {
+        let commit = Commit::append(&base.snapshot, staged, author);
+        return Ok(Pending::rows(scope, base, commit, tag));
+    };
+    let tables = tables(scope);
+    let checked = keys::check(&tables, &session, &relation, &staged, &base.snapshot, &[]);
+    if let Err(error) = checked.await {
+        staged.discard().await;
+        return Err(error);
+    }
+    // What was added because of other rows cannot be moved behind other commits.
+    if scope.has_read(relation.oid) {
+        let commit = Commit::append(&base.snapshot, staged, author);
+        return Ok(Pending::rows(scope, base, commit, tag));
+    }
+    let (relation, load) = (Arc::unwrap_or_clone(relation), scope.load.clone());
+    let rows = Recheck { session, relation, staged, author, load };
+    Ok(Pending::keyed_rows(base, rows, tag))
 }
 
 /// Runs an `INSERT` up to its commit.
@@ -180,7 +213,7 @@ async fn fill(
         })
         .await;
     match filled {
-        Ok(()) => append.finish(scope, "INSERT", wanted).await,
+        Ok(()) => limits.run(append.finish(scope, "INSERT", wanted)).await,
         Err(error) => {
             append.abort().await;
             Err(error)

@@ -24,7 +24,7 @@ use super::change::{Act, From, Modification, ROWS, RowQuery, Step};
 use super::conform::Conformer;
 use super::positions::Positions;
 use super::returning::{self, Wanted, Which};
-use super::{Pending, commit_author, tables};
+use super::{Pending, commit_author, keys, tables};
 use crate::authorize::authorize;
 use crate::bind;
 use crate::errors::{from_arrow, from_engine};
@@ -64,9 +64,7 @@ pub(crate) async fn describe(
     let bound = bind::bind(scope, &statement, parameters, extra).await?;
     let returned = match wanted(change)? {
         Some(wanted) => {
-            let stage = tables(scope).stage(snapshot.location(), &snapshot.columns()?);
-            let rows = returning::no_rows(stage.schema().clone())?;
-            stage.abort().await;
+            let rows = returning::no_rows(snapshot.schema())?;
             Some(returning::bind_over(scope, rows, &wanted, parameters).await?)
         }
         None => None,
@@ -84,10 +82,12 @@ pub(crate) async fn modify(
 ) -> Result<Pending> {
     let relation = target(scope, change)?;
     let base = Base::take(scope, &relation, limits).await?;
-    let stage = tables(scope).stage(&location(&relation)?, &base.snapshot.columns()?);
+    let relation = keys::current(scope, &relation)?;
+    let columns = base.snapshot.columns()?;
+    let stage = tables(scope).stage(&location(&relation)?, &columns, relation.keys());
     let mut work = Work::new(scope, &relation, change, base, stage)?;
     match limits.run(work.run(scope, change, given, parameters)).await {
-        Ok(()) => work.finish(scope, &relation, change, parameters).await,
+        Ok(()) => work.finish(scope, &relation, change, parameters, limits).await,
         Err(error) => {
             work.stage.abort().await;
             Err(error)
@@ -279,7 +279,7 @@ impl Work {
             let kept = filter_record_batch(&batch, &others).map_err(|error| from_arrow(&error))?;
             if kept.num_rows() > 0 {
                 let kept = recast(&columns(&kept, &places)?, self.stage.schema())?;
-                self.stage.write(&kept).await?;
+                self.stage.write_copied(&kept).await?;
             }
         }
         Ok(())
@@ -292,6 +292,7 @@ impl Work {
         relation: &Relation,
         change: &Modification,
         parameters: Parameters<'_>,
+        limits: &Limits,
     ) -> Result<Pending> {
         let Metrics { rows_inserted, rows_updated, rows_deleted } = self.done;
         let rows = rows_inserted + rows_updated + rows_deleted;
@@ -302,6 +303,16 @@ impl Work {
             return Ok(Pending::nothing(tag));
         }
         let staged = self.stage.finish().await?;
+        let files = self.touched.files();
+        if keys::concern(relation, change.updated_columns()) || rows_inserted > 0 {
+            let (all, session) = (tables(scope), scope.shared.session_state(scope)?);
+            let snapshot = &self.base.snapshot;
+            let checked = keys::check(&all, &session, relation, &staged, snapshot, &files);
+            if let Err(error) = limits.run(checked).await {
+                staged.discard().await;
+                return Err(error);
+            }
+        }
         let returning = match &wanted {
             Some(wanted) => {
                 let which = match self.records_inserts {
@@ -317,7 +328,7 @@ impl Work {
         let mut pending = match rows == 0 && scope.load.is_none() {
             true => Pending::nothing(tag),
             false => {
-                let (author, files) = (commit_author(scope), self.touched.files());
+                let author = commit_author(scope);
                 let snapshot = &self.base.snapshot;
                 let mut commit =
                     Commit::replace(change.command, snapshot, &files, staged, author, self.done)?;

@@ -28,7 +28,7 @@ const NET: &str = "\u{1}net";
 /// The changes of all steps of `branch`, netted, as records for the change feed.
 pub(crate) async fn net_changes(shared: &Shared, branch: &Branch) -> Result<Staged> {
     let columns = branch.head().columns()?;
-    let mut stage = shared.tables.stage(branch.base().location(), &columns);
+    let mut stage = shared.tables.stage(branch.base().location(), &columns, &[]);
     match record(shared.plain_session(), branch, &columns, &mut stage).await {
         Ok(()) => stage.finish().await,
         Err(error) => {

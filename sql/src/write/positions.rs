@@ -37,10 +37,6 @@ impl Positions {
     pub(super) fn files(&self) -> Vec<usize> {
         self.files.keys().filter_map(|file| usize::try_from(*file).ok()).collect()
     }
-
-    pub(super) fn len(&self) -> u64 {
-        self.files.values().map(RoaringTreemap::len).sum()
-    }
 }
 
 fn places(batch: &RecordBatch) -> Result<(&[u64], &[u64])> {

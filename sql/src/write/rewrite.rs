@@ -13,7 +13,7 @@ use kho_catalog::state::{Column, Relation};
 use kho_catalog::table::{Commit, Snapshot, Staged, TableColumn};
 
 use super::conform::{Conformer, cast};
-use super::{Base, Pending, commit_author, tables};
+use super::{Base, Pending, commit_author, keys, tables};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::Limits;
 use crate::outcome::Tag;
@@ -55,20 +55,39 @@ pub(crate) async fn reshape(
         true => None,
         false => {
             let work = rewrite(scope, session, after, snapshot, &columns, fill);
-            Some(limits.run(work).await?)
+            let staged = limits.run(work).await?;
+            if let Err(error) = limits.run(new_keys(scope, session, after, &before, &staged)).await
+            {
+                staged.discard().await;
+                return Err(error);
+            }
+            Some(staged)
         }
     };
     let commit = Commit::reshape(operation, snapshot, &columns, rows, commit_author(scope))?;
     Ok(Pending::rows(scope, base, commit, Tag::new("ALTER TABLE")))
 }
 
-/// Reads every row and says whether the rules of `after` hold for it.
-pub(crate) async fn check_rows(
+/// Checks the keys that a new column is in against the rows that got it.
+async fn new_keys(
     scope: &Scope,
     session: &SessionState,
     after: &Relation,
+    before: &[TableColumn],
+    staged: &Staged,
 ) -> Result<()> {
-    let snapshot = scope.snapshot(after, None).await?;
+    let is_new = |id: &u32| !before.iter().any(|column| column.id == Some(*id));
+    let keys = after.keys().iter().filter(|key| key.columns.iter().any(is_new));
+    let names: Vec<String> = keys.map(|key| key.name.clone()).collect();
+    keys::check_rewritten(&tables(scope), session, after, &names, staged).await
+}
+
+/// Reads every row of `snapshot` and says whether the rules of `after` hold for it.
+pub(crate) async fn check_rows(
+    session: &SessionState,
+    after: &Relation,
+    snapshot: &Snapshot,
+) -> Result<()> {
     let columns = table_columns(&after.columns);
     let fields: Vec<_> = columns.iter().map(TableColumn::to_field).collect();
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
@@ -94,7 +113,7 @@ async fn rewrite(
     fill: Option<ScalarValue>,
 ) -> Result<Staged> {
     let before = snapshot.columns()?;
-    let mut stage = tables(scope).stage(&location(after)?, columns);
+    let mut stage = tables(scope).stage(&location(after)?, columns, after.keys());
     let conformer = Conformer::new(session, after, stage.schema())?;
     let written = async {
         let provider = snapshot.positioned(None)?;

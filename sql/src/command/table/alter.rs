@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Change, Check, Column, Relation, RelationKind, Table};
+use kho_catalog::state::{Change, Check, Column, KeyKind, Relation, RelationKind, Table};
 use sqlparser::ast::{
     AlterColumnOperation, AlterTable, AlterTableOperation as Operation, ColumnDef, DropBehavior,
     Ident, ObjectName, RenameTableNameKind,
@@ -19,7 +19,7 @@ use super::super::depend::{self, in_use};
 use super::super::name::{self, Expected, fold};
 use super::super::relation::{self, found_or_notice};
 use super::super::{Context, Planned, notice, notice_of, options};
-use super::constraint;
+use super::{constraint, key};
 use crate::parse;
 
 /// What an `ALTER TABLE` needs done. `planned.changes` are committed once that is done, in the
@@ -28,8 +28,9 @@ pub(crate) enum Alteration {
     /// Nothing but the catalog changes.
     Catalog(Planned),
     /// Every row of now must keep the rules of `relation`, or the statement fails (`23502`,
-    /// `23514`): it has one that rows were not checked for yet.
-    CheckRows { relation: Box<Relation>, planned: Planned },
+    /// `23514`): it has one that rows were not checked for yet. The keys of the names `new_keys`
+    /// are among them (`23505`).
+    CheckRows { relation: Box<Relation>, new_keys: Vec<String>, planned: Planned },
     /// A column may be NULL now: the files' schema must say so before a row is.
     Relax { relation: Box<Relation>, planned: Planned },
     /// The column with the id `column` is new. Rows that are there get its default, if it has one,
@@ -48,6 +49,8 @@ enum RowRule {
     NotNull(u32),
     /// The `CHECK` of this name is not false.
     Check(String),
+    /// No two rows agree on the key of this name.
+    Key(String),
 }
 
 /// `ALTER TABLE`.
@@ -130,8 +133,20 @@ impl Draft {
                 true => Alteration::Relax { relation, planned },
                 false => Alteration::Catalog(planned),
             }),
-            (relation, _, planned) if !relaxed => Ok(Alteration::CheckRows { relation, planned }),
+            (relation, rules, planned) if !relaxed => {
+                let new_keys = rules.into_iter().filter_map(RowRule::into_key).collect();
+                Ok(Alteration::CheckRows { relation, new_keys, planned })
+            }
             _ => Err(apart()),
+        }
+    }
+}
+
+impl RowRule {
+    fn into_key(self) -> Option<String> {
+        match self {
+            RowRule::Key(name) => Some(name),
+            RowRule::NotNull(_) | RowRule::Check(_) => None,
         }
     }
 }
@@ -217,15 +232,19 @@ fn in_catalog(ctx: &mut Context<'_>, draft: &mut Draft, operation: &Operation) -
                 return Err(Error::unsupported("NOT VALID is not supported")
                     .with_detail("Existing rows are always checked."));
             }
-            let declared = constraint::table_check(constraint)?;
-            let check = add_check(ctx, draft, &declared)?;
-            draft.rules.push(RowRule::Check(check));
+            if let Some(declared) = key::of_table(constraint)? {
+                add_key(ctx, draft, &declared)?;
+            } else {
+                let declared = constraint::table_check(constraint)?;
+                let check = add_check(ctx, draft, &declared)?;
+                draft.rules.push(RowRule::Check(check));
+            }
         }
         Operation::DropConstraint { if_exists, name, .. } => {
             drop_constraint(draft, name, *if_exists)?;
         }
         Operation::RenameConstraint { old_name, new_name } => {
-            rename_constraint(draft, old_name, new_name)?;
+            rename_constraint(ctx, draft, old_name, new_name)?;
         }
         Operation::AlterColumn { column_name, op } => {
             return alter_column(ctx, draft, column_name, op);
@@ -241,6 +260,7 @@ fn alter_column(
     name: &Ident,
     operation: &AlterColumnOperation,
 ) -> Result<bool> {
+    let keys = draft.table()?.keys.clone();
     let column = draft.column(name)?;
     match operation {
         AlterColumnOperation::SetDefault { value } => {
@@ -248,6 +268,13 @@ fn alter_column(
         }
         AlterColumnOperation::DropDefault => column.default = None,
         AlterColumnOperation::DropNotNull => {
+            let in_primary = |key: &kho_catalog::state::Key| {
+                key.kind == KeyKind::Primary && key.columns.contains(&column.id)
+            };
+            if keys.iter().any(in_primary) {
+                let message = format!("column \"{}\" is in a primary key", column.name);
+                return Err(Error::new(Kind::InvalidTableDefinition, message));
+            }
             let (id, was) = (column.id, std::mem::take(&mut column.not_null));
             draft.relaxed |= was;
             draft.rules.retain(|rule| *rule != RowRule::NotNull(id));
@@ -272,11 +299,12 @@ fn add_check(
     let RelationKind::Table(table) = &mut relation.kind else {
         return Err(Error::internal("a table became a view"));
     };
+    let taken = constraint_names(table);
     let check = constraint::check(
         ctx,
         &relation.name,
         &relation.columns,
-        &table.checks,
+        &taken,
         declared,
         &mut planned.notices,
     )?;
@@ -285,13 +313,43 @@ fn add_check(
     Ok(name)
 }
 
+fn constraint_names(table: &Table) -> Vec<String> {
+    let checks = table.checks.iter().map(|check| &check.name);
+    checks.chain(table.keys.iter().map(|key| &key.name)).cloned().collect()
+}
+
+fn add_key(ctx: &mut Context<'_>, draft: &mut Draft, declared: &key::Declared<'_>) -> Result<()> {
+    let Draft { relation, planned, rules, .. } = draft;
+    let RelationKind::Table(table) = &mut relation.kind else {
+        return Err(Error::internal("a table became a view"));
+    };
+    let target = key::Target {
+        schema: relation.schema,
+        name: &relation.name,
+        columns: &relation.columns,
+        checks: &table.checks,
+        keys: &table.keys,
+    };
+    let key = key::key(ctx, &target, declared, &mut planned.notices)?;
+    rules.push(RowRule::Key(key.name.clone()));
+    rules
+        .extend(key::require_values(&mut relation.columns, &key).into_iter().map(RowRule::NotNull));
+    match key.kind {
+        KeyKind::Primary => table.keys.insert(0, key),
+        KeyKind::Unique => table.keys.push(key),
+    }
+    Ok(())
+}
+
 fn drop_constraint(draft: &mut Draft, ident: &Ident, if_exists: bool) -> Result<()> {
     let (name, table_name) = (fold(ident), draft.relation.name.clone());
-    let checks = &mut draft.table()?.checks;
-    let before = checks.len();
-    checks.retain(|check| check.name != name);
-    if checks.len() < before {
-        draft.rules.retain(|rule| *rule != RowRule::Check(name.clone()));
+    let table = draft.table()?;
+    let before = table.checks.len() + table.keys.len();
+    table.checks.retain(|check| check.name != name);
+    table.keys.retain(|key| key.name != name);
+    if table.checks.len() + table.keys.len() < before {
+        let gone = [RowRule::Check(name.clone()), RowRule::Key(name)];
+        draft.rules.retain(|rule| !gone.contains(rule));
         return Ok(());
     }
     let message = format!("constraint \"{name}\" of relation \"{table_name}\" does not exist");
@@ -302,23 +360,34 @@ fn drop_constraint(draft: &mut Draft, ident: &Ident, if_exists: bool) -> Result<
     Err(Error::new(Kind::UndefinedObject, message))
 }
 
-fn rename_constraint(draft: &mut Draft, from: &Ident, to: &Ident) -> Result<()> {
+fn rename_constraint(ctx: &Context<'_>, draft: &mut Draft, from: &Ident, to: &Ident) -> Result<()> {
     let to = name::created(to, &mut draft.planned.notices)?;
-    let (from, table_name) = (fold(from), draft.relation.name.clone());
-    let checks = &mut draft.table()?.checks;
-    let taken = checks.iter().any(|check| check.name == to);
-    let Some(check) = checks.iter_mut().find(|check| check.name == from) else {
+    let (from, table_name, schema) =
+        (fold(from), draft.relation.name.clone(), draft.relation.schema);
+    let table = draft.table()?;
+    let names = constraint_names(table);
+    if !names.contains(&from) {
         let message = format!("constraint \"{from}\" for table \"{table_name}\" does not exist");
         return Err(Error::new(Kind::UndefinedObject, message));
-    };
-    if taken {
+    }
+    if table.keys.iter().any(|key| key.name == from) {
+        // The index behind a key gets the name, too.
+        name::require_free(ctx, schema, &to)?;
+    }
+    if names.contains(&to) {
         let message = format!("constraint \"{to}\" for relation \"{table_name}\" already exists");
         return Err(Error::new(Kind::DuplicateObject, message));
     }
-    check.name.clone_from(&to);
+    for check in table.checks.iter_mut().filter(|check| check.name == from) {
+        check.name.clone_from(&to);
+    }
+    for key in table.keys.iter_mut().filter(|key| key.name == from) {
+        key.name.clone_from(&to);
+    }
     for rule in &mut draft.rules {
-        if *rule == RowRule::Check(from.clone()) {
-            *rule = RowRule::Check(to.clone());
+        match rule {
+            RowRule::Check(name) | RowRule::Key(name) if *name == from => name.clone_from(&to),
+            _ => {}
         }
     }
     Ok(())
@@ -331,7 +400,8 @@ fn add_column(
     if_not_exists: bool,
 ) -> Result<Alteration> {
     let id = draft.table()?.next_column;
-    let (column, checks) = constraint::column(ctx, declared, id, &mut draft.planned.notices)?;
+    let constraint::DeclaredColumn { column, checks, keys } =
+        constraint::column(ctx, declared, id, &mut draft.planned.notices)?;
     if if_not_exists && draft.relation.column(&column.name).is_some() {
         let message = format!(
             "column \"{}\" of relation \"{}\" already exists, skipping",
@@ -350,8 +420,12 @@ fn add_column(
         let name = add_check(ctx, &mut draft, declared)?;
         draft.rules.push(RowRule::Check(name));
     }
+    for declared in &keys {
+        add_key(ctx, &mut draft, declared)?;
+    }
     let (relation, rules, planned) = draft.put();
-    let new_rules = !rules.is_empty();
+    // Rows that have NULL in the new column keep every key with it.
+    let new_rules = rules.iter().any(|rule| !matches!(rule, RowRule::Key(_)));
     Ok(Alteration::AddColumn { relation, column: id, new_rules, planned })
 }
 
@@ -393,6 +467,8 @@ fn drop_column(
             .with_hint("Use DROP COLUMN … CASCADE to drop the dependent objects too."));
     }
     table.checks = kept;
+    // A key goes with any of its columns, as in PostgreSQL.
+    table.keys.retain(|key| !key.columns.contains(&id));
     let views = depend::views_using(ctx.state, before.oid, &name)?;
     if !views.is_empty() {
         if !cascade {

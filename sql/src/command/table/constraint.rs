@@ -1,7 +1,7 @@
 //! Columns and constraints as they are declared.
 //!
-//! What it guarantees: `NOT NULL`, `CHECK` and `DEFAULT` are kept; everything else that can be
-//! declared is refused. Constraints get PostgreSQL's names.
+//! What it guarantees: `NOT NULL`, `CHECK`, `DEFAULT` and keys are kept; everything else that can
+//! be declared is refused. Constraints get PostgreSQL's names.
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::{Check, Column};
@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 
 use super::super::depend::columns_of;
 use super::super::{Context, name};
+use super::key;
 use crate::outcome::Notice;
 use crate::types;
 
@@ -26,16 +27,24 @@ pub(super) struct Declared<'a> {
     pub column: Option<String>,
 }
 
-/// A column with the id `id`, and the `CHECK`s declared on it.
+/// A column as it is declared, with the constraints that were written at it.
+pub(super) struct DeclaredColumn<'a> {
+    pub column: Column,
+    pub checks: Vec<Declared<'a>>,
+    pub keys: Vec<key::Declared<'a>>,
+}
+
+/// A column with the id `id`.
 pub(super) fn column<'a>(
     ctx: &mut Context<'_>,
     declared: &'a ColumnDef,
     id: u32,
     notices: &mut Vec<Notice>,
-) -> Result<(Column, Vec<Declared<'a>>)> {
+) -> Result<DeclaredColumn<'a>> {
     let name = column_name(&declared.name, notices)?;
     let data_type = types::from_sql(&declared.data_type)?;
-    let (mut not_null, mut nullable, mut default, mut checks) = (false, false, None, vec![]);
+    let (mut not_null, mut nullable, mut default) = (false, false, None);
+    let (mut checks, mut keys) = (vec![], vec![]);
     for option in &declared.options {
         match &option.option {
             ColumnOption::NotNull => not_null = true,
@@ -56,14 +65,18 @@ pub(super) fn column<'a>(
                     column: Some(name.clone()),
                 });
             }
-            other => return Err(refused_option(other)),
+            other => match key::of_column(other, option.name.as_ref(), &name)? {
+                Some(key) => keys.push(key),
+                None => return Err(refused_option(other)),
+            },
         }
     }
     if not_null && nullable {
         let message = format!("conflicting NULL/NOT NULL declarations for column \"{name}\"");
         return Err(Error::new(Kind::Syntax, message));
     }
-    Ok((Column { id, name, data_type, not_null, default, comment: None }, checks))
+    let column = Column { id, name, data_type, not_null, default, comment: None };
+    Ok(DeclaredColumn { column, checks, keys })
 }
 
 /// A new column's name.
@@ -95,27 +108,23 @@ pub(super) fn require_free(columns: &[Column], name: &str, table: &str) -> Resul
     }
 }
 
-/// A constraint of a whole table, which must be a `CHECK`.
+/// A constraint of a whole table that is no key, so it must be a `CHECK`.
 pub(super) fn table_check(constraint: &TableConstraint) -> Result<Declared<'_>> {
     match constraint {
         TableConstraint::Check(check) => {
             Ok(Declared { name: check.name.as_ref(), expression: enforced(check)?, column: None })
         }
-        TableConstraint::PrimaryKey(_) | TableConstraint::PrimaryKeyUsingIndex(_) => {
-            Err(key("PRIMARY KEY"))
-        }
-        TableConstraint::Unique(_) | TableConstraint::UniqueUsingIndex(_) => Err(key("UNIQUE")),
-        TableConstraint::ForeignKey(_) => Err(key("FOREIGN KEY")),
+        TableConstraint::ForeignKey(_) => Err(reference("FOREIGN KEY")),
         _ => Err(Error::unsupported("this table constraint is not supported")),
     }
 }
 
-/// Names and stores a `CHECK` over `columns`, beside those that `table` has already.
+/// Names and stores a `CHECK` over `columns`; `taken` are the names of the table's constraints.
 pub(super) fn check(
     ctx: &mut Context<'_>,
     table: &str,
     columns: &[Column],
-    taken: &[Check],
+    taken: &[String],
     declared: &Declared<'_>,
     notices: &mut Vec<Notice>,
 ) -> Result<Check> {
@@ -127,7 +136,7 @@ pub(super) fn check(
         }
     }
     require_no_query(declared.expression, "check constraint")?;
-    let is_taken = |name: &str| taken.iter().any(|check| check.name == name);
+    let is_taken = |name: &str| taken.iter().any(|known| known == name);
     let name = match declared.name {
         Some(ident) => {
             let name = name::created(ident, notices)?;
@@ -143,7 +152,7 @@ pub(super) fn check(
                 (Some(column), _) | (None, [column]) => Some(column.as_str()),
                 _ => None,
             };
-            generated_name(table, column, is_taken)
+            generated_name(table, column, "check", is_taken)
         }
     };
     Ok(Check { name, expression: (ctx.text)(&declared.expression.to_string()) })
@@ -185,13 +194,18 @@ fn require_no_query(expression: &Expr, place: &str) -> Result<()> {
     }
 }
 
-/// PostgreSQL's `<table>_<column>_check`, with a number where that is taken; the longer of the
+/// PostgreSQL's `<table>_<column>_<label>`, with a number where that is taken; the longer of the
 /// two parts is cut where it does not fit.
-fn generated_name(table: &str, column: Option<&str>, is_taken: impl Fn(&str) -> bool) -> String {
+pub(super) fn generated_name(
+    table: &str,
+    column: Option<&str>,
+    label: &str,
+    is_taken: impl Fn(&str) -> bool,
+) -> String {
     const NAME_BYTES: usize = 63;
     let mut number = 0_usize;
     loop {
-        let suffix = if number == 0 { "_check".to_owned() } else { format!("_check{number}") };
+        let suffix = if number == 0 { format!("_{label}") } else { format!("_{label}{number}") };
         let (mut table, mut column) = (table, column);
         let length = |table: &str, column: Option<&str>| {
             table.len() + column.map_or(0, |column| column.len() + 1) + suffix.len()
@@ -221,9 +235,7 @@ fn shorter(text: &str) -> &str {
 
 fn refused_option(option: &ColumnOption) -> Error {
     match option {
-        ColumnOption::PrimaryKey(_) => key("PRIMARY KEY"),
-        ColumnOption::Unique(_) => key("UNIQUE"),
-        ColumnOption::ForeignKey(_) => key("REFERENCES"),
+        ColumnOption::ForeignKey(_) => reference("REFERENCES"),
         ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
             Error::unsupported("generated columns are not supported")
                 .with_hint("Give the values, or use DEFAULT.")
@@ -237,9 +249,9 @@ fn refused_option(option: &ColumnOption) -> Error {
 }
 
 /// # Why
-/// A key that is accepted and not enforced is worse than none: it is believed.
-fn key(what: &str) -> Error {
+/// A reference that is accepted and not enforced is worse than none: it is believed.
+fn reference(what: &str) -> Error {
     Error::unsupported(format!("{what} is not supported"))
-        .with_detail("Keys are not enforced on writes, so they cannot be declared.")
-        .with_hint("Leave the key out; NOT NULL and CHECK are enforced.")
+        .with_detail("References between tables are not enforced, so they cannot be declared.")
+        .with_hint("Leave it out; PRIMARY KEY, UNIQUE, NOT NULL and CHECK are enforced.")
 }

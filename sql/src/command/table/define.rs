@@ -1,13 +1,14 @@
 //! `CREATE TABLE`, with its columns given or taken from a query.
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Column, Relation, RelationKind, Table};
+use kho_catalog::state::{Check, Column, Relation, RelationKind, Table};
 use kho_catalog::types::Type;
 use sqlparser::ast::{CreateTable, CreateTableOptions, HiveDistributionStyle, Ident, SqlOption};
 
 use super::super::name::{self, taken};
 use super::super::{Context, notice_of, options};
-use super::constraint::{self, Declared};
+use super::constraint::{self, Declared, DeclaredColumn};
+use super::key;
 use crate::outcome::Notice;
 
 /// What a `CREATE TABLE` makes.
@@ -59,33 +60,20 @@ fn make(
         let relation = Relation::clone(existing);
         return Ok(Definition { relation, if_not_exists_hit: true, notices });
     }
-    let mut columns: Vec<Column> = Vec::new();
-    let mut declared: Vec<Declared<'_>> = Vec::new();
-    let mut next_column = 1;
-    for definition in &statement.columns {
-        let (column, checks) = constraint::column(ctx, definition, next_column, &mut notices)?;
-        require_once(&columns, &column.name)?;
-        columns.push(column);
-        declared.extend(checks);
-        next_column += 1;
-    }
-    for (name, data_type) in query.into_iter().flatten() {
-        let name = constraint::column_name(&Ident::with_quote('"', name), &mut notices)?;
-        require_once(&columns, &name)?;
-        let id = next_column;
-        columns.push(Column { id, name, data_type, not_null: false, default: None, comment: None });
-        next_column += 1;
-    }
-    if columns.is_empty() {
-        return Err(Error::unsupported("tables without columns are not supported"));
-    }
-    for table_constraint in &statement.constraints {
-        declared.push(constraint::table_check(table_constraint)?);
-    }
-    let mut checks = Vec::with_capacity(declared.len());
-    for declared in &declared {
-        let table = &qualified.name;
-        checks.push(constraint::check(ctx, table, &columns, &checks, declared, &mut notices)?);
+    name::require_free(ctx, schema.oid, &qualified.name)?;
+    let Declarations { mut columns, checks, keys, next_column } =
+        declarations(ctx, statement, query, &mut notices)?;
+    let checks = named(ctx, &qualified.name, &columns, &checks, &mut notices)?;
+    let target = key::Target {
+        schema: schema.oid,
+        name: &qualified.name,
+        columns: &columns,
+        checks: &checks,
+        keys: &[],
+    };
+    let keys = key::of_new_table(ctx, &target, keys, &mut notices)?;
+    for key in &keys {
+        key::require_values(&mut columns, key);
     }
     let governance =
         options::with_options(&options::default_governance(), with(statement)?, &columns)?;
@@ -94,7 +82,7 @@ fn make(
         generation: 0,
         next_column,
         checks,
-        keys: Vec::new(),
+        keys,
         governance,
         created_ms: ctx.now_ms,
     };
@@ -109,6 +97,67 @@ fn make(
         kind: RelationKind::Table(table),
     };
     Ok(Definition { relation, if_not_exists_hit: false, notices })
+}
+
+/// What a table is declared to have.
+struct Declarations<'a> {
+    columns: Vec<Column>,
+    checks: Vec<Declared<'a>>,
+    keys: Vec<key::Declared<'a>>,
+    next_column: u32,
+}
+
+fn declarations<'a>(
+    ctx: &mut Context<'_>,
+    statement: &'a CreateTable,
+    query: Option<Vec<(String, Type)>>,
+    notices: &mut Vec<Notice>,
+) -> Result<Declarations<'a>> {
+    let (columns, checks, keys) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = Declarations { columns, checks, keys, next_column: 1 };
+    for definition in &statement.columns {
+        let DeclaredColumn { column, checks, keys } =
+            constraint::column(ctx, definition, all.next_column, notices)?;
+        require_once(&all.columns, &column.name)?;
+        all.columns.push(column);
+        all.checks.extend(checks);
+        all.keys.extend(keys);
+        all.next_column += 1;
+    }
+    for (name, data_type) in query.into_iter().flatten() {
+        let name = constraint::column_name(&Ident::with_quote('"', name), notices)?;
+        require_once(&all.columns, &name)?;
+        let (id, not_null) = (all.next_column, false);
+        all.columns.push(Column { id, name, data_type, not_null, default: None, comment: None });
+        all.next_column += 1;
+    }
+    if all.columns.is_empty() {
+        return Err(Error::unsupported("tables without columns are not supported"));
+    }
+    for table_constraint in &statement.constraints {
+        match key::of_table(table_constraint)? {
+            Some(key) => all.keys.push(key),
+            None => all.checks.push(constraint::table_check(table_constraint)?),
+        }
+    }
+    Ok(all)
+}
+
+fn named(
+    ctx: &mut Context<'_>,
+    table: &str,
+    columns: &[Column],
+    declared: &[Declared<'_>],
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<Check>> {
+    let mut checks: Vec<Check> = Vec::with_capacity(declared.len());
+    let mut names = Vec::with_capacity(declared.len());
+    for declared in declared {
+        let check = constraint::check(ctx, table, columns, &names, declared, notices)?;
+        names.push(check.name.clone());
+        checks.push(check);
+    }
+    Ok(checks)
 }
 
 fn require_once(columns: &[Column], name: &str) -> Result<()> {
@@ -162,10 +211,10 @@ fn refuse(it: &CreateTable) -> Result<()> {
     ];
     match clauses.iter().find(|(given, _)| *given) {
         None => Ok(()),
-        Some((_, clause)) => {
-            Err(Error::unsupported(format!("{clause} in CREATE TABLE is not supported"))
-                .with_hint("A table has columns, NOT NULL, CHECK, DEFAULT, and options WITH (…)."))
-        }
+        Some((_, clause)) => Err(Error::unsupported(format!(
+            "{clause} in CREATE TABLE is not supported"
+        ))
+        .with_hint("A table has columns, keys, NOT NULL, CHECK, DEFAULT, and options WITH (…).")),
     }
 }
 

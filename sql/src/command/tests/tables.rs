@@ -79,10 +79,10 @@ fn options_are_checked() {
 #[test]
 fn what_is_not_enforced_is_not_declared() {
     let refused = [
-        "CREATE TABLE health.t (a int PRIMARY KEY)",
-        "CREATE TABLE health.t (a int UNIQUE)",
-        "CREATE TABLE health.t (a int, UNIQUE (a))",
-        "CREATE TABLE health.t (a int, PRIMARY KEY (a))",
+        "CREATE TABLE health.t (a float8 PRIMARY KEY)",
+        "CREATE TABLE health.t (a int UNIQUE DEFERRABLE)",
+        "CREATE TABLE health.t (a int, UNIQUE NULLS NOT DISTINCT (a))",
+        "CREATE TABLE health.t (a int[], PRIMARY KEY (a))",
         "CREATE TABLE health.t (a int REFERENCES u (a))",
         "CREATE TABLE health.t (a int, FOREIGN KEY (a) REFERENCES u (a))",
         "CREATE TABLE health.t (a int GENERATED ALWAYS AS IDENTITY)",
@@ -149,7 +149,7 @@ fn columns_come_and_go_with_ids_of_their_own() {
         ("officer", "ALTER TABLE t ADD COLUMN d text", "42701"),
         ("officer", "ALTER TABLE t ADD COLUMN IF NOT EXISTS d text", "ok 42701"),
         ("officer", "ALTER TABLE t DROP COLUMN d", "ok"),
-        ("officer", "ALTER TABLE t ADD d int PRIMARY KEY", "0A000"),
+        ("officer", "ALTER TABLE t ADD d real PRIMARY KEY", "0A000"),
         ("officer", "ALTER TABLE t ADD d int", "ok"),
         ("officer", "ALTER TABLE t DROP COLUMN b", "2BP01"),
         ("officer", "ALTER TABLE t DROP COLUMN c", "2BP01"),
@@ -233,7 +233,7 @@ fn constraints_can_be_taken_away() {
             "ok",
         ),
         ("officer", "ALTER TABLE t ADD CHECK (a > 0) NOT VALID", "0A000"),
-        ("officer", "ALTER TABLE t ADD UNIQUE (a)", "0A000"),
+        ("officer", "ALTER TABLE t ADD UNIQUE (a) DEFERRABLE", "0A000"),
         ("officer", "ALTER TABLE t ENABLE ROW LEVEL SECURITY", "0A000"),
     ]);
     let table = relation(&state, "health.t");
@@ -264,4 +264,32 @@ fn tables_change_names_and_hands_and_go() {
     let state = run(&state, "officer", "DROP TABLE IF EXISTS u, nothing").unwrap();
     assert!(state.state.relations.is_empty());
     assert_eq!(state.notices.len(), 1);
+}
+
+#[test]
+fn keys_get_names_and_go_with_their_columns() {
+    let names = |state: &State| -> Vec<String> {
+        relation(state, "health.t").keys().iter().map(|key| key.name.clone()).collect()
+    };
+    let create = "CREATE TABLE t (a int UNIQUE, b int, c int, UNIQUE (c, b), UNIQUE (a), \
+                  CONSTRAINT own UNIQUE (b), PRIMARY KEY (b))";
+    let state = script(&[("officer", create, "ok")]);
+    assert_eq!(names(&state), ["t_pkey", "t_a_key", "t_c_b_key", "own"]);
+    let columns: Vec<bool> =
+        relation(&state, "health.t").columns.iter().map(|column| column.not_null).collect();
+    assert_eq!(columns, [false, true, false]);
+    let state = script(&[
+        ("officer", create, "ok"),
+        ("officer", "CREATE TABLE t_pkey (a int)", "42P07"),
+        ("officer", "CREATE TABLE u (a int CONSTRAINT own UNIQUE)", "42P07"),
+        ("officer", "ALTER TABLE t ADD CONSTRAINT own UNIQUE (a)", "42P07"),
+        ("officer", "ALTER TABLE t ADD PRIMARY KEY (a)", "42P16"),
+        ("officer", "ALTER TABLE t ADD UNIQUE (a)", "ok"),
+        ("officer", "ALTER TABLE t ALTER b DROP NOT NULL", "42P16"),
+        ("officer", "ALTER TABLE t RENAME CONSTRAINT own TO mine", "ok"),
+        ("officer", "ALTER TABLE t RENAME CONSTRAINT mine TO t_pkey", "42P07"),
+        ("officer", "ALTER TABLE t DROP CONSTRAINT t_a_key", "ok"),
+        ("officer", "ALTER TABLE t DROP COLUMN c", "ok"),
+    ]);
+    assert_eq!(names(&state), ["t_pkey", "mine", "t_a_key1"]);
 }

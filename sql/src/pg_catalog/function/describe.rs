@@ -6,6 +6,7 @@ use kho_catalog::state::{Oid, Relation};
 use super::Function;
 use super::name::{oid, oid_of, relation as relation_named};
 use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::keys;
 use crate::pg_catalog::object::{self, Part};
 use crate::pg_catalog::procedures;
 use crate::pg_catalog::types;
@@ -23,6 +24,11 @@ pub const FUNCTIONS: &[Function] = &[
         Ok(it.first().and_then(Value::text).into())
     }),
     Function::new("pg_get_constraintdef", (1, 2), "text", constraint),
+    Function::new("pg_get_indexdef", (1, 3), "text", |view, it| {
+        let column = it.get(1).and_then(Value::int).unwrap_or_default();
+        let found = oid(it).and_then(|oid| object::index(view, oid));
+        Ok(found.and_then(|(of, at)| keys::index_definition(view, of, at, column)).into())
+    }),
     Function::new("pg_get_viewdef", (1, 2), "text", view_definition),
     Function::new("pg_get_ruledef", (1, 2), "text", rule),
     Function::new("pg_get_function_result", (1, 1), "text", |view, it| {
@@ -54,7 +60,6 @@ pub const FUNCTIONS: &[Function] = &[
         Ok(table.is_some_and(|it| it.table().is_some()).into())
     }),
     // Kho has none of what these describe; PostgreSQL too gives NULL for an unknown oid.
-    Function::new("pg_get_indexdef", (1, 3), "text", |_, _| Ok(Value::Null)),
     Function::new("pg_get_triggerdef", (1, 2), "text", |_, _| Ok(Value::Null)),
     Function::new("pg_get_functiondef", (1, 1), "text", |_, _| Ok(Value::Null)),
     Function::new("pg_get_function_sqlbody", (1, 1), "text", |_, _| Ok(Value::Null)),
@@ -74,8 +79,10 @@ fn arguments(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
 fn constraint(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     let define = |oid: Oid| {
         let relation = object::relation_of_part(view, oid)?;
-        let Part::Check(at) = object::part_of(relation, oid)? else {
-            return None;
+        let at = match object::part_of(relation, oid)? {
+            Part::Check(at) => at,
+            Part::Key(at) => return keys::constraint_definition(relation, at),
+            _ => return None,
         };
         let text = relation.table()?.checks.get(at)?.expression.value()?;
         Some(format!("CHECK ({})", text.trim()))

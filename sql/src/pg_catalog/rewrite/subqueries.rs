@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Array, Expr, FunctionArgumentClause, FunctionArguments, LimitClause, OrderByKind, Query,
-    SelectItem, SetExpr, Value, VisitMut, VisitorMut,
+    Select, SelectItem, SetExpr, UnaryOperator, Value, VisitMut, VisitorMut, visit_expressions_mut,
 };
 
 use super::call;
@@ -19,6 +19,43 @@ pub fn scalar(expr: &mut Expr) {
     };
     if let Some(call) = applied(query, apply::SCALAR) {
         *expr = call;
+    }
+}
+
+/// A correlated `EXISTS` over system tables among what a query gives becomes a call; as a
+/// condition DataFusion plans it.
+pub fn exists_in(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _whole = visit_expressions_mut::<_, (), _>(expr, |expr| {
+                exists(expr);
+                ControlFlow::Continue(())
+            });
+        }
+    }
+}
+
+fn exists(expr: &mut Expr) {
+    let Expr::Exists { subquery, negated } = expr else {
+        return;
+    };
+    let mut query = Query::clone(subquery);
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    let truth = |of: bool| Expr::Value(Value::Boolean(of).with_empty_span());
+    select.projection = vec![SelectItem::UnnamedExpr(truth(true))];
+    query.limit_clause = Some(LimitClause::LimitOffset {
+        limit: Some(number(1)),
+        offset: None,
+        limit_by: Vec::new(),
+    });
+    if let Some(call_of) = applied(&query, apply::SCALAR) {
+        let found = call("coalesce", vec![call_of, truth(false)]);
+        *expr = match negated {
+            true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(found) },
+            false => found,
+        };
     }
 }
 

@@ -4,7 +4,7 @@ use super::{apply, ask, ask_in, officer};
 
 const CAPTURED: &str = include_str!("clients.sql");
 
-fn all() -> Vec<(&'static str, &'static str)> {
+pub(super) fn all() -> Vec<(&'static str, &'static str)> {
     let parts = CAPTURED.split("\n-- ");
     let parts = parts.filter_map(|it| it.trim_start_matches("-- ").split_once('\n'));
     parts.map(|(client, query)| (client, query.trim())).collect()
