@@ -44,6 +44,7 @@ files! { on_both:
     pg_alter_table
     pg_arrays
     pg_bad_values
+    pg_blocks
     pg_booleans
     pg_bytes_ids_documents
     pg_catalog_views
@@ -64,11 +65,14 @@ files! { on_both:
     pg_insert
     pg_joins
     pg_keys
+    pg_merge
     pg_null
+    pg_on_conflict
     pg_order_and_limit
     pg_patterns
     pg_result_types
     pg_roles
+    pg_returning
     pg_rules_on_old_rows
     pg_search_path
     pg_set_operations
@@ -87,6 +91,7 @@ files! { on_both:
 
 files! { on_kho:
     governance_options
+    loads_are_applied_once
     hidden_from_strangers
     keys_refused_and_restored
     nothing_leaks_between_sessions
