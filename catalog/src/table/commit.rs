@@ -2,11 +2,12 @@
 //!
 //! What it guarantees: a commit that returns a version is durable and happened once. An
 //! [`Basis::Exact`] commit lands directly on the version it read, or fails with `40001`. An
-//! [`Basis::Append`] commit may land later, but only when nothing but data was committed meanwhile.
+//! [`Basis::Append`] commit may land later, but only when nothing but data was committed meanwhile;
+//! a [`Basis::Rewrite`] commit only when, besides, none of the files it replaces was touched.
 //! On failure: when the storage's answer is unclear, the log is read again and our own nonce is
 //! looked for, before anything is said to have failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
@@ -27,6 +28,14 @@ pub enum Basis {
     Append,
     /// Rows, or the schema, were read: nothing may have changed.
     Exact,
+    /// Rows were put into other files and stayed the same rows.
+    ///
+    /// # Why it may land behind other commits
+    /// What it says is "these files hold the rows of those". That stays true, and is all that
+    /// matters, as long as those files are still live with the rows they had and the table has the
+    /// shape it had. Rows that were added elsewhere meanwhile do not come into it. Without this a
+    /// table that is always being written would never be compacted.
+    Rewrite,
 }
 
 /// Who commits, for which statement.
@@ -57,6 +66,10 @@ pub struct Commit {
 
 /// Names the statement in a commit's information.
 pub(super) const STATEMENT_KEY: &str = "kho.statement";
+/// Says that a commit's metadata are those that held before it.
+const RESTATED_KEY: &str = "kho.restated";
+/// Says that files which no version named were about to be removed when this was committed.
+const SWEPT_KEY: &str = "kho.swept";
 const NONCE_KEY: &str = "kho.nonce";
 
 impl Commit {
@@ -93,7 +106,49 @@ impl Commit {
             metrics,
         })
     }
+
+    /// Some files of `snapshot` replaced by others that hold the same rows.
+    ///
+    /// # Why the metadata are stated once more
+    /// delta-rs, up to 1.1.3 at least, passes over removals without a change of data when it checks
+    /// for conflicts: its own stale `OPTIMIZE` would then double every row, its stale overwrite or
+    /// unconditional `DELETE` would keep them. Every Delta writer refuses to follow a commit with
+    /// metadata, whatever these are. The price: another program's append that was under way is
+    /// refused too, and has to be sent again. Kho's own appends know better ([`only_data`]).
+    pub(super) fn rewrite(
+        snapshot: &Snapshot,
+        replaced: &[usize],
+        staged: super::Staged,
+        author: CommitAuthor,
+    ) -> Result<Commit> {
+        let mut actions = vec![Action::Metadata(snapshot.eager().metadata().clone())];
+        actions.extend(snapshot.remove_actions(replaced, false)?);
+        actions.extend(staged.without_data_change().into_actions());
+        Ok(Commit {
+            operation: "OPTIMIZE",
+            basis: Basis::Rewrite,
+            read_version: Some(snapshot.version()),
+            actions,
+            author,
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// Nothing but a line in the log that no commit which was staged before can pass.
+    pub(super) fn fence(snapshot: &Snapshot, author: CommitAuthor) -> Commit {
+        Commit {
+            operation: FENCE,
+            basis: Basis::Exact,
+            read_version: Some(snapshot.version()),
+            actions: Vec::new(),
+            author,
+            metrics: Metrics::default(),
+        }
+    }
 }
+
+/// Delta's name for the beginning of a removal of unnamed files.
+const FENCE: &str = "VACUUM START";
 
 impl Tables {
     /// Makes a commit visible.
@@ -127,12 +182,13 @@ impl Tables {
                 .await;
             let Err(error) = written else {
                 self.note_commit_time(location, version, time_ms);
+                self.note_written(location);
                 return Ok(version);
             };
             // The storage may have stored our entry and lost the answer.
             match log_store.read_commit_entry(version).await.map_err(delta_error)? {
                 Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => return Ok(version),
-                Some(entry) if commit.basis == Basis::Append && only_data(&entry) => version += 1,
+                Some(entry) if may_follow(&commit, &entry) => version += 1,
                 Some(_) => return Err(conflict()),
                 None => return Err(failed(error)),
             }
@@ -165,11 +221,7 @@ fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
         read_version: commit.read_version,
         is_blind_append: Some(commit.basis == Basis::Append),
         engine_info: Some(concat!("kho:", env!("CARGO_PKG_VERSION")).to_owned()),
-        info: HashMap::from([
-            (STATEMENT_KEY.to_owned(), json!(commit.author.statement)),
-            (NONCE_KEY.to_owned(), json!(nonce)),
-            ("operationMetrics".to_owned(), metrics),
-        ]),
+        info: further_information(commit, nonce, metrics),
         ..CommitInfo::default()
     };
     let mut lines = vec![serde_json::to_string(&Action::CommitInfo(info))?];
@@ -177,6 +229,21 @@ fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
         lines.push(serde_json::to_string(action)?);
     }
     Ok(Bytes::from(lines.join("\n")))
+}
+
+fn further_information(commit: &Commit, nonce: &str, metrics: Value) -> HashMap<String, Value> {
+    let mut info = HashMap::from([
+        (STATEMENT_KEY.to_owned(), json!(commit.author.statement)),
+        (NONCE_KEY.to_owned(), json!(nonce)),
+        ("operationMetrics".to_owned(), metrics),
+    ]);
+    if commit.basis == Basis::Rewrite {
+        info.insert(RESTATED_KEY.to_owned(), json!(true));
+    }
+    if commit.operation == FENCE {
+        info.insert(SWEPT_KEY.to_owned(), json!(true));
+    }
+    info
 }
 
 /// What other tools expect to find; never a text of the statement.
@@ -195,12 +262,66 @@ fn nonce_of(entry: &Bytes) -> Option<String> {
         .find_map(|action| action.get("commitInfo")?.get(NONCE_KEY)?.as_str().map(str::to_owned))
 }
 
-/// Whether a commit left schema and protocol alone, so that an append may follow it.
-fn only_data(entry: &Bytes) -> bool {
-    !actions(entry).any(|it| it.get("metaData").is_some() || it.get("protocol").is_some())
+/// Whether `commit` still says the truth behind `entry`, a commit that it has not seen.
+fn may_follow(commit: &Commit, entry: &Bytes) -> bool {
+    match commit.basis {
+        Basis::New | Basis::Exact => false,
+        Basis::Append => only_data(entry),
+        Basis::Rewrite => only_data(entry) && !touches(entry, &replaced(commit)),
+    }
 }
 
-fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {
+/// Whether a commit left schema and protocol alone, so that an append may follow it. Metadata that
+/// were only stated once more did. A fence lets nothing pass: what was staged before it may have
+/// been taken for a leftover.
+fn only_data(entry: &Bytes) -> bool {
+    let says = |action: &Value, key: &str| {
+        action.get("commitInfo").and_then(|info| info.get(key)).is_some_and(|it| *it == json!(true))
+    };
+    let restated = actions(entry).any(|it| says(&it, RESTATED_KEY));
+    whole(entry)
+        && !actions(entry).any(|it| {
+            it.get("metaData").is_some() && !restated
+                || it.get("protocol").is_some()
+                || says(&it, SWEPT_KEY)
+        })
+}
+
+/// The files that a commit takes out.
+fn replaced(commit: &Commit) -> HashSet<&str> {
+    let removed = commit.actions.iter().filter_map(|action| match action {
+        Action::Remove(remove) => Some(remove.path.as_str()),
+        _ => None,
+    });
+    removed.collect()
+}
+
+/// Whether a commit removed or added anew one of `files`, or one whose name could be written in
+/// more than one way.
+fn touches(entry: &Bytes, files: &HashSet<&str>) -> bool {
+    actions(entry).any(|action| {
+        let named = ["add", "remove"].iter().find_map(|key| action.get(*key));
+        match named.map(|file| file.get("path").and_then(Value::as_str)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(path)) => files.contains(path) || !is_plain(path),
+        }
+    })
+}
+
+/// Whether a file's name has one spelling only: no escapes, no absolute place.
+pub(super) fn is_plain(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte))
+        && !path.starts_with('/')
+}
+
+/// Whether every line of an entry could be read.
+pub(super) fn whole(entry: &Bytes) -> bool {
+    let lines = entry.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    lines.count() == actions(entry).count()
+}
+
+pub(super) fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {
     entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 

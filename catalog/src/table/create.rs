@@ -8,6 +8,7 @@
 use deltalake_core::kernel::{Action, Metadata, Protocol, new_metadata};
 use serde_json::json;
 
+use super::checkpoint::CHECKPOINT_EVERY;
 use super::commit::{Basis, Commit, CommitAuthor, Metrics};
 use super::schema::{TableColumn, delta_schema};
 use super::{Location, Staged, Tables, delta_error};
@@ -76,12 +77,13 @@ pub(super) fn protocol(columns: &[TableColumn]) -> Result<Protocol> {
 }
 
 fn metadata(columns: &[TableColumn]) -> Result<Metadata> {
+    let checkpoint_every = CHECKPOINT_EVERY.to_string();
     let configuration = [
         ("delta.enableChangeDataFeed", "true"),
         ("delta.enableExpiredLogCleanup", "false"),
         ("delta.logRetentionDuration", FOREVER),
         ("delta.deletedFileRetentionDuration", FOREVER),
-        ("delta.checkpointInterval", "100"),
+        ("delta.checkpointInterval", checkpoint_every.as_str()),
     ];
     let no_partitions: [&str; 0] = [];
     new_metadata(&delta_schema(columns)?, no_partitions, configuration)

@@ -25,7 +25,7 @@ use crate::error::Result;
 
 const CHANGE_FOLDER: &str = "_change_data";
 /// About the size that readers of object storage like best.
-const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
+pub(super) const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
     Some(size) => size,
     None => NonZeroU64::MIN,
 };
@@ -116,6 +116,18 @@ impl Staged {
         Staged { store, adds: Vec::new(), changes: Vec::new(), rows: 0 }
     }
 
+    /// How many data files there are.
+    pub(super) fn file_count(&self) -> usize {
+        self.adds.len()
+    }
+
+    /// What to remove if the commit turns out not to be.
+    pub(super) fn files(&self) -> StagedFiles {
+        let adds = self.adds.iter().map(|add| add.path.clone());
+        let paths = adds.chain(self.changes.iter().map(|change| change.path.clone())).collect();
+        StagedFiles { store: self.store.clone(), paths }
+    }
+
     pub(super) fn into_actions(self) -> Vec<Action> {
         let adds = self.adds.into_iter().map(Action::Add);
         adds.chain(self.changes.into_iter().map(Action::Cdc)).collect()
@@ -141,8 +153,19 @@ impl Staged {
 
     /// Removes the files again, as far as the storage lets us.
     pub async fn discard(self) {
-        let adds = self.adds.iter().map(|add| &add.path);
-        for path in adds.chain(self.changes.iter().map(|change| &change.path)) {
+        self.files().discard().await;
+    }
+}
+
+/// The names of staged files.
+pub(super) struct StagedFiles {
+    store: Arc<dyn ObjectStore>,
+    paths: Vec<String>,
+}
+
+impl StagedFiles {
+    pub(super) async fn discard(self) {
+        for path in self.paths {
             if let Err(error) = self.store.delete(&Path::from(path.as_str())).await {
                 tracing::warn!(%error, path, "a staged file could not be removed");
             }
