@@ -60,6 +60,9 @@ pub struct Commit {
     pub basis: Basis,
     pub read_version: Option<u64>,
     pub(super) actions: Vec<Action>,
+    /// A version that was there before the first of its files was staged; `None` where it brings
+    /// no files of its own.
+    pub(super) staged_after: Option<u64>,
     pub author: CommitAuthor,
     pub metrics: Metrics,
 }
@@ -80,6 +83,7 @@ impl Commit {
             operation: "WRITE",
             basis: Basis::Append,
             read_version: Some(snapshot.version()),
+            staged_after: Some(staged.after),
             actions: staged.into_actions(),
             author,
             metrics,
@@ -96,12 +100,14 @@ impl Commit {
         metrics: Metrics,
     ) -> Result<Commit> {
         let mut actions = snapshot.remove_actions(removed, true)?;
+        let staged_after = Some(staged.after);
         actions.extend(staged.into_actions());
         Ok(Commit {
             operation,
             basis: Basis::Exact,
             read_version: Some(snapshot.version()),
             actions,
+            staged_after,
             author,
             metrics,
         })
@@ -123,12 +129,14 @@ impl Commit {
     ) -> Result<Commit> {
         let mut actions = vec![Action::Metadata(snapshot.eager().metadata().clone())];
         actions.extend(snapshot.remove_actions(replaced, false)?);
+        let staged_after = Some(staged.after);
         actions.extend(staged.without_data_change().into_actions());
         Ok(Commit {
             operation: "OPTIMIZE",
             basis: Basis::Rewrite,
             read_version: Some(snapshot.version()),
             actions,
+            staged_after,
             author,
             metrics: Metrics::default(),
         })
@@ -141,6 +149,7 @@ impl Commit {
             basis: Basis::Exact,
             read_version: Some(snapshot.version()),
             actions: Vec::new(),
+            staged_after: None,
             author,
             metrics: Metrics::default(),
         }
@@ -166,6 +175,7 @@ impl Tables {
         log_store: &LogStoreRef,
         mut commit: Commit,
     ) -> Result<u64> {
+        refuse_fenced(log_store, &commit).await?;
         let nonce = self.environment().new_id();
         let mut version = commit.read_version.map_or(0, |read| read + 1);
         loop {
@@ -195,6 +205,22 @@ impl Tables {
             commit.read_version = version.checked_sub(1);
         }
     }
+}
+
+/// Refuses files that were staged before a fence which the commit's basis has passed already: a
+/// writer may have moved on to a newer version with files it staged at an older one.
+async fn refuse_fenced(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
+    let (Some(staged_after), Some(read_version)) = (commit.staged_after, commit.read_version)
+    else {
+        return Ok(());
+    };
+    for version in staged_after.saturating_add(1)..=read_version {
+        let entry = log_store.read_commit_entry(version).await.map_err(delta_error)?;
+        if entry.is_none_or(|entry| is_fence(&entry)) {
+            return Err(conflict());
+        }
+    }
+    Ok(())
 }
 
 fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
@@ -275,16 +301,20 @@ fn may_follow(commit: &Commit, entry: &Bytes) -> bool {
 /// were only stated once more did. A fence lets nothing pass: what was staged before it may have
 /// been taken for a leftover.
 fn only_data(entry: &Bytes) -> bool {
-    let says = |action: &Value, key: &str| {
-        action.get("commitInfo").and_then(|info| info.get(key)).is_some_and(|it| *it == json!(true))
-    };
-    let restated = actions(entry).any(|it| says(&it, RESTATED_KEY));
+    let restated = says(entry, RESTATED_KEY);
     whole(entry)
-        && !actions(entry).any(|it| {
-            it.get("metaData").is_some() && !restated
-                || it.get("protocol").is_some()
-                || says(&it, SWEPT_KEY)
-        })
+        && !is_fence(entry)
+        && !actions(entry)
+            .any(|it| it.get("metaData").is_some() && !restated || it.get("protocol").is_some())
+}
+
+fn is_fence(entry: &Bytes) -> bool {
+    says(entry, SWEPT_KEY)
+}
+
+/// Whether a commit's information has `true` under `key`.
+fn says(entry: &Bytes, key: &str) -> bool {
+    actions(entry).any(|it| it.get("commitInfo").and_then(|it| it.get(key)) == Some(&json!(true)))
 }
 
 /// The files that a commit takes out.

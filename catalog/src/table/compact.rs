@@ -153,6 +153,7 @@ impl Tables {
         let expected = chosen.iter().map(|file| file.rows).sum::<Option<u64>>();
         progress.expect(expected.unwrap_or_default());
         let mut stage = self.stage(location, &snapshot.columns()?);
+        stage.after = snapshot.version();
         let mut stop = pin!(stop);
         let written = tokio::select! {
             biased;

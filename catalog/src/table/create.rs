@@ -34,6 +34,7 @@ impl Tables {
         let mut actions =
             vec![Action::Protocol(protocol(columns)?), Action::Metadata(metadata(columns)?)];
         let mut metrics = Metrics::default();
+        let staged_after = rows.as_ref().map(|rows| rows.after);
         if let Some(rows) = rows {
             metrics.rows_inserted = rows.rows;
             actions.extend(rows.into_actions());
@@ -43,6 +44,7 @@ impl Tables {
             basis: Basis::New,
             read_version: None,
             actions,
+            staged_after,
             author: author.clone(),
             metrics,
         };

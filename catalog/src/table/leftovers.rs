@@ -8,8 +8,9 @@
 //! - Between that reading and the first removal stands a commit of our own, the fence. A commit
 //!   that came before it was read. A commit that replaces rows cannot come after it with files of
 //!   before, since it lands on the version it read or not at all; one that appends or compacts is
-//!   refused when it meets the fence ([`super::commit`]). So a transaction that was open all the
-//!   while fails with `40001`; it never commits files that are gone.
+//!   refused when it meets the fence, and one that moved on to a newer version with files of before
+//!   is refused by the version they were staged after ([`super::commit`]). So a transaction that was
+//!   open all the while fails with `40001`; it never commits files that are gone.
 //! - A table that is being made has no log yet, or none that the catalog names. Its folder's name
 //!   says when that began, and the catalog refuses to name a new folder that is half as old as the
 //!   youngest that is removed ([`crate::log::NEW_DATASET_AGE_MAX`]).
@@ -160,7 +161,8 @@ async fn keep_unnamed(snapshot: &Snapshot, first: u64, found: &mut Candidates) -
         .buffered(READS_AT_ONCE);
     while let Some((version, entry)) = entries.try_next().await? {
         let Some(entry) = entry.filter(whole) else {
-            tracing::info!(table = %snapshot.location(), version, "the log is not whole: nothing is swept");
+            let table = snapshot.location();
+            tracing::info!(%table, version, "the log is not whole: nothing is swept");
             return Ok(false);
         };
         for action in actions(&entry) {

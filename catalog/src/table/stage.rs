@@ -37,6 +37,8 @@ pub struct Stage {
     writer: DeltaWriter,
     changes: Option<DeltaWriter>,
     rows: u64,
+    /// See [`Staged`].
+    pub(super) after: u64,
 }
 
 /// Files written, durable, and not yet part of any version.
@@ -44,6 +46,8 @@ pub struct Staged {
     store: Arc<dyn ObjectStore>,
     adds: Vec<Add>,
     changes: Vec<AddCDCFile>,
+    /// A version of the table that was there before the first file was begun.
+    pub(super) after: u64,
     /// Rows in the data files.
     pub rows: u64,
 }
@@ -55,7 +59,9 @@ impl Tables {
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root, location.path()));
         let schema = arrow_schema(columns);
         let writer = DeltaWriter::new(store.clone(), writer_config(&schema));
-        Stage { store, schema, writer, changes: None, rows: 0 }
+        // The newest version seen here; no later one could be older than these files.
+        let after = self.remembered(location).map_or(0, |snapshot| snapshot.version());
+        Stage { store, schema, writer, changes: None, rows: 0, after }
     }
 }
 
@@ -83,8 +89,8 @@ impl Stage {
 
     /// Closes the files.
     pub async fn finish(self) -> Result<Staged> {
-        let Stage { store, writer, changes, rows, .. } = self;
-        let mut staged = Staged { store, adds: Vec::new(), changes: Vec::new(), rows };
+        let Stage { store, writer, changes, rows, after, .. } = self;
+        let mut staged = Staged { store, adds: Vec::new(), changes: Vec::new(), after, rows };
         staged.adds = writer.close().await.map_err(delta_error)?;
         if let Some(changes) = changes {
             match changes.close().await {
@@ -113,7 +119,7 @@ impl Staged {
     /// Nothing at all: for commits that only remove.
     pub fn empty(tables: &Tables) -> Staged {
         let store: Arc<dyn ObjectStore> = tables.environment().store().clone();
-        Staged { store, adds: Vec::new(), changes: Vec::new(), rows: 0 }
+        Staged { store, adds: Vec::new(), changes: Vec::new(), after: u64::MAX, rows: 0 }
     }
 
     /// How many data files there are.
@@ -147,6 +153,7 @@ impl Staged {
     pub fn and(mut self, other: Staged) -> Staged {
         self.adds.extend(other.adds);
         self.changes.extend(other.changes);
+        self.after = self.after.min(other.after);
         self.rows += other.rows;
         self
     }

@@ -42,15 +42,16 @@ async fn only_what_no_version_names_is_removed() {
     let named = objects(&tables).await;
 
     let orphan = staged(&tables, &location, 100).await;
+    let moved_on = staged(&tables, &location, 101).await;
     let mut stage = tables.stage(&location, &columns());
     stage.write_changes(&changes).await.unwrap();
     stage.finish().await.unwrap();
-    assert_eq!(objects(&tables).await.len(), named.len() + 2);
+    assert_eq!(objects(&tables).await.len(), named.len() + 3);
     clock.advance(DAY - HOUR);
     assert_eq!(tables.sweep_table(&location, DAY, author()).await.unwrap(), 0);
-    assert_eq!(objects(&tables).await.len(), named.len() + 2);
+    assert_eq!(objects(&tables).await.len(), named.len() + 3);
     clock.advance(HOUR * 2);
-    assert_eq!(tables.sweep_table(&location, DAY, author()).await.unwrap(), 2);
+    assert_eq!(tables.sweep_table(&location, DAY, author()).await.unwrap(), 3);
     let left = objects(&tables).await;
     assert!(named.is_subset(&left), "{:?}", named.difference(&left));
     assert_eq!(left.len(), named.len() + 1, "and the fence");
@@ -62,6 +63,10 @@ async fn only_what_no_version_names_is_removed() {
     // The writer of one was not dead, it was slow: it is told to start again.
     let late = Commit::append(&snapshot, orphan, author());
     assert_eq!(tables.commit(&snapshot, late).await.unwrap_err().sqlstate(), "40001");
+    // So is one that first moves on to the newest version.
+    let newest = tables.latest(&location).await.unwrap();
+    let late = Commit::append(&newest, moved_on, author());
+    assert_eq!(tables.commit(&newest, late).await.unwrap_err().sqlstate(), "40001");
     add(&tables, &location, 100).await;
     assert_eq!(ids(&tables.latest(&location).await.unwrap()).await, [0, 1, 2, 3, 100]);
 }
