@@ -197,7 +197,10 @@ impl Tables {
             };
             // The storage may have stored our entry and lost the answer.
             match log_store.read_commit_entry(version).await.map_err(delta_error)? {
-                Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => return Ok(version),
+                Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => {
+                    self.note_written(location);
+                    return Ok(version);
+                }
                 Some(entry) if may_follow(&commit, &entry) => version += 1,
                 Some(_) => return Err(conflict()),
                 None => return Err(failed(error)),

@@ -3,6 +3,7 @@
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
 use super::*;
+use crate::environment::{Clock, SystemClock};
 
 /// Compacts with little memory, sorted by `sort_by`.
 pub(super) async fn compact(
@@ -41,6 +42,9 @@ async fn rows_stay_and_no_change_is_seen() {
     let (tables, location) = made().await;
     for id in (0..20).rev() {
         add(&tables, &location, id).await;
+        // Files tell when they were written by the millisecond.
+        let written_ms = SystemClock.now_ms();
+        while SystemClock.now_ms() == written_ms {}
     }
     let before = tables.latest(&location).await.unwrap();
     assert!(tables.compaction_is_due(&location).await.unwrap());
