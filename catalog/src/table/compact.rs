@@ -126,10 +126,11 @@ impl Progress {
 }
 
 impl Tables {
-    /// Whether compacting a table is due.
+    /// Whether compacting a table is due; never for a layout that cannot be written here.
     pub async fn compaction_is_due(&self, location: &Location) -> Result<bool> {
         let snapshot = self.glance(location).await?;
-        Ok(!choose(candidates(&snapshot), Effort::Due).is_empty())
+        let due = !choose(candidates(&snapshot), Effort::Due).is_empty();
+        Ok(due && snapshot.refuse_foreign_layout().is_ok())
     }
 
     /// Rewrites some files of a table in one commit, unless `stop` comes first; `None` where there
