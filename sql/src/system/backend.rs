@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Int32Array};
+use arrow::array::{Array, BooleanArray, Int64Array};
 use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
-use datafusion::common::cast::as_int32_array;
+use datafusion::common::cast::as_int64_array;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
+use crate::activity::SessionEntry;
 use crate::scope::Scope;
 
 pub(super) fn cancel(scope: &Scope) -> Arc<ScalarUDF> {
@@ -21,17 +22,19 @@ pub(super) fn cancel(scope: &Scope) -> Arc<ScalarUDF> {
         let [process_ids] = arrays.as_slice() else {
             return Err(DataFusionError::Plan("pg_cancel_backend takes one number".to_owned()));
         };
-        let process_ids: &Int32Array = as_int32_array(process_ids)?;
+        let process_ids: &Int64Array = as_int64_array(process_ids)?;
         // PostgreSQL warns of a number that is no session's, and says false.
-        let stop = |process_id: i32| {
-            activity.cancel(&state, &who, |it| it.process_id == process_id).unwrap_or(false)
+        let stop = |process_id: i64| {
+            let is = |it: &SessionEntry| i64::from(it.process_id) == process_id;
+            activity.cancel(&state, &who, is).unwrap_or(false)
         };
         let stopped: BooleanArray = process_ids.iter().map(|it| it.map(stop)).collect();
         Ok(ColumnarValue::Array(Arc::new(stopped) as Arc<dyn Array>))
     };
     Arc::new(create_udf(
         "pg_cancel_backend",
-        vec![DataType::Int32],
+        // The planner takes a number without a type for a long one.
+        vec![DataType::Int64],
         DataType::Boolean,
         Volatility::Volatile,
         Arc::new(body),
