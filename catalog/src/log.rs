@@ -13,6 +13,7 @@
 mod body;
 mod checkpoint;
 mod entry;
+mod leftovers;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use tokio::time::MissedTickBehavior;
 
 pub use self::entry::{Author, Entry};
 use self::entry::{Written, chained, entries, list_after, put_entry, read_entry};
+pub use self::leftovers::{NEW_DATASET_AGE_MAX, Named};
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use crate::state::{Change, State};
@@ -280,6 +282,7 @@ impl Catalog {
         if changes.is_empty() {
             return Ok(Some(Outcome::Stored { state, bodies: BTreeSet::new() }));
         }
+        leftovers::refuse_stale(environment, &state, &changes)?;
         let mut entry = Entry::new(environment, &self.inner.server, author, &state, changes);
         let bodies = body::write(environment, &mut entry.changes, written).await?;
         let bytes = entry.encode()?;

@@ -12,11 +12,14 @@ mod alter;
 mod bloom;
 mod branch;
 mod changes;
+mod checkpoint;
 mod commit;
+mod compact;
 mod create;
 mod files;
 mod guard;
 mod history;
+mod leftovers;
 mod lookup;
 mod schema;
 mod snapshot;
@@ -24,7 +27,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -32,12 +35,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use url::Url;
 
 pub use branch::Branch;
 pub use changes::{CHANGE_TYPE, COMMIT_TIMESTAMP, COMMIT_VERSION};
 pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};
+pub use compact::{Compacted, Compaction, Effort, Progress};
 pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
 pub use schema::TableColumn;
@@ -93,6 +97,8 @@ struct Inner {
     times: history::Times,
     /// The newest time of a commit that this server has made or seen.
     newest_commit_ms: AtomicI64,
+    written: Mutex<HashSet<Location>>,
+    writes: Notify,
 }
 
 /// The newest snapshots seen, least recently used out first.
@@ -111,6 +117,8 @@ impl Tables {
                 leases: Mutex::default(),
                 times: history::Times::default(),
                 newest_commit_ms: AtomicI64::new(i64::MIN),
+                written: Mutex::default(),
+                writes: Notify::new(),
             }),
         }
     }
@@ -187,6 +195,32 @@ impl Tables {
             }
         };
         lease.lock_owned().await
+    }
+
+    /// Waits until a table is written through here, and gives the tables that were since the last
+    /// call. For one caller at a time.
+    pub async fn written(&self) -> HashSet<Location> {
+        loop {
+            let notified = self.inner.writes.notified();
+            let written = std::mem::take(&mut *lock(&self.inner.written));
+            if !written.is_empty() {
+                return written;
+            }
+            notified.await;
+        }
+    }
+
+    /// The newest version, for work in the background: it takes no place among the open tables.
+    async fn glance(&self, location: &Location) -> Result<Snapshot> {
+        match self.remembered(location) {
+            Some(_) => self.latest(location).await,
+            None => Snapshot::open(location.clone(), self.log_store(location)?, None).await,
+        }
+    }
+
+    fn note_written(&self, location: &Location) {
+        lock(&self.inner.written).insert(location.clone());
+        self.inner.writes.notify_one();
     }
 
     fn log_store(&self, location: &Location) -> Result<LogStoreRef> {

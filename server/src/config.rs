@@ -26,6 +26,8 @@ use self::variable::Variable;
 pub const DEFAULT_FILE: &str = "kho.toml";
 /// The one `KHO_` variable that is no setting: it is a secret, so it has no key in the file.
 const ADMIN_PASSWORD: &str = "KHO_ADMIN_PASSWORD";
+/// An hour: longer than other programs take between writing a file and committing it.
+const LEFTOVERS_AGE_MIN_S: u64 = 60 * 60;
 const PREFIX: &str = "KHO_";
 
 /// Everything that can be set.
@@ -40,6 +42,7 @@ pub struct Config {
     pub tls: Tls,
     pub keys: Keys,
     pub limits: Limits,
+    pub maintenance: Maintenance,
     pub log: Log,
     /// For the role `admin`, when the warehouse is made.
     #[serde(skip)]
@@ -108,6 +111,23 @@ pub struct Limits {
     pub stop_grace_ms: u64,
 }
 
+/// What the server does to its tables by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub enabled: bool,
+    /// How long a written table is left alone, so that writes are gathered.
+    pub delay_ms: u64,
+    /// How often every table is looked at, whoever wrote it.
+    pub round_interval_s: u64,
+    /// How often leftovers of crashed writes are looked for.
+    pub sweep_interval_s: u64,
+    /// Leftovers are at least this old. Other programs that write must not take longer.
+    pub leftovers_age_s: u64,
+    /// For sorting rows that are compacted; what needs more spills.
+    pub memory_bytes: u64,
+}
+
 /// The log on standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +167,14 @@ impl Default for Config {
                 spill_bytes: 64 << 30,
                 threads: 0,
                 stop_grace_ms: 30_000,
+            },
+            maintenance: Maintenance {
+                enabled: true,
+                delay_ms: 1_000,
+                round_interval_s: 60 * 60,
+                sweep_interval_s: 24 * 60 * 60,
+                leftovers_age_s: 24 * 60 * 60,
+                memory_bytes: 256 << 20,
             },
             log: Log { format: LogFormat::Text, filter: "warn,kho=info".to_owned() },
             admin_password: None,
@@ -223,9 +251,19 @@ impl Config {
             ("limits.connections", u64::from(limits.connections)),
             ("limits.memory_bytes", limits.memory_bytes),
             ("limits.message_bytes", u64::from(limits.message_bytes)),
+            ("maintenance.round_interval_s", self.maintenance.round_interval_s),
+            ("maintenance.sweep_interval_s", self.maintenance.sweep_interval_s),
+            ("maintenance.memory_bytes", self.maintenance.memory_bytes),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(invalid(format!("{key} must be greater than 0")));
+        }
+        if self.maintenance.leftovers_age_s < LEFTOVERS_AGE_MIN_S {
+            let message =
+                format!("maintenance.leftovers_age_s must be at least {LEFTOVERS_AGE_MIN_S}");
+            return Err(invalid(message).with_hint(
+                "What another program is still writing must not be taken for a leftover.",
+            ));
         }
         self.check_data()?;
         self.check_keys()

@@ -28,7 +28,7 @@ use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
 use crate::server_name::ServerName;
 use crate::tls::Identity;
-use crate::{bootstrap, http, observe, pgwire};
+use crate::{bootstrap, http, maintenance, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
 const FOLLOW_INTERVAL_MS: u64 = 500;
@@ -85,6 +85,11 @@ pub async fn start(config: Config) -> Result<Server> {
     let ready = ready_check(seen, catalog.clone());
     jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
     jobs.spawn("metrics", keep_metrics(metrics, jobs.stopping()));
+    if config.maintenance.enabled {
+        let limits = maintenance_limits(&config)?;
+        let work = engine.maintenance(&limits)?;
+        jobs.spawn("maintenance", maintenance::run(work, config.maintenance, jobs.stopping()));
+    }
 
     let stop_grace = Duration::from_millis(config.limits.stop_grace_ms) + AFTER_GRACE;
     tracing::info!(pg = %pg_address, http = %http_address, "serving");
@@ -206,6 +211,12 @@ fn engine_limits(limits: &Limits) -> Result<kho_sql::session::Limits> {
         spill_bytes: limits.spill_bytes,
         threads: whole(u64::from(limits.threads))?,
     })
+}
+
+/// Its memory is its own; where it spills is where statements do.
+fn maintenance_limits(config: &Config) -> Result<kho_sql::session::Limits> {
+    let memory_bytes = config.maintenance.memory_bytes;
+    engine_limits(&Limits { memory_bytes, ..config.limits.clone() })
 }
 
 fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {

@@ -1,5 +1,7 @@
 //! `CALL kho.…`: procedures.
 
+mod running;
+
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::{Change, Column, KeyKind, Relation};
@@ -30,6 +32,10 @@ pub(crate) async fn call(
         (Some(SCHEMA), "restore_table") => {
             restore(scope, &Arguments::new(&["dataset", "version"], arguments)?, limits).await
         }
+        (Some(SCHEMA), "compact_table") => {
+            running::compact_table(scope, &Arguments::new(&["dataset"], arguments)?).await
+        }
+        (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => Err(Error::new(
             Kind::UndefinedFunction,
             format!("procedure {} does not exist", name.written()),

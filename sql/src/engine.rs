@@ -15,8 +15,10 @@ use kho_catalog::log::Catalog;
 use kho_catalog::privilege;
 use kho_catalog::table::Tables;
 
+use crate::activity::Activity;
 use crate::errors::from_engine;
 use crate::input;
+use crate::jobs::Jobs;
 use crate::numeric;
 use crate::pg_catalog::CatalogView;
 use crate::scope::Scope;
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub seats: Seats,
     /// Held while a serializable transaction checks what it read and commits.
     pub serializable: tokio::sync::Mutex<()>,
+    pub activity: Activity,
+    pub jobs: Jobs,
     base: SessionState,
     /// What can be called, for `pg_proc`.
     functions: Vec<(String, String, char)>,
@@ -64,6 +68,8 @@ impl Shared {
             started_ms: environment.now_ms(),
             seats: Seats::default(),
             serializable: tokio::sync::Mutex::default(),
+            activity: Activity::default(),
+            jobs: Jobs::default(),
             tables: Tables::new(environment),
             functions: callable(&base),
             base,
@@ -113,9 +119,9 @@ impl Shared {
             process_id: scope.process_id,
             functions: self.functions.clone(),
             server_started_us: self.started_ms.saturating_mul(1000),
-            session_started_us: scope.now_ms.saturating_mul(1000),
             client: None,
             server: None,
+            activity: self.activity.clone(),
             state: Arc::clone(state),
         }
     }
@@ -127,7 +133,8 @@ fn callable(state: &SessionState) -> Vec<(String, String, char)> {
     let aggregate = state.aggregate_functions().keys().map(|name| of(name, 'a'));
     let window = state.window_functions().keys().map(|name| of(name, 'w'));
     let own = ["table_history", "table_changes"].map(|it| ("kho".to_owned(), it.to_owned(), 'f'));
-    let procedures = [("kho".to_owned(), "restore_table".to_owned(), 'p')];
+    let procedures = ["restore_table", "compact_table", "cancel"];
+    let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()
 }
 
@@ -136,7 +143,7 @@ fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {
     state.register_udf(function).map(|_| ()).map_err(from_engine)
 }
 
-fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
+pub(crate) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
     let pool = FairSpillPool::new(limits.memory_bytes);
     let consumers = std::num::NonZeroUsize::MIN.saturating_add(4);
     let disk = match &limits.spill_directory {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use kho_catalog::error::Result;
 use kho_catalog::types::Type;
 
@@ -44,6 +44,20 @@ impl Rows {
         command: &'static str,
         stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Rows {
+        Rows { schema, command, stream: Box::pin(stream) }
+    }
+
+    /// The same rows, with something that lives until they end or are dropped.
+    pub(crate) fn keeping(self, kept: impl Send + 'static) -> Rows {
+        let Rows { schema, command, stream } = self;
+        let state = (stream, Some(kept));
+        let stream = futures::stream::unfold(state, |(mut stream, mut kept)| async move {
+            let next = stream.next().await;
+            if next.is_none() {
+                kept = None;
+            }
+            next.map(|batch| (batch, (stream, kept)))
+        });
         Rows { schema, command, stream: Box::pin(stream) }
     }
 }

@@ -21,6 +21,8 @@ use datafusion::catalog::TableProvider;
 use kho_catalog::error::Result;
 use kho_catalog::state::{Oid, State};
 
+use crate::activity::Activity;
+
 mod acl;
 mod apply;
 mod attributes;
@@ -66,10 +68,10 @@ pub struct CatalogView {
     pub process_id: i32,
     /// Microseconds since the epoch at which the server began to serve.
     pub server_started_us: i64,
-    /// Microseconds since the epoch at which the session was opened.
-    pub session_started_us: i64,
     pub client: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// Every session of the server; who asks sees some of them.
+    pub activity: Activity,
 }
 
 /// The system table `schema.name`; `None` where there is no such table. Only what was asked for

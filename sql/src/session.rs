@@ -28,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::Limits;
 
+use crate::activity::{Present, Running};
 use crate::bind;
 use crate::copy::CopyIn;
 use crate::engine::Shared;
 use crate::errors::from_engine;
+use crate::maintenance::Maintenance;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
 use crate::scope::{Pins, Scope};
@@ -106,6 +108,9 @@ pub struct Session {
     /// Open as long as the session is.
     record: Option<Opened>,
     _seat: Seat,
+    present: Present,
+    /// The `COPY … FROM STDIN` that is being fed.
+    copying: Option<Running>,
 }
 
 impl Engine {
@@ -116,6 +121,11 @@ impl Engine {
 
     pub fn catalog(&self) -> &Catalog {
         &self.shared.catalog
+    }
+
+    /// What keeps the warehouse's tables in shape, within limits of its own.
+    pub fn maintenance(&self, limits: &Limits) -> Result<Maintenance> {
+        Maintenance::new(Arc::clone(&self.shared), limits)
     }
 
     /// What is known of the role that wants to log in.
@@ -178,7 +188,8 @@ impl Engine {
             settings.set(name, Some(value))?;
         }
         settings.begin();
-        let id = self.shared.catalog.environment().new_id();
+        let environment = self.shared.catalog.environment();
+        let id = environment.new_id();
         let record =
             self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;
         Ok(Session {
@@ -191,6 +202,8 @@ impl Engine {
             notices: Vec::new(),
             record: Some(record),
             _seat: seat,
+            present: self.shared.activity.open(&login, role.oid, environment.now_ms()),
+            copying: None,
             login,
         })
     }
@@ -222,11 +235,22 @@ impl Session {
         parameters: &[ScalarValue],
         stop: &CancellationToken,
     ) -> Result<Outcome> {
+        let now_ms = self.engine.shared.catalog.environment().now_ms();
+        let running = self.present.runs(statement.redacted(), stop, now_ms);
         let result = self.run_recorded(statement, parameters, stop).await;
         if result.is_err() {
             self.fail();
         }
-        result
+        self.present.stands(self.status());
+        Ok(match result? {
+            Outcome::Rows(rows) => Outcome::Rows(rows.keeping(running)),
+            Outcome::CopyOut(rows, options) => Outcome::CopyOut(rows.keeping(running), options),
+            Outcome::CopyIn(copy) => {
+                self.copying = Some(running);
+                Outcome::CopyIn(copy)
+            }
+            done => done,
+        })
     }
 
     /// Commits what a `COPY … FROM STDIN` was fed.
@@ -235,6 +259,8 @@ impl Session {
         if result.is_err() {
             self.fail();
         }
+        self.copying = None;
+        self.present.stands(self.status());
         result
     }
 
@@ -242,6 +268,8 @@ impl Session {
     /// that aborted its `COPY`): an open transaction block is failed by that.
     pub fn fail(&mut self) {
         self.block.fail();
+        self.copying = None;
+        self.present.stands(self.status());
     }
 
     /// A simple query of several statements is one transaction: called before the first.
@@ -261,6 +289,7 @@ impl Session {
         if self.block.is_none() {
             self.end_settings(!failed && committed.is_ok());
         }
+        self.present.stands(self.status());
         committed
     }
 

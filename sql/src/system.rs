@@ -3,12 +3,16 @@
 //! What it guarantees: each shows a principal only what exists for them; a function about a table
 //! needs the right to read that table.
 
+mod activity;
+mod backend;
 mod datasets;
 mod history;
+mod jobs;
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::ScalarUDF;
@@ -35,7 +39,9 @@ pub(crate) struct TableFunction {
 pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TableProvider>>> {
     match name.schema.as_deref() {
         Some(SCHEMA) => match name.name.as_str() {
+            "activity" => Some(activity::activity(scope)),
             "datasets" => Some(datasets::datasets(scope)),
+            "jobs" => Some(jobs::jobs(scope)),
             _ => None,
         },
         Some(schema @ ("pg_catalog" | "information_schema")) => {
@@ -49,9 +55,20 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
     }
 }
 
-/// Scalar functions of the schema `kho`.
-pub(crate) fn functions(_scope: &Scope) -> Vec<Arc<ScalarUDF>> {
-    Vec::new()
+/// Scalar functions that do something.
+pub(crate) fn functions(scope: &Scope) -> Vec<Arc<ScalarUDF>> {
+    vec![backend::cancel(scope)]
+}
+
+/// A column of points in time, given in milliseconds since the epoch.
+fn times(of: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    let microseconds = of.map(|time| time.map(|milliseconds| milliseconds.saturating_mul(1000)));
+    Arc::new(microseconds.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}
+
+/// The field of such a column.
+fn utc(name: &str) -> Field {
+    Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))), true)
 }
 
 /// Calls a table function of the schema `kho`.
@@ -174,16 +191,24 @@ impl<'a> Arguments<'a> {
         session: &SessionState,
         name: &str,
     ) -> Result<Option<u64>> {
+        let Some(number) = self.number(scope, session, name)? else { return Ok(None) };
+        match u64::try_from(number) {
+            Ok(version) => Ok(Some(version)),
+            Err(_) => Err(Error::new(Kind::InvalidParameterValue, "a version is a number from 0")),
+        }
+    }
+
+    /// A whole number; `None` where it was not given or is NULL.
+    pub(crate) fn number(
+        &self,
+        scope: &Scope,
+        session: &SessionState,
+        name: &str,
+    ) -> Result<Option<i64>> {
         let Some(given) = self.get(name) else { return Ok(None) };
         match constant(scope, session, given, &DataType::Int64)? {
-            ScalarValue::Int64(None) => Ok(None),
-            ScalarValue::Int64(Some(number)) => match u64::try_from(number) {
-                Ok(version) => Ok(Some(version)),
-                Err(_) => {
-                    Err(Error::new(Kind::InvalidParameterValue, "a version is a number from 0"))
-                }
-            },
-            _ => Err(Error::internal("a version is not a number")),
+            ScalarValue::Int64(number) => Ok(number),
+            _ => Err(Error::internal("a whole number is not one")),
         }
     }
 }

@@ -16,6 +16,7 @@ mod durability;
 mod files;
 mod house;
 mod keys;
+mod maintenance;
 mod psql;
 mod slt;
 mod startup;

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::state::Change;
 use crate::text::Body;
 
+pub(super) const FOLDER: &str = "catalog/body";
 const AT_ONCE: usize = 16;
 
 /// Reads the bodies `ids`; erased ones are absent from the answer.
@@ -84,5 +85,5 @@ async fn put(environment: &Environment, id: &str, body: &Body) -> Result<()> {
 }
 
 fn location(id: &str) -> Path {
-    Path::from(format!("catalog/body/{id}.json"))
+    Path::from(format!("{FOLDER}/{id}.json"))
 }

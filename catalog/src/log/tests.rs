@@ -1,5 +1,7 @@
 //! Commits of several servers, the chain, checkpoints, bodies, and what storage does to them.
 
+mod leftovers;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 

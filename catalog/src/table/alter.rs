@@ -24,6 +24,7 @@ impl Commit {
     ) -> Result<Commit> {
         snapshot.refuse_foreign_layout()?;
         let mut actions = shape_actions(snapshot, columns)?;
+        let staged_after = rows.as_ref().map(|rows| rows.after);
         if let Some(rows) = rows {
             let files: Vec<usize> = (0..snapshot.files().len()).collect();
             actions.extend(snapshot.remove_actions(&files, false)?);
@@ -34,6 +35,7 @@ impl Commit {
             basis: Basis::Exact,
             read_version: Some(snapshot.version()),
             actions,
+            staged_after,
             author,
             metrics: Metrics::default(),
         })
@@ -60,6 +62,8 @@ impl Commit {
             basis: Basis::Exact,
             read_version: Some(now.version()),
             actions,
+            // Its files are those of an older version, which names them.
+            staged_after: None,
             author,
             metrics: Metrics::default(),
         })

@@ -109,6 +109,8 @@ impl Branch {
         let same = steps.windows(2).all(|two| matches!(two, [a, b] if a.operation == b.operation));
         let operation = if same { last.operation } else { "TRANSACTION" };
         let mut metrics = Metrics::default();
+        // The oldest of its files counts.
+        let staged_after = steps.iter().filter_map(|step| step.staged_after).min();
         let mut left = Left::default();
         for step in steps {
             metrics.rows_inserted += step.metrics.rows_inserted;
@@ -124,7 +126,9 @@ impl Branch {
             return Ok(None);
         }
         let read_version = Some(base.version());
-        Ok(Some(Commit { operation, basis, read_version, actions, author, metrics }))
+        let commit =
+            Commit { operation, basis, read_version, actions, staged_after, author, metrics };
+        Ok(Some(commit))
     }
 
     /// Removes the files that the steps wrote, as far as the storage lets us.

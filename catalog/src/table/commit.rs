@@ -2,11 +2,12 @@
 //!
 //! What it guarantees: a commit that returns a version is durable and happened once. An
 //! [`Basis::Exact`] commit lands directly on the version it read, or fails with `40001`. An
-//! [`Basis::Append`] commit may land later, but only when nothing but data was committed meanwhile.
+//! [`Basis::Append`] commit may land later, but only when nothing but data was committed meanwhile;
+//! a [`Basis::Rewrite`] commit only when, besides, none of the files it replaces was touched.
 //! On failure: when the storage's answer is unclear, the log is read again and our own nonce is
 //! looked for, before anything is said to have failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
@@ -27,6 +28,14 @@ pub enum Basis {
     Append,
     /// Rows, or the schema, were read: nothing may have changed.
     Exact,
+    /// Rows were put into other files and stayed the same rows.
+    ///
+    /// # Why it may land behind other commits
+    /// What it says is "these files hold the rows of those". That stays true, and is all that
+    /// matters, as long as those files are still live with the rows they had and the table has the
+    /// shape it had. Rows that were added elsewhere meanwhile do not come into it. Without this a
+    /// table that is always being written would never be compacted.
+    Rewrite,
 }
 
 /// Who commits, for which statement.
@@ -59,12 +68,19 @@ pub struct Commit {
     pub basis: Basis,
     pub read_version: Option<u64>,
     pub(super) actions: Vec<Action>,
+    /// A version that was there before the first of its files was staged; `None` where it brings
+    /// no files of its own.
+    pub(super) staged_after: Option<u64>,
     pub author: CommitAuthor,
     pub metrics: Metrics,
 }
 
 /// Names the statement in a commit's information.
 pub(super) const STATEMENT_KEY: &str = "kho.statement";
+/// Says that a commit's metadata are those that held before it.
+const RESTATED_KEY: &str = "kho.restated";
+/// Says that files which no version named were about to be removed when this was committed.
+const SWEPT_KEY: &str = "kho.swept";
 const NONCE_KEY: &str = "kho.nonce";
 
 impl Commit {
@@ -75,6 +91,7 @@ impl Commit {
             operation: "WRITE",
             basis: Basis::Append,
             read_version: Some(snapshot.version()),
+            staged_after: Some(staged.after),
             actions: staged.into_actions(),
             author,
             metrics,
@@ -91,12 +108,14 @@ impl Commit {
         metrics: Metrics,
     ) -> Result<Commit> {
         let mut actions = snapshot.remove_actions(removed, true)?;
+        let staged_after = Some(staged.after);
         actions.extend(staged.into_actions());
         Ok(Commit {
             operation,
             basis: Basis::Exact,
             read_version: Some(snapshot.version()),
             actions,
+            staged_after,
             author,
             metrics,
         })
@@ -116,7 +135,51 @@ impl Commit {
             _ => None,
         })
     }
+    /// Some files of `snapshot` replaced by others that hold the same rows.
+    ///
+    /// # Why the metadata are stated once more
+    /// delta-rs, up to 1.1.3 at least, passes over removals without a change of data when it checks
+    /// for conflicts: its own stale `OPTIMIZE` would then double every row, its stale overwrite or
+    /// unconditional `DELETE` would keep them. Every Delta writer refuses to follow a commit with
+    /// metadata, whatever these are. The price: another program's append that was under way is
+    /// refused too, and has to be sent again. Kho's own appends know better ([`only_data`]).
+    pub(super) fn rewrite(
+        snapshot: &Snapshot,
+        replaced: &[usize],
+        staged: super::Staged,
+        author: CommitAuthor,
+    ) -> Result<Commit> {
+        let mut actions = vec![Action::Metadata(snapshot.eager().metadata().clone())];
+        actions.extend(snapshot.remove_actions(replaced, false)?);
+        let staged_after = Some(staged.after);
+        actions.extend(staged.without_data_change().into_actions());
+        Ok(Commit {
+            operation: "OPTIMIZE",
+            basis: Basis::Rewrite,
+            read_version: Some(snapshot.version()),
+            actions,
+            staged_after,
+            author,
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// Nothing but a line in the log that no commit which was staged before can pass.
+    pub(super) fn fence(snapshot: &Snapshot, author: CommitAuthor) -> Commit {
+        Commit {
+            operation: FENCE,
+            basis: Basis::Exact,
+            read_version: Some(snapshot.version()),
+            actions: Vec::new(),
+            staged_after: None,
+            author,
+            metrics: Metrics::default(),
+        }
+    }
 }
+
+/// Delta's name for the beginning of a removal of unnamed files.
+const FENCE: &str = "VACUUM START";
 
 impl Tables {
     /// Makes a commit visible.
@@ -134,6 +197,7 @@ impl Tables {
         log_store: &LogStoreRef,
         mut commit: Commit,
     ) -> Result<u64> {
+        refuse_fenced(log_store, &commit).await?;
         let nonce = self.environment().new_id();
         let mut version = commit.read_version.map_or(0, |read| read + 1);
         loop {
@@ -150,20 +214,38 @@ impl Tables {
                 .await;
             let Err(error) = written else {
                 self.note_commit_time(location, version, time_ms);
+                self.note_written(location);
                 return Ok(version);
             };
             // The storage may have stored our entry and lost the answer.
             match log_store.read_commit_entry(version).await.map_err(delta_error)? {
-                Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => return Ok(version),
-                Some(entry) if commit.basis == Basis::Append && may_follow(&commit, &entry) => {
-                    version += 1;
+                Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => {
+                    self.note_written(location);
+                    return Ok(version);
                 }
+                Some(entry) if may_follow(&commit, &entry) => version += 1,
                 Some(_) => return Err(conflict()),
                 None => return Err(failed(error)),
             }
             commit.read_version = version.checked_sub(1);
         }
     }
+}
+
+/// Refuses files that were staged before a fence which the commit's basis has passed already: a
+/// writer may have moved on to a newer version with files it staged at an older one.
+async fn refuse_fenced(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
+    let (Some(staged_after), Some(read_version)) = (commit.staged_after, commit.read_version)
+    else {
+        return Ok(());
+    };
+    for version in staged_after.saturating_add(1)..=read_version {
+        let entry = log_store.read_commit_entry(version).await.map_err(delta_error)?;
+        if entry.is_none_or(|entry| is_fence(&entry)) {
+            return Err(conflict());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
@@ -190,11 +272,7 @@ pub(super) fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes
         read_version: commit.read_version,
         is_blind_append: Some(commit.basis == Basis::Append),
         engine_info: Some(concat!("kho:", env!("CARGO_PKG_VERSION")).to_owned()),
-        info: HashMap::from([
-            (STATEMENT_KEY.to_owned(), json!(commit.author.statement)),
-            (NONCE_KEY.to_owned(), json!(nonce)),
-            ("operationMetrics".to_owned(), metrics),
-        ]),
+        info: further_information(commit, nonce, metrics),
         ..CommitInfo::default()
     };
     let mut lines = vec![serde_json::to_string(&Action::CommitInfo(info))?];
@@ -202,6 +280,21 @@ pub(super) fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes
         lines.push(serde_json::to_string(action)?);
     }
     Ok(Bytes::from(lines.join("\n")))
+}
+
+fn further_information(commit: &Commit, nonce: &str, metrics: Value) -> HashMap<String, Value> {
+    let mut info = HashMap::from([
+        (STATEMENT_KEY.to_owned(), json!(commit.author.statement)),
+        (NONCE_KEY.to_owned(), json!(nonce)),
+        ("operationMetrics".to_owned(), metrics),
+    ]);
+    if commit.basis == Basis::Rewrite {
+        info.insert(RESTATED_KEY.to_owned(), json!(true));
+    }
+    if commit.operation == FENCE {
+        info.insert(SWEPT_KEY.to_owned(), json!(true));
+    }
+    info
 }
 
 /// What other tools expect to find; never a text of the statement.
@@ -220,18 +313,94 @@ fn nonce_of(entry: &Bytes) -> Option<String> {
         .find_map(|action| action.get("commitInfo")?.get(NONCE_KEY)?.as_str().map(str::to_owned))
 }
 
-/// Whether `entry` left schema and protocol alone and is not of a stream of loads that `commit`
-/// goes on with, so that its append may follow.
+/// Whether `commit` still says the truth behind `entry`, a commit that it has not seen.
+///
+/// Rows that were put into other files are the same rows: whatever was read is still so, and what
+/// was written stays right unless it replaces one of those files.
 fn may_follow(commit: &Commit, entry: &Bytes) -> bool {
-    let same_stream = |action: &Value| {
-        let stream = action.get("txn").and_then(|load| load.get("appId")).and_then(Value::as_str);
-        stream.is_some_and(|stream| commit.streams().any(|it| it == stream))
-    };
-    !actions(entry)
-        .any(|it| it.get("metaData").is_some() || it.get("protocol").is_some() || same_stream(&it))
+    match commit.basis {
+        Basis::New => false,
+        Basis::Exact => {
+            only_data(entry) && !changes_data(entry) && !touches(entry, &replaced(commit))
+        }
+        Basis::Append => only_data(entry) && !goes_on_with(commit, entry),
+        Basis::Rewrite => only_data(entry) && !touches(entry, &replaced(commit)),
+    }
 }
 
-fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {
+/// Whether `entry` is of a stream of loads that `commit` goes on with.
+fn goes_on_with(commit: &Commit, entry: &Bytes) -> bool {
+    actions(entry).any(|action| {
+        let stream = action.get("txn").and_then(|load| load.get("appId")).and_then(Value::as_str);
+        stream.is_some_and(|stream| commit.streams().any(|it| it == stream))
+    })
+}
+
+/// Whether a commit did more than put rows into other files.
+fn changes_data(entry: &Bytes) -> bool {
+    actions(entry).any(|action| {
+        let file = ["add", "remove"].iter().find_map(|key| action.get(*key));
+        let kept = |file: &Value| file.get("dataChange").and_then(Value::as_bool) == Some(false);
+        file.is_some_and(|file| !kept(file))
+            || ["txn", "cdc"].iter().any(|it| action.get(it).is_some())
+    })
+}
+
+/// Whether a commit left schema and protocol alone, so that an append may follow it. Metadata that
+/// were only stated once more did. A fence lets nothing pass: what was staged before it may have
+/// been taken for a leftover.
+fn only_data(entry: &Bytes) -> bool {
+    let restated = says(entry, RESTATED_KEY);
+    whole(entry)
+        && !is_fence(entry)
+        && !actions(entry)
+            .any(|it| it.get("metaData").is_some() && !restated || it.get("protocol").is_some())
+}
+
+fn is_fence(entry: &Bytes) -> bool {
+    says(entry, SWEPT_KEY)
+}
+
+/// Whether a commit's information has `true` under `key`.
+fn says(entry: &Bytes, key: &str) -> bool {
+    actions(entry).any(|it| it.get("commitInfo").and_then(|it| it.get(key)) == Some(&json!(true)))
+}
+
+/// The files that a commit takes out.
+fn replaced(commit: &Commit) -> HashSet<&str> {
+    let removed = commit.actions.iter().filter_map(|action| match action {
+        Action::Remove(remove) => Some(remove.path.as_str()),
+        _ => None,
+    });
+    removed.collect()
+}
+
+/// Whether a commit removed or added anew one of `files`, or one whose name could be written in
+/// more than one way.
+fn touches(entry: &Bytes, files: &HashSet<&str>) -> bool {
+    actions(entry).any(|action| {
+        let named = ["add", "remove"].iter().find_map(|key| action.get(*key));
+        match named.map(|file| file.get("path").and_then(Value::as_str)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(path)) => files.contains(path) || !is_plain(path),
+        }
+    })
+}
+
+/// Whether a file's name has one spelling only: no escapes, no absolute place.
+pub(super) fn is_plain(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte))
+        && !path.starts_with('/')
+}
+
+/// Whether every line of an entry could be read.
+pub(super) fn whole(entry: &Bytes) -> bool {
+    let lines = entry.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    lines.count() == actions(entry).count()
+}
+
+pub(super) fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {
     entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 

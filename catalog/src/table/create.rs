@@ -8,6 +8,7 @@
 use deltalake_core::kernel::{Action, Metadata, Protocol, new_metadata};
 use serde_json::json;
 
+use super::checkpoint::CHECKPOINT_EVERY;
 use super::commit::{Basis, Commit, CommitAuthor, Metrics};
 use super::schema::{TableColumn, delta_schema};
 use super::{Location, Staged, Tables, delta_error};
@@ -33,6 +34,7 @@ impl Tables {
         let mut actions =
             vec![Action::Protocol(protocol(columns)?), Action::Metadata(metadata(columns)?)];
         let mut metrics = Metrics::default();
+        let staged_after = rows.as_ref().map(|rows| rows.after);
         if let Some(rows) = rows {
             metrics.rows_inserted = rows.rows;
             actions.extend(rows.into_actions());
@@ -42,6 +44,7 @@ impl Tables {
             basis: Basis::New,
             read_version: None,
             actions,
+            staged_after,
             author: author.clone(),
             metrics,
         };
@@ -76,12 +79,13 @@ pub(super) fn protocol(columns: &[TableColumn]) -> Result<Protocol> {
 }
 
 fn metadata(columns: &[TableColumn]) -> Result<Metadata> {
+    let checkpoint_every = CHECKPOINT_EVERY.to_string();
     let configuration = [
         ("delta.enableChangeDataFeed", "true"),
         ("delta.enableExpiredLogCleanup", "false"),
         ("delta.logRetentionDuration", FOREVER),
         ("delta.deletedFileRetentionDuration", FOREVER),
-        ("delta.checkpointInterval", "100"),
+        ("delta.checkpointInterval", checkpoint_every.as_str()),
     ];
     let no_partitions: [&str; 0] = [];
     new_metadata(&delta_schema(columns)?, no_partitions, configuration)

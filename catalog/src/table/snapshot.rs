@@ -198,6 +198,10 @@ impl Snapshot {
         self.state.snapshot()
     }
 
+    pub(super) fn state(&self) -> &DeltaTableState {
+        &self.state
+    }
+
     pub(super) fn log_store(&self) -> &LogStoreRef {
         &self.log_store
     }

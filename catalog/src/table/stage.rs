@@ -30,7 +30,7 @@ use crate::state::Key;
 
 const CHANGE_FOLDER: &str = "_change_data";
 /// About the size that readers of object storage like best.
-const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
+pub(super) const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
     Some(size) => size,
     None => NonZeroU64::MIN,
 };
@@ -48,6 +48,8 @@ pub struct Stage {
     rows: u64,
     copied: u64,
     new_keys: Option<NewKeys>,
+    /// See [`Staged`].
+    pub(super) after: u64,
 }
 
 /// Files written, durable, and not yet part of any version.
@@ -58,6 +60,8 @@ pub struct Staged {
     schema: SchemaRef,
     adds: Vec<Add>,
     changes: Vec<AddCDCFile>,
+    /// A version of the table that was there before the first file was begun.
+    pub(super) after: u64,
     /// Rows in the data files.
     pub rows: u64,
     /// Those of them that were copied from files that go.
@@ -90,8 +94,10 @@ impl Tables {
         let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &places));
         let new_keys =
             (!places.is_empty()).then(|| NewKeys { places, batches: Vec::new(), rows: 0 });
-        let location = location.clone();
-        Stage { store, location, schema, writer, changes: None, rows: 0, copied: 0, new_keys }
+        // The newest version seen here; no later one could be older than these files.
+        let after = self.remembered(location).map_or(0, |snapshot| snapshot.version());
+        let (location, changes) = (location.clone(), None);
+        Stage { store, location, schema, writer, changes, rows: 0, copied: 0, new_keys, after }
     }
 }
 
@@ -130,11 +136,12 @@ impl Stage {
 
     /// Closes the files.
     pub async fn finish(self) -> Result<Staged> {
-        let Stage { store, location, schema, writer, changes, rows, copied, new_keys } = self;
+        let Stage { store, location, schema, writer, changes, rows, copied, new_keys, after } =
+            self;
         let location = Some(location);
         let (adds, cdc) = (Vec::new(), Vec::new());
         let mut staged =
-            Staged { store, location, schema, adds, changes: cdc, rows, copied, new_keys };
+            Staged { store, location, schema, adds, changes: cdc, rows, copied, new_keys, after };
         staged.adds = writer.close().await.map_err(delta_error)?;
         if let Some(changes) = changes {
             match changes.close().await {
@@ -171,6 +178,7 @@ impl Staged {
             rows: 0,
             copied: 0,
             new_keys: None,
+            after: u64::MAX,
         }
     }
 
@@ -225,6 +233,18 @@ impl Staged {
         self.adds.iter().enumerate().map(file).collect()
     }
 
+    /// How many data files there are.
+    pub(super) fn file_count(&self) -> usize {
+        self.adds.len()
+    }
+
+    /// What to remove if the commit turns out not to be.
+    pub(super) fn files(&self) -> StagedFiles {
+        let adds = self.adds.iter().map(|add| add.path.clone());
+        let paths = adds.chain(self.changes.iter().map(|change| change.path.clone())).collect();
+        StagedFiles { store: self.store.clone(), paths }
+    }
+
     pub(super) fn into_actions(self) -> Vec<Action> {
         let adds = self.adds.into_iter().map(Action::Add);
         adds.chain(self.changes.into_iter().map(Action::Cdc)).collect()
@@ -258,6 +278,7 @@ impl Staged {
         }
         self.adds.extend(other.adds);
         self.changes.extend(other.changes);
+        self.after = self.after.min(other.after);
         self.rows += other.rows;
         self.copied += other.copied;
         self
@@ -265,8 +286,19 @@ impl Staged {
 
     /// Removes the files again, as far as the storage lets us.
     pub async fn discard(self) {
-        let adds = self.adds.iter().map(|add| &add.path);
-        for path in adds.chain(self.changes.iter().map(|change| &change.path)) {
+        self.files().discard().await;
+    }
+}
+
+/// The names of staged files.
+pub(super) struct StagedFiles {
+    store: Arc<dyn ObjectStore>,
+    paths: Vec<String>,
+}
+
+impl StagedFiles {
+    pub(super) async fn discard(self) {
+        for path in self.paths {
             if let Err(error) = self.store.delete(&Path::from(path.as_str())).await {
                 tracing::warn!(%error, path, "a staged file could not be removed");
             }

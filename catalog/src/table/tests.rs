@@ -1,5 +1,10 @@
 //! Commits of Delta tables: what they hold, and that none is lost.
 
+mod checkpoints;
+mod compaction;
+mod corruption;
+mod leftovers;
+
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};
@@ -25,19 +30,52 @@ fn columns() -> Vec<TableColumn> {
 }
 
 async fn made() -> (Tables, Location) {
-    let tables = Tables::new(Environment::open("memory://").unwrap());
+    made_in(Environment::open("memory://").unwrap()).await
+}
+
+async fn made_in(environment: Environment) -> (Tables, Location) {
+    let tables = Tables::new(environment);
     let location = Location { dataset: "d".to_owned(), generation: 0 };
     tables.create(&location, &columns(), None, &author()).await.unwrap();
     (tables, location)
 }
 
 async fn staged(tables: &Tables, location: &Location, id: i64) -> Staged {
+    staged_all(tables, location, &[id]).await
+}
+
+async fn staged_all(tables: &Tables, location: &Location, ids: &[i64]) -> Staged {
     let mut stage = tables.stage(location, &columns(), &[]);
-    let values: Vec<arrow::array::ArrayRef> =
-        vec![Arc::new(Int64Array::from(vec![id])), Arc::new(Float64Array::from(vec![f64::NAN]))];
+    let values: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(Int64Array::from(ids.to_vec())),
+        Arc::new(Float64Array::from(vec![f64::NAN; ids.len()])),
+    ];
     let batch = RecordBatch::try_new(stage.schema().clone(), values).unwrap();
     stage.write(&batch).await.unwrap();
     stage.finish().await.unwrap()
+}
+
+/// Adds a row in a commit and a file of its own.
+async fn add(tables: &Tables, location: &Location, id: i64) -> u64 {
+    let snapshot = tables.latest(location).await.unwrap();
+    let commit = Commit::append(&snapshot, staged(tables, location, id).await, author());
+    tables.commit(&snapshot, commit).await.unwrap()
+}
+
+/// The ids in a version, sorted, as many times as they are there.
+async fn ids(snapshot: &Snapshot) -> Vec<i64> {
+    let mut ids = ids_of(snapshot.provider().await.unwrap()).await;
+    ids.sort_unstable();
+    ids
+}
+
+async fn ids_of(provider: Arc<dyn datafusion::catalog::TableProvider>) -> Vec<i64> {
+    let frame = datafusion::prelude::SessionContext::new().read_table(provider).unwrap();
+    let batches = frame.select_columns(&["id"]).unwrap().collect().await.unwrap();
+    let column = |batch: &RecordBatch| {
+        batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+    };
+    batches.iter().flat_map(column).collect()
 }
 
 async fn log_text(tables: &Tables, location: &Location) -> String {

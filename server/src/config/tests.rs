@@ -89,6 +89,8 @@ fn what_cannot_be_obeyed_is_refused() {
     for toml in [
         "[tls]\nkey = 'k.pem'",
         "[limits]\nconnections = 0",
+        "[maintenance]\nround_interval_s = 0",
+        "[maintenance]\nleftovers_age_s = 60",
         "data = ''",
         "data = 's3://key:secret@bucket/warehouse'",
         "data = '/srv/kho'\n[keys]\ndirectory = '/srv/other/../kho/keys'",

@@ -1,9 +1,11 @@
 //! What PostgreSQL keeps of the server and the database: the one database, its two tablespaces,
 //! the access method, languages, collations, settings, the session itself.
 //!
-//! What it guarantees: of sessions only the principal's own is shown.
+//! What it guarantees: of sessions those are shown that `kho.activity` shows, and statements without
+//! their literals.
 
 use kho_catalog::error::Result;
+use kho_catalog::privilege::Principal;
 
 use super::CatalogView;
 use super::definition::PG_CATALOG;
@@ -115,21 +117,35 @@ fn settings(view: &CatalogView, rows: &mut Rows) -> Result<()> {
 
 fn activity(view: &CatalogView, rows: &mut Rows) -> Result<()> {
     let setting = |wanted: &str| {
-        view.settings.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| value.as_str())
+        view.settings.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| value.clone())
     };
-    rows.push([
-        ("datid", DATABASE.into()),
-        ("datname", view.database.as_str().into()),
-        ("pid", view.process_id.into()),
-        ("usesysid", view.session_role.into()),
-        ("usename", object::role_name(view, view.session_role).into()),
-        ("application_name", setting("application_name").into()),
-        ("client_addr", view.client.map(|it| it.ip().to_string()).into()),
-        ("client_port", view.client.map(|it| i64::from(it.port())).into()),
-        ("backend_start", Value::Time(view.session_started_us)),
-        ("state", "active".into()),
-        ("backend_type", "client backend".into()),
-    ])
+    let who = Principal::of(&view.state, view.role);
+    for session in view.activity.visible(&view.state, &who) {
+        let own = session.process_id == view.process_id;
+        // What a client says at the start it may say anew; of one's own session that is known.
+        let application = own.then(|| setting("application_name")).flatten();
+        rows.push([
+            ("datid", DATABASE.into()),
+            ("datname", view.database.as_str().into()),
+            ("pid", session.process_id.into()),
+            ("usesysid", session.role.into()),
+            ("usename", object::role_name(view, session.role).into()),
+            ("application_name", application.or(session.application.clone()).into()),
+            ("client_addr", session.client.map(|it| it.ip().to_string()).into()),
+            ("client_port", session.client.map(|it| i64::from(it.port())).into()),
+            ("backend_start", Value::Time(session.connected_ms.saturating_mul(1000))),
+            ("query_start", time(session.running_since_ms())),
+            ("state_change", time(Some(session.changed_ms))),
+            ("state", session.state().into()),
+            ("query", session.statement.clone().into()),
+            ("backend_type", "client backend".into()),
+        ])?;
+    }
+    Ok(())
+}
+
+fn time(milliseconds: Option<i64>) -> Value {
+    milliseconds.map_or(Value::Null, |it| Value::Time(it.saturating_mul(1000)))
 }
 
 fn time_zones(rows: &mut Rows) -> Result<()> {

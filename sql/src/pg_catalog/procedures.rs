@@ -34,6 +34,8 @@ const OWN: &[(&str, Parameters)] = &[
     ("table_history", &[("dataset", TEXT)]),
     ("table_changes", &[("dataset", TEXT), ("from_version", BIGINT), ("to_version", BIGINT)]),
     ("restore_table", &[("dataset", TEXT), ("version", BIGINT)]),
+    ("compact_table", &[("dataset", TEXT)]),
+    ("cancel", &[("id", BIGINT)]),
 ];
 
 /// An input or output function of a built-in type.

@@ -182,9 +182,9 @@ pub fn view_of(role: Oid, relations: &[Oid], schemas: &[Oid]) -> Arc<CatalogView
         database: "kho".to_owned(),
         process_id: 42,
         server_started_us: 0,
-        session_started_us: 0,
         client: None,
         server: None,
+        activity: crate::activity::Activity::default(),
     })
 }
 

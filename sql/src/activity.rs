@@ -1,0 +1,188 @@
+//! The sessions of this server and what each is running now.
+//!
+//! What it guarantees: a statement is here from before its first act until its last row was given
+//! or dropped; its text is the ledger's, without literals; a cancellation stops what runs when it
+//! comes, never what comes later.
+//! What it does not: it knows nothing of other servers' sessions, and keeps no past.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::Principal;
+use kho_catalog::state::{Oid, State};
+use tokio_util::sync::CancellationToken;
+
+use crate::session::{Login, TransactionStatus};
+
+/// Roles that see, and may stop, what everyone runs.
+const KEEPERS: &[&str] = &["kho_admin", "kho_operator"];
+
+/// The sessions of one server, by number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activity(Arc<Mutex<Sessions>>);
+
+#[derive(Debug, Default)]
+struct Sessions {
+    last: i64,
+    open: BTreeMap<i64, SessionEntry>,
+}
+
+/// A session as others may see it.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionEntry {
+    pub id: i64,
+    pub role: Oid,
+    pub process_id: i32,
+    pub client: Option<SocketAddr>,
+    pub protocol: &'static str,
+    pub application: Option<String>,
+    pub connected_ms: i64,
+    /// When it began to do what it does now, or to rest.
+    pub changed_ms: i64,
+    pub statement: Option<String>,
+    transaction: TransactionStatus,
+    running: Option<(u64, CancellationToken)>,
+    statements: u64,
+}
+
+/// A session's place; dropping it takes the session off.
+#[derive(Debug)]
+pub(crate) struct Present {
+    activity: Activity,
+    id: i64,
+}
+
+/// A statement that runs as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Running {
+    activity: Activity,
+    session: i64,
+    statement: u64,
+}
+
+impl SessionEntry {
+    /// PostgreSQL's words.
+    pub(crate) fn state(&self) -> &'static str {
+        match (&self.running, self.transaction) {
+            (Some(_), _) => "active",
+            (None, TransactionStatus::Idle) => "idle",
+            (None, TransactionStatus::InTransaction) => "idle in transaction",
+            (None, TransactionStatus::Failed) => "idle in transaction (aborted)",
+        }
+    }
+
+    /// When the statement that runs was begun.
+    pub(crate) fn running_since_ms(&self) -> Option<i64> {
+        self.running.as_ref().map(|_| self.changed_ms)
+    }
+}
+
+impl Activity {
+    pub(crate) fn open(&self, login: &Login, role: Oid, now_ms: i64) -> Present {
+        let mut sessions = self.lock();
+        sessions.last += 1;
+        let id = sessions.last;
+        let application =
+            login.settings.iter().find(|(name, _)| name.eq_ignore_ascii_case("application_name"));
+        let entry = SessionEntry {
+            id,
+            role,
+            process_id: login.process_id,
+            client: login.client,
+            protocol: login.protocol,
+            application: application.map(|(_, name)| name.clone()),
+            connected_ms: now_ms,
+            changed_ms: now_ms,
+            statement: None,
+            transaction: TransactionStatus::Idle,
+            running: None,
+            statements: 0,
+        };
+        sessions.open.insert(id, entry);
+        Present { activity: self.clone(), id }
+    }
+
+    /// The sessions that `who` may see: those of roles it acts with, or all.
+    pub(crate) fn visible(&self, state: &State, who: &Principal) -> Vec<SessionEntry> {
+        let all = is_keeper(state, who);
+        let sessions = self.lock();
+        sessions.open.values().filter(|it| all || who.is(it.role)).cloned().collect()
+    }
+
+    /// Stops what one of the visible sessions runs; false where it runs nothing.
+    ///
+    /// # Errors
+    /// `42704` for a session that does not exist for `who`.
+    pub(crate) fn cancel(
+        &self,
+        state: &State,
+        who: &Principal,
+        wanted: impl Fn(&SessionEntry) -> bool,
+    ) -> Result<bool> {
+        let found = self.visible(state, who).into_iter().find(|it| wanted(it));
+        let Some(session) = found else {
+            return Err(Error::new(Kind::UndefinedObject, "there is no such session")
+                .with_hint("kho.activity shows the sessions of this server."));
+        };
+        Ok(match session.running {
+            Some((_, stop)) => {
+                stop.cancel();
+                true
+            }
+            None => false,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Present {
+    /// The session begins to run `statement`, which `stop` ends.
+    pub(crate) fn runs(&self, statement: &str, stop: &CancellationToken, now_ms: i64) -> Running {
+        let mut number = 0;
+        if let Some(entry) = self.activity.lock().open.get_mut(&self.id) {
+            entry.statements += 1;
+            number = entry.statements;
+            entry.running = Some((number, stop.clone()));
+            entry.statement = Some(statement.to_owned());
+            entry.changed_ms = now_ms;
+        }
+        Running { activity: self.activity.clone(), session: self.id, statement: number }
+    }
+
+    /// The session stands like this in its transaction.
+    pub(crate) fn stands(&self, transaction: TransactionStatus) {
+        if let Some(entry) = self.activity.lock().open.get_mut(&self.id) {
+            entry.transaction = transaction;
+        }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.activity.lock().open.remove(&self.id);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut sessions = self.activity.lock();
+        let Some(entry) = sessions.open.get_mut(&self.session) else { return };
+        // The session may be at a later statement: a portal is dropped when it is dropped.
+        if entry.running.as_ref().is_some_and(|(number, _)| *number == self.statement) {
+            entry.running = None;
+        }
+    }
+}
+
+/// Whether `who` sees what everyone does.
+pub(crate) fn is_keeper(state: &State, who: &Principal) -> bool {
+    KEEPERS.iter().filter_map(|name| state.role(name)).any(|role| who.is(role.oid))
+}
