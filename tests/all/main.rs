@@ -16,5 +16,8 @@ mod durability;
 mod files;
 mod house;
 mod psql;
+mod s3;
+mod servers;
 mod slt;
 mod startup;
+mod storage;
