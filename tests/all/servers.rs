@@ -43,7 +43,7 @@ fn what_one_server_does_the_other_sees_in_a_bucket() {
     on_one_bucket(each_sees_the_other);
 }
 
-/// The SQLSTATE of a statement that was refused; a writer that lost a race may be told to try again.
+/// Whether `statement` was done; a writer that lost a race may be told to try again.
 fn try_to(wire: &mut Wire, statement: &str) -> bool {
     match wire.simple(statement) {
         Ok(_) => true,

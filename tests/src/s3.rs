@@ -22,7 +22,8 @@ pub const SECRET: &str = "kho-tests-secret-access-key";
 
 /// A running service.
 pub struct S3 {
-    _process: Process,
+    // Held for its end alone; the lock lets threads share the service.
+    _process: Mutex<Process>,
     pub address: SocketAddr,
 }
 
@@ -43,7 +44,7 @@ impl S3 {
         command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1");
         let process = Process::start(&mut command);
         let address = process.wait_for(|line| line.strip_prefix("ready ")?.parse().ok());
-        Arc::new(S3 { _process: process, address })
+        Arc::new(S3 { _process: Mutex::new(process), address })
     }
 
     /// The one that tests share while they run.
