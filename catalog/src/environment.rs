@@ -3,6 +3,7 @@
 //! What it is: one [`Environment`] is made where a server starts and handed to whoever needs it;
 //! there is no global. This module alone knows where a warehouse lies.
 //! What it guarantees: on a local directory an object that was acknowledged survives a power cut.
+//! In a bucket the service promises that, and puts one object where none is, which is proved.
 //! What it does not: `memory://` keeps nothing once the process ends; removals may come back after
 //! a power cut (whoever must know that something is gone looks again).
 //! On failure: a place that cannot be opened is refused at once, with what to do.
@@ -10,6 +11,7 @@
 #[cfg(test)]
 pub(crate) mod faults;
 mod local;
+mod s3;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ use uuid::Uuid;
 
 use self::local::DurableLocal;
 pub(crate) use self::local::{make_folders, sync_folder};
+pub use self::s3::S3Options;
 use crate::error::{Error, Kind, Result};
 
 /// What time it is. Tests have their own.
@@ -74,12 +77,28 @@ impl Environment {
                 local: None,
                 root: Url::parse("memory:///").map_err(|_| Error::internal("no memory URL"))?,
             }),
-            "s3" | "s3a" | "gs" | "gcs" | "az" | "azure" | "abfs" | "abfss" | "adl" => {
+            "s3" => Err(Error::internal("a bucket is opened by Environment::connect")),
+            "s3a" => Err(invalid("s3a://…", "Write s3://bucket/prefix.")),
+            "gs" | "gcs" | "az" | "azure" | "abfs" | "abfss" | "adl" => {
                 Err(Error::unsupported(format!("a warehouse on {scheme}:// is not supported yet"))
-                    .with_hint("Give a local directory, or memory:// for a trial."))
+                    .with_hint("Give a local directory, or s3://bucket/prefix."))
             }
-            _ => Err(invalid(location, "Give a local directory, or memory:// for a trial.")),
+            _ => Err(invalid(location, "Give a local directory, or s3://bucket/prefix.")),
         }
+    }
+
+    /// The same for a root that may lie in a bucket, `s3://bucket/prefix`, reached as `s3` says.
+    pub async fn connect(location: &str, s3: &S3Options) -> Result<Environment> {
+        if !location.starts_with("s3://") {
+            return Environment::open(location);
+        }
+        let (store, root) = s3::open(location, s3).await?;
+        Ok(Environment { store, clock: Arc::new(SystemClock), local: None, root })
+    }
+
+    /// Opens a folder, which is made if it is absent.
+    pub fn open_folder(path: &Path) -> Result<Environment> {
+        open_directory(path)
     }
 
     /// The same place with another clock.

@@ -6,6 +6,8 @@
 //! where they enter, and kept as the source for the trace, never shown to a client.
 //! What it does not guarantee: that a message is free of data; whoever builds it decides that.
 
+mod storage;
+
 use std::fmt;
 
 /// The result of every fallible operation in Kho.
@@ -176,6 +178,17 @@ impl Error {
         self
     }
 
+    /// What failed, where the storage did, somewhere below what a library says; else `None`.
+    pub fn of_storage(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        storage::is_of_storage(error).then(|| storage::told(error))
+    }
+
+    /// The same where the machine's own disk refused, full or write-protected: a name that is not
+    /// there afterwards was not made.
+    pub fn of_refusing_disk(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        storage::is_refusal_of_disk(error).then(|| storage::told(error))
+    }
+
     /// The class of this error.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -236,23 +249,18 @@ impl std::error::Error for Error {
 
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
-        if is_disk_full(&error) {
-            return Error::new(Kind::DiskFull, "no space left on the warehouse's storage")
-                .with_source(error);
-        }
-        Error::new(Kind::Io, "the warehouse's storage failed")
-            .with_hint("See the server's log; the statement can be tried again.")
-            .with_source(error)
+        storage::told(&error).with_source(error)
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull => Kind::DiskFull,
-            _ => Kind::Io,
+        let told = storage::told(&error);
+        let told = match told.kind() {
+            Kind::DiskFull => told,
+            kind => Error::new(kind, format!("input or output failed: {}", error.kind())),
         };
-        Error::new(kind, format!("input or output failed: {}", error.kind())).with_source(error)
+        told.with_source(error)
     }
 }
 
@@ -260,11 +268,4 @@ impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Error::new(Kind::DataCorrupted, "a stored document does not parse").with_source(error)
     }
-}
-
-/// Whether the operating system said so somewhere below `error`.
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }

@@ -8,7 +8,8 @@
 //! What it does not: it cannot see that the newest entries were cut off (the ledger's anchors
 //! will). A server that is killed between a body and its entry leaves that body behind.
 //! On failure: a commit whose outcome stays unknown says so (`58030`); nothing is half applied. A
-//! server that follows the log and could not read it for two seconds refuses (`57P03`).
+//! server that follows the log and could not read it for two seconds refuses (`57P03`); it does so
+//! too where its own last entry is gone (`XX001`): an emptied store does not read as "no news".
 
 mod body;
 mod checkpoint;
@@ -42,6 +43,10 @@ const CHECKPOINT_EVERY: u64 = 100;
 const COMMIT_ATTEMPTS_MAX: usize = 100;
 /// A follower's state this old no longer says who may do what.
 const STALE_AFTER_MS: i64 = 2_000;
+
+/// A read of the log that takes longer is given up: the next one may find the store well again,
+/// and who waits is told within this time.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// The catalog of one warehouse as one server sees it. Clones share everything.
 #[derive(Clone, Debug)]
@@ -124,9 +129,10 @@ impl Catalog {
     /// The state last read, or where that is too old, the state now. For callers that can wait:
     /// a busy machine may have kept the follower from its turn.
     pub async fn fresh(&self) -> Result<Arc<State>> {
-        match self.current() {
-            Ok(state) => Ok(state),
-            Err(_) => self.refresh().await,
+        let Err(stale) = self.current() else { return Ok(self.latest()) };
+        match self.refresh().await {
+            Err(error) if error.kind() == Kind::Io => Err(stale.with_source(error)),
+            refreshed => refreshed,
         }
     }
 
@@ -135,8 +141,16 @@ impl Catalog {
         self.inner.states.subscribe()
     }
 
-    /// Reads the log to its end.
+    /// Reads the log to its end, or gives up when storage does not answer (`58030`).
     pub async fn refresh(&self) -> Result<Arc<State>> {
+        let read = tokio::time::timeout(READ_WITHIN, self.read_to_end()).await;
+        read.unwrap_or_else(|_| {
+            Err(Error::new(Kind::Io, "the warehouse's storage does not answer")
+                .with_hint("The statement can be tried again."))
+        })
+    }
+
+    async fn read_to_end(&self) -> Result<Arc<State>> {
         let environment = &self.inner.environment;
         let _turn = self.inner.reading.lock().await;
         let started_ms = environment.monotonic_ms();
@@ -152,7 +166,10 @@ impl Catalog {
         }
         let latest = match next {
             Some(state) => self.publish(Arc::new(state)),
-            None => self.latest(),
+            None => {
+                entry::check_still_there(environment, &current).await?;
+                self.latest()
+            }
         };
         self.inner.last_read_ms.fetch_max(started_ms, Ordering::AcqRel);
         Ok(latest)

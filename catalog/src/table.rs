@@ -280,8 +280,26 @@ fn delta_error(error: deltalake_core::DeltaTableError) -> Error {
         Delta::NotATable(_) => {
             Error::new(Kind::DataCorrupted, "the table's log is gone").with_source(error)
         }
-        other => Error::new(Kind::Io, "the table could not be read or written")
-            .with_hint("See the server's log.")
+        other => Error::of_storage(below_kernel(&other))
+            .unwrap_or_else(|| {
+                Error::new(Kind::Io, "the table could not be read or written")
+                    .with_hint("See the server's log.")
+            })
             .with_source(other),
+    }
+}
+
+/// The kernel names no source for what storage told it.
+fn below_kernel(error: &deltalake_core::DeltaTableError) -> &(dyn std::error::Error + 'static) {
+    use delta_kernel::Error as Kernel;
+    let deltalake_core::DeltaTableError::KernelError(kernel) = error else { return error };
+    let mut kernel = kernel;
+    loop {
+        match kernel {
+            Kernel::Backtraced { source, .. } => kernel = source,
+            Kernel::ObjectStore(inner) => return inner,
+            Kernel::IOError(inner) => return inner,
+            _ => return error,
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! written is found out by whoever uses it.
 //! On failure: `F0000`, in one line that names the key and where it was set.
 
+pub mod s3;
 mod variable;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use figment::providers::{Format, Serialized, Toml};
 use kho_catalog::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
+use self::s3::S3;
 use self::variable::Variable;
 
 /// Read when no other file is named and it exists.
@@ -41,6 +43,8 @@ pub struct Config {
     pub flight: Flight,
     pub tls: Tls,
     pub keys: Keys,
+    pub s3: S3,
+    pub audit: Audit,
     pub limits: Limits,
     pub maintenance: Maintenance,
     pub log: Log,
@@ -88,6 +92,27 @@ pub struct Tls {
 pub struct Keys {
     /// `None`: beside the data, see [`Config::keys_directory`].
     pub directory: Option<PathBuf>,
+}
+
+/// Where this server's part of the ledger lies until it is sealed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub journal: JournalPlace,
+    /// `None`: in a warehouse that is a directory, else beside the keys, see
+    /// [`Config::journal_directory`]. A disk that is lost takes its unsealed records with it.
+    pub journal_directory: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalPlace {
+    /// On a local disk: one sync for all who wait.
+    #[default]
+    Disk,
+    /// In the warehouse, wherever that is: for a machine without a disk of its own. Each batch of
+    /// records is then one request and one object.
+    Warehouse,
 }
 
 /// What clients may use up.
@@ -158,6 +183,8 @@ impl Default for Config {
             flight: Flight::default(),
             tls: Tls::default(),
             keys: Keys::default(),
+            s3: S3::default(),
+            audit: Audit::default(),
             limits: Limits {
                 connections: 100,
                 statement_timeout_ms: 0,
@@ -265,6 +292,10 @@ impl Config {
                 "What another program is still writing must not be taken for a leftover.",
             ));
         }
+        if self.audit.journal == JournalPlace::Warehouse && self.audit.journal_directory.is_some() {
+            return Err(invalid("audit.journal_directory is for audit.journal = \"disk\""));
+        }
+        self.s3.check()?;
         self.check_data()?;
         self.check_keys()
     }
@@ -280,11 +311,35 @@ impl Config {
             None => std::path::absolute(data).ok(),
         });
         let Some(data) = named.filter(|data| data.file_name().is_some()) else {
-            return PathBuf::from("./kho-keys");
+            let stem = self.bucket_name().unwrap_or_else(|| "kho".to_owned());
+            return PathBuf::from(format!("./{stem}-keys"));
         };
         let name = data.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = name.strip_suffix("-data").unwrap_or(&name);
         data.with_file_name(format!("{stem}-keys"))
+    }
+
+    /// The folder of the ledger's journal; `None` where it lies in the warehouse. Beside the keys
+    /// it has a name of its own, and with it its own keys' server names: the journals of two
+    /// warehouses never mix.
+    pub fn journal_directory(&self) -> Option<PathBuf> {
+        if self.audit.journal == JournalPlace::Warehouse {
+            return None;
+        }
+        if let Some(directory) = &self.audit.journal_directory {
+            return Some(directory.clone());
+        }
+        self.bucket_name()?;
+        let keys = self.keys_directory();
+        let name = keys.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = name.strip_suffix("-keys").unwrap_or(&name);
+        Some(keys.with_file_name(format!("{stem}-journal")))
+    }
+
+    /// Bucket and prefix as one name, where the warehouse lies in a bucket.
+    fn bucket_name(&self) -> Option<String> {
+        let path = self.data.strip_prefix("s3://")?.trim_matches('/');
+        Some(path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-"))
     }
 
     /// The data root, where it is a directory.

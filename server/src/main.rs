@@ -157,6 +157,8 @@ fn say(text: &str) {
 /// The message, and what more is known, without a line break.
 fn in_one_line(error: &Error) -> String {
     let more = error.detail().into_iter().chain(error.hint());
-    let text = more.fold(error.message().to_owned(), |text, more| format!("{text}. {more}"));
+    let text = more.fold(error.message().to_owned(), |text, more| {
+        format!("{}. {more}", text.trim_end_matches('.'))
+    });
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

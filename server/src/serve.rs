@@ -28,7 +28,7 @@ use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
 use crate::server_name::ServerName;
 use crate::tls::Identity;
-use crate::{bootstrap, http, maintenance, observe, pgwire};
+use crate::{bootstrap, config, http, maintenance, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
 const FOLLOW_INTERVAL_MS: u64 = 500;
@@ -65,14 +65,14 @@ pub async fn start(config: Config) -> Result<Server> {
     // Before the warehouse is made, so that a bad certificate leaves none.
     let identity = identity(&config)?;
     let name = ServerName::take(&config.keys_directory())?;
-    let environment = Environment::open(&config.data)?;
+    let environment = open_environment(&config).await?;
     let catalog = Catalog::open(environment.clone(), name.as_str()).await?;
     let made =
         bootstrap::make_warehouse(&catalog, config.admin_password.as_ref(), verifier).await?;
     if let Some(password) = made {
         show_password(&password);
     }
-    let ledger = Ledger::open(environment, name.as_str()).await?;
+    let ledger = Ledger::open(journal_place(&config, environment)?, name.as_str()).await?;
     let limits = engine_limits(&config.limits)?;
     let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
     let shared =
@@ -168,6 +168,23 @@ fn ready_check(serving: watch::Receiver<bool>, catalog: Catalog) -> ReadyCheck {
         }
         .boxed()
     })
+}
+
+/// The variables of the S3 client are looked at only where one is used.
+async fn open_environment(config: &Config) -> Result<Environment> {
+    if !config.data.starts_with("s3://") {
+        return Environment::open(&config.data);
+    }
+    let options = config.s3.options(config::s3::variables())?;
+    Environment::connect(&config.data, &options).await
+}
+
+/// Where the ledger is written first: a folder of its own, or the warehouse.
+fn journal_place(config: &Config, warehouse: Environment) -> Result<Environment> {
+    match config.journal_directory() {
+        Some(directory) => Environment::open_folder(&directory),
+        None => Ok(warehouse),
+    }
 }
 
 async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener> {

@@ -75,21 +75,24 @@ fn from_shared(error: &DataFusionError) -> Error {
                 .with_detail(first_line(message))
         }
         DataFusionError::Execution(message) => from_execution(message),
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
-            Error::new(Kind::Io, "the warehouse's storage failed")
-        }
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => of_storage(error),
         DataFusionError::ParquetError(inner) => match inner.as_ref() {
             // A predicate is computed while a file is read; what fails is the predicate.
             ParquetError::ArrowError(message) => from_cast(message),
             ParquetError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
                 Some(engine) => from_shared(engine),
-                None => Error::new(Kind::Io, "a data file cannot be read"),
+                None => of_storage(inner.as_ref()),
             },
-            _ => Error::new(Kind::Io, "a data file cannot be read"),
+            _ => of_storage(error),
         },
         DataFusionError::ExecutionJoin(_) => Error::internal("a task of the query ended early"),
         other => Error::internal(first_line(&other.to_string())),
     }
+}
+
+/// What failed below the reading of a file.
+fn of_storage(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::of_storage(error).unwrap_or_else(|| Error::new(Kind::Io, "a data file cannot be read"))
 }
 
 /// An error of ours that is shared between streams, said again.

@@ -100,32 +100,3 @@ fn writers_at_the_same_time_lose_nothing() {
     assert_eq!(admin.value("SELECT count(*) FROM s.t"), written.to_string());
     assert_eq!(admin.value("SELECT count(DISTINCT id) FROM s.t"), written.to_string());
 }
-
-/// Two servers on one warehouse see and keep each other's commits.
-#[test]
-fn two_servers_on_one_warehouse_keep_each_others_commits() {
-    let first = Kho::start();
-    first.admin().run("CREATE SCHEMA s");
-    first.admin().run("CREATE TABLE s.t (id integer)");
-    let keys = first.data().with_file_name("keys");
-    let mut command = kho_tests::kho::serve(&first.data(), &keys);
-    let second = kho_tests::process::Process::start(&mut command);
-    let address = second.wait_for(|line| {
-        let rest = line.strip_prefix("ready ")?;
-        rest.split_whitespace().find_map(|word| word.strip_prefix("pg=")?.parse().ok())
-    });
-    let target = kho_tests::wire::Target::tcp(address, "kho", "admin", "admin");
-    let mut other = kho_tests::wire::Wire::connect(&target).unwrap();
-    let mut mine = first.admin();
-    let mut written = 0;
-    for turn in 0..10 {
-        for wire in [&mut mine, &mut other] {
-            match wire.simple(&format!("INSERT INTO s.t VALUES ({turn})")) {
-                Ok(_) => written += 1,
-                Err(refused) => assert_eq!(refused.sqlstate(), Some("40001"), "{refused}"),
-            }
-        }
-    }
-    assert_eq!(mine.value("SELECT count(*) FROM s.t"), written.to_string());
-    assert_eq!(other.value("SELECT count(*) FROM s.t"), written.to_string());
-}

@@ -18,5 +18,8 @@ mod house;
 mod keys;
 mod maintenance;
 mod psql;
+mod s3;
+mod servers;
 mod slt;
 mod startup;
+mod storage;

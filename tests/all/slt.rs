@@ -1,6 +1,6 @@
 //! The files in `tests/slt`, each over the simple and the extended protocol.
 //!
-//! What it guarantees: every file runs against Kho; every `pg_*` file against a real PostgreSQL
+//! What it guarantees: every file runs against Kho, with the warehouse in a folder and in a bucket; every `pg_*` file against a real PostgreSQL
 //! too, so that what we call PostgreSQL's behaviour is. A file that is not listed here fails
 //! `every_file_is_listed`.
 
@@ -24,6 +24,11 @@ macro_rules! on_kho {
         #[test]
         fn kho_extended() {
             super::run_on_kho(stringify!($name), super::Protocol::Extended);
+        }
+
+        #[test]
+        fn kho_on_s3() {
+            super::run_on_s3(stringify!($name));
         }
     };
 }
@@ -107,6 +112,13 @@ files! { on_kho:
 fn run_on_kho(name: &str, protocol: Protocol) {
     let kho = kho_tests::kho::Kho::start();
     run(name, protocol, |role| kho.target(role, role));
+}
+
+/// Where the rows lie changes nothing of what a client sees, so that one protocol will do.
+fn run_on_s3(name: &str) {
+    let bucket = kho_tests::s3::S3::shared().bucket();
+    let kho = bucket.serve();
+    run(name, Protocol::Extended, |role| kho.target(role, role));
 }
 
 fn run_on_postgres(name: &str) {

@@ -66,7 +66,12 @@ impl Kho {
     pub fn start_with(folders: Folders, environment: &[(&str, &str)]) -> Kho {
         let mut command = serve(&folders.data(), &folders.keys());
         command.envs(environment.iter().copied());
-        let process = Process::start(&mut command);
+        Kho::start_by(folders, &mut command)
+    }
+
+    /// Starts a Kho by a command of the test's own, which serves on `folders`.
+    pub fn start_by(folders: Folders, command: &mut Command) -> Kho {
+        let process = Process::start(command);
         let (pg, http) = process.wait_for(ready);
         Kho { process, folders, pg, http }
     }
@@ -89,6 +94,11 @@ impl Kho {
 
     pub fn data(&self) -> PathBuf {
         self.folders.data()
+    }
+
+    /// The folder of its keys.
+    pub fn keys(&self) -> PathBuf {
+        self.folders.keys()
     }
 
     pub fn process(&mut self) -> &mut Process {
@@ -128,7 +138,8 @@ pub fn serve(data: &Path, keys: &Path) -> Command {
 pub fn kho(subcommand: &str) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("KHO_") {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("KHO_") || name_text.starts_with("AWS_") {
             command.env_remove(name);
         }
     }

@@ -11,11 +11,14 @@
     reason = "the whole crate is test code: a panic is how a test reports"
 )]
 
+pub mod disk;
 pub mod kho;
 pub mod output;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod psql;
 pub mod python;
+pub mod s3;
 pub mod slt;
 pub mod wire;

@@ -30,7 +30,7 @@ pub fn client(kho: &Kho, name: &str, environment: &[(&str, &str)]) -> String {
 }
 
 /// The interpreter with the pinned clients.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let named = std::env::var_os("KHO_PYTHON").map(PathBuf::from);
     named.unwrap_or_else(|| {
         let cache = std::env::var_os("XDG_CACHE_HOME")

@@ -3,12 +3,13 @@
 //! What it is: on a local disk segments of JSON lines, appended to and synced; on other stores
 //! one object for each batch. Either begins with a header line.
 //! What it guarantees: after a failure nothing is appended to the same segment, since what the
-//! disk holds of it is unknown; the next begins with the number after the last durable line.
+//! disk holds of it is unknown; the next begins with the number after the last durable line. A
+//! failure that lasts leaves no files behind and takes no names that would be missed later.
 //! What it does not: a line cut off at the end of a segment is passed over by readers, as it was
 //! never durable; anywhere else it is an error.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path as FsPath, PathBuf};
 
@@ -111,8 +112,7 @@ impl Journal {
         match &mut self.place {
             Place::Objects { environment } => {
                 head.extend(lines);
-                let number = put(environment, &self.server, self.next_number, head).await?;
-                self.next_number = number.saturating_add(1);
+                put(environment, &self.server, &mut self.next_number, head).await?;
                 Ok(true)
             }
             Place::Disk { folder, segment, segment_bytes_max } => {
@@ -120,23 +120,23 @@ impl Journal {
                     (folder.clone(), self.server.clone(), *segment_bytes_max);
                 // While it is away the segment is `None`: should the thread panic, what follows
                 // starts a new one.
-                let (taken, number) = (segment.take(), self.next_number);
-                let work = move || match taken {
-                    Some(open) => Ok((write(open, &lines, sync)?, number)),
-                    None => {
-                        let (open, number) = create(&folder, &server, number)?;
-                        head.extend(lines);
-                        let open = write(open, &head, true)?;
-                        sync_folder(&folder)?;
-                        Ok((open, number.saturating_add(1)))
-                    }
+                let (taken, mut number) = (segment.take(), self.next_number);
+                let work = move || {
+                    let written = match taken {
+                        Some(open) => write(open, &lines, sync),
+                        None => {
+                            head.extend(lines);
+                            begin(&folder, &server, &mut number, &head)
+                        }
+                    };
+                    (written, number)
                 };
-                let done: io::Result<(Segment, u64)> =
+                let (written, number) =
                     tokio::task::spawn_blocking(work).await.map_err(|error| {
                         Error::internal("writing the audit journal failed").with_source(error)
                     })?;
-                let (open, number) = done?;
                 self.next_number = number;
+                let open = written?;
                 let durable = open.length == open.durable_length;
                 *segment = (!durable || open.length < max).then_some(open);
                 Ok(durable)
@@ -168,14 +168,35 @@ pub async fn read_all(environment: &Environment) -> Result<Vec<Line>> {
     Ok(all)
 }
 
-/// A new empty segment under the first free number from `number` on, and that number.
-fn create(folder: &FsPath, server: &str, number: u64) -> io::Result<(Segment, u64)> {
+/// A new segment that holds `bytes`, durably, under the first free number from `number` on, which
+/// is then the one after it.
+///
+/// # Why a failed one is removed
+/// While a disk is full every statement tries anew; files that hold nothing would be without end.
+fn begin(folder: &FsPath, server: &str, number: &mut u64, bytes: &[u8]) -> io::Result<Segment> {
     make_folders(folder)?;
-    for number in (number..).take(NAMES_TAKEN_MAX) {
-        let path = folder.join(file_name(server, number));
-        match OpenOptions::new().append(true).create_new(true).open(path) {
-            Ok(file) => return Ok((Segment { file, length: 0, durable_length: 0 }, number)),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+    let (file, path) = create(folder, server, number)?;
+    let segment = Segment { file, length: 0, durable_length: 0 };
+    let begun = write(segment, bytes, true).and_then(|open| sync_folder(folder).map(|()| open));
+    if begun.is_err()
+        && let Err(error) = fs::remove_file(&path)
+    {
+        tracing::warn!(%error, "an audit journal that could not be begun stays, void");
+    }
+    begun
+}
+
+fn create(folder: &FsPath, server: &str, number: &mut u64) -> io::Result<(File, PathBuf)> {
+    for _ in 0..NAMES_TAKEN_MAX {
+        let path = folder.join(file_name(server, *number));
+        match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Ok(file) => {
+                *number = number.saturating_add(1);
+                return Ok((file, path));
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                *number = number.saturating_add(1);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -203,16 +224,24 @@ fn write(mut segment: Segment, bytes: &[u8], sync: bool) -> io::Result<Segment> 
     }
 }
 
-/// Stores a batch under the first free number from `number` on, and returns that number.
-async fn put(environment: &Environment, server: &str, number: u64, bytes: Vec<u8>) -> Result<u64> {
+/// Stores a batch under the first free number from `number` on, which is then the one after it.
+async fn put(
+    environment: &Environment,
+    server: &str,
+    number: &mut u64,
+    bytes: Vec<u8>,
+) -> Result<()> {
     let bytes = bytes::Bytes::from(bytes);
-    for number in (number..).take(NAMES_TAKEN_MAX) {
-        let location = location(server, number);
+    for _ in 0..NAMES_TAKEN_MAX {
+        let location = location(server, *number);
         let options = PutOptions::from(PutMode::Create);
         match environment.store().put_opts(&location, bytes.clone().into(), options).await {
-            Ok(_) => return Ok(number),
+            Ok(_) => {
+                *number = number.saturating_add(1);
+                return Ok(());
+            }
             // Perhaps an attempt of ours that was thought to have failed: this one voids it.
-            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => *number = number.saturating_add(1),
             Err(error) => return Err(error.into()),
         }
     }

@@ -107,7 +107,7 @@ impl Writer {
         }
         for closer in self.closers {
             // One that no longer waits finds the outcome in the log.
-            drop(closer.send(if written { Ok(()) } else { Err(unwritten()) }));
+            drop(closer.send(if written { Ok(()) } else { Err(unwritten(Kind::Io)) }));
         }
     }
 
@@ -133,7 +133,7 @@ impl Writer {
         }
         for reply in self.replies.drain(..) {
             // One that no longer waits has dropped its record, and that is on its way.
-            drop(reply.send(outcome.as_ref().map_err(|_| unwritten()).copied()));
+            drop(reply.send(outcome.as_ref().map_err(|error| unwritten(error.kind())).copied()));
         }
         outcome.is_ok()
     }
@@ -164,7 +164,10 @@ impl Writer {
     }
 }
 
-fn unwritten() -> Error {
-    Error::new(Kind::Io, "the audit record could not be written")
-        .with_hint("Nothing is done without a record; see the server's log.")
+fn unwritten(kind: Kind) -> Error {
+    let hint = match kind {
+        Kind::DiskFull => "Nothing is done without a record; make room where the ledger lies.",
+        _ => "Nothing is done without a record; see the server's log.",
+    };
+    Error::new(kind, "the audit record could not be written").with_hint(hint)
 }

@@ -5,6 +5,8 @@
 //! What it guarantees: when a put, a finished multipart upload, a copy or a rename returns, the
 //! bytes and the name are on the disk; a name is never seen with only some of its bytes, not even
 //! after a power cut; "already exists" is answered only when that object's name is on the disk too.
+//! "Not found" is about the object: a root that is gone (a disk that is not mounted) is a failure,
+//! and is not made again.
 //! What it does not: a removal may come back after a power cut. Entity tags are not returned.
 //! On failure: the unfinished file is removed; one that a killed process left is named
 //! `name#digits`, which listings hide and [`DurableLocal::sweep_leftovers`] removes.
@@ -151,11 +153,13 @@ impl ObjectStore for DurableLocal {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
+        let found = self.inner.get_opts(location, options).await;
+        found.map_err(|error| self.disk.explained(error))
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
+        let found = self.inner.get_ranges(location, ranges).await;
+        found.map_err(|error| self.disk.explained(error))
     }
 
     fn delete_stream(
@@ -166,7 +170,7 @@ impl ObjectStore for DurableLocal {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.inner.list(prefix))
+        sorted(self.inner.list(prefix), Arc::clone(&self.disk))
     }
 
     fn list_with_offset(
@@ -174,7 +178,7 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.inner.list_with_offset(prefix, offset))
+        sorted(self.inner.list_with_offset(prefix, offset), Arc::clone(&self.disk))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -311,6 +315,7 @@ impl Disk {
         if self.folders().contains(folder) {
             return Ok(());
         }
+        self.check_root()?;
         fs::create_dir_all(folder)?;
         let below_root = |it: &&FsPath| it.starts_with(&self.root);
         for above in folder.ancestors().skip(1).take_while(below_root) {
@@ -322,6 +327,22 @@ impl Disk {
         }
         folders.insert(folder.to_owned());
         Ok(())
+    }
+
+    /// What is written into a folder that was made anew in the place of the root is lost when the
+    /// true one is back.
+    fn check_root(&self) -> io::Result<()> {
+        match self.root.is_dir() {
+            true => Ok(()),
+            false => Err(io::Error::other("the warehouse's folder is gone")),
+        }
+    }
+
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::NotFound { .. } => self.check_root().map_or_else(failed, |()| error),
+            other => other,
+        }
     }
 
     fn forget(&self, folder: &FsPath) {
@@ -395,10 +416,14 @@ async fn blocking<T: Send + 'static>(
 /// comes in another order for one with gaps. A folder's own order is arbitrary.
 fn sorted(
     listing: BoxStream<'static, Result<ObjectMeta>>,
+    disk: Arc<Disk>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
     use futures::{StreamExt, TryStreamExt};
     let whole = async move {
         let mut found: Vec<ObjectMeta> = listing.try_collect().await?;
+        if found.is_empty() {
+            disk.check_root().map_err(failed)?;
+        }
         found.sort_by(|one, other| one.location.cmp(&other.location));
         Ok::<_, object_store::Error>(futures::stream::iter(found.into_iter().map(Ok)))
     };

@@ -80,8 +80,11 @@ pub(super) async fn discard(environment: &Environment, ids: BTreeSet<String>) {
 async fn put(environment: &Environment, id: &str, body: &Body) -> Result<()> {
     let bytes = serde_json::to_vec(body)?;
     let options = PutOptions::from(PutMode::Create);
-    environment.store().put_opts(&location(id), bytes.into(), options).await?;
-    Ok(())
+    match environment.store().put_opts(&location(id), bytes.into(), options).await {
+        // Nobody else has this id: it is this very body, whose first answer was lost.
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn location(id: &str) -> Path {

@@ -5,6 +5,7 @@
 //! What it does not: it reads no bodies of texts.
 
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -22,6 +23,8 @@ const FORMAT: u32 = 1;
 const FOLDER: &str = "catalog/log";
 /// A put that failed without a word on its outcome is repeated this often, at once.
 const PUT_ATTEMPTS: usize = 3;
+/// After which it is not begun again: who waits is told.
+const PUT_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 const READS_AT_ONCE: usize = 16;
 
 /// Who commits, and for which statement.
@@ -186,7 +189,11 @@ pub(super) async fn put_entry(
 ) -> Result<Written> {
     let location = location(FOLDER, entry.version);
     let mut failure = None;
+    let begun = Instant::now();
     for _ in 0..PUT_ATTEMPTS {
+        if begun.elapsed() > PUT_AGAIN_WITHIN {
+            break;
+        }
         let options = PutOptions::from(PutMode::Create);
         match environment.store().put_opts(&location, bytes.clone().into(), options).await {
             Ok(_) => return Ok(Written::Ours),
@@ -199,12 +206,28 @@ pub(super) async fn put_entry(
             }
         }
     }
-    let error = Error::new(Kind::Io, "it is not known whether the change was stored")
+    let unclear = Error::new(Kind::Io, "it is not known whether the change was stored")
         .with_hint("The warehouse's storage failed; look before you try again.");
-    Err(match failure {
-        Some(failure) => error.with_source(failure),
-        None => error,
-    })
+    let Some(failure) = failure else { return Err(unclear) };
+    // A disk that refused has not stored it, where it is not there; of others nobody knows.
+    match Error::of_refusing_disk(&failure) {
+        Some(told) if get(environment, &location).await?.is_none() => {
+            Err(told.with_source(failure))
+        }
+        _ => Err(unclear.with_source(failure)),
+    }
+}
+
+/// Sees to it that the end of the log is an end: the entry that `state` was read from is there.
+pub(super) async fn check_still_there(environment: &Environment, state: &State) -> Result<()> {
+    if state.is_new() {
+        return Ok(());
+    }
+    match environment.store().head(&location(FOLDER, state.version)).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::NotFound { .. }) => Err(corrupted(state.version, "is gone")),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The place of a numbered document.

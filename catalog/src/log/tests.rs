@@ -397,3 +397,16 @@ fn a_table_of_an_older_entry_has_no_keys() {
     let text = serde_json::to_value(&table).unwrap();
     assert_eq!(text["keys"], serde_json::json!([]));
 }
+
+#[tokio::test]
+async fn a_log_whose_end_is_gone_is_not_taken_for_no_news() {
+    let environment = memory();
+    let catalog = open(&environment).await.unwrap();
+    add_roles(&catalog, 3).await;
+    assert!(catalog.refresh().await.is_ok());
+    let newest = names(&environment, "catalog/log").await.pop().unwrap();
+    environment.store().delete(&Path::from(newest)).await.unwrap();
+    assert_eq!(catalog.refresh().await.unwrap_err().sqlstate(), "XX001");
+    let commit = catalog.commit(&AUTHOR, |_| Ok(Vec::new()));
+    assert_eq!(commit.await.unwrap_err().sqlstate(), "XX001");
+}

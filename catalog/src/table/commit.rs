@@ -4,10 +4,13 @@
 //! [`Basis::Exact`] commit lands directly on the version it read, or fails with `40001`. An
 //! [`Basis::Append`] commit may land later, but only when nothing but data was committed meanwhile;
 //! a [`Basis::Rewrite`] commit only when, besides, none of the files it replaces was touched.
-//! On failure: when the storage's answer is unclear, the log is read again and our own nonce is
-//! looked for, before anything is said to have failed.
+//! On failure: when the storage's answer is unclear, the same commit is put again, which finds
+//! either the free version or an entry there, and whose that is by its nonce. A put that was given
+//! up may still arrive, and only another one it cannot overwrite settles that. What stays unclear
+//! is said to be (`58030`).
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
@@ -16,7 +19,7 @@ use deltalake_core::logstore::{CommitOrBytes, LogStoreRef};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Location, Snapshot, Tables, delta_error};
+use super::{Location, Snapshot, Tables};
 use crate::error::{Error, Kind, Result};
 
 /// What a commit may assume of versions that came after the one it read.
@@ -82,6 +85,10 @@ const RESTATED_KEY: &str = "kho.restated";
 /// Says that files which no version named were about to be removed when this was committed.
 const SWEPT_KEY: &str = "kho.swept";
 const NONCE_KEY: &str = "kho.nonce";
+/// Puts of one commit whose outcome is unclear.
+const PUT_ATTEMPTS: usize = 3;
+/// After which none is begun: who waits is told.
+const PUT_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Commit {
     /// Rows added, whatever was there.
@@ -209,23 +216,24 @@ impl Tables {
             // by time must have one answer.
             let time_ms = self.environment().now_ms().max(previous_ms.saturating_add(1));
             let entry = render(&commit, &nonce, time_ms)?;
-            let written = log_store
-                .write_commit_entry(version, CommitOrBytes::LogBytes(entry), Uuid::new_v4())
-                .await;
-            let Err(error) = written else {
-                self.note_commit_time(location, version, time_ms);
-                self.note_written(location);
-                return Ok(version);
-            };
-            // The storage may have stored our entry and lost the answer.
-            match log_store.read_commit_entry(version).await.map_err(delta_error)? {
+            match put(log_store, version, entry).await {
+                Ok(Put::Stored) => {
+                    self.note_commit_time(location, version, time_ms);
+                    self.note_written(location);
+                    return Ok(version);
+                }
+                Ok(Put::Exists) => {}
+                Err(error) => return Err(failed(log_store, version, error).await),
+            }
+            // It may be our own: the storage may have stored it and lost the answer.
+            match log_store.read_commit_entry(version).await.map_err(unclear)? {
                 Some(entry) if nonce_of(&entry).as_deref() == Some(&nonce) => {
                     self.note_written(location);
                     return Ok(version);
                 }
                 Some(entry) if may_follow(&commit, &entry) => version += 1,
                 Some(_) => return Err(conflict()),
-                None => return Err(failed(error)),
+                None => return Err(Error::internal("a version that exists could not be read")),
             }
             commit.read_version = version.checked_sub(1);
         }
@@ -246,6 +254,30 @@ async fn refuse_fenced(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
         }
     }
     Ok(())
+}
+
+enum Put {
+    Stored,
+    Exists,
+}
+
+/// Puts `entry` where no version is. An attempt that fails is repeated: where the first came no
+/// further than making the name, this also makes the name durable.
+async fn put(log_store: &LogStoreRef, version: u64, entry: Bytes) -> Result<Put, TransactionError> {
+    let begun = Instant::now();
+    let mut attempt = 1;
+    loop {
+        let commit = CommitOrBytes::LogBytes(entry.clone());
+        match log_store.write_commit_entry(version, commit, Uuid::new_v4()).await {
+            Ok(()) => return Ok(Put::Stored),
+            Err(TransactionError::VersionAlreadyExists(_)) => return Ok(Put::Exists),
+            Err(error) if attempt == PUT_ATTEMPTS || begun.elapsed() > PUT_AGAIN_WITHIN => {
+                return Err(error);
+            }
+            Err(error) => tracing::warn!(%error, version, "a commit could not be put"),
+        }
+        attempt += 1;
+    }
 }
 
 pub(super) fn render(commit: &Commit, nonce: &str, time_ms: i64) -> Result<Bytes> {
@@ -412,9 +444,18 @@ fn conflict() -> Error {
     .with_hint("Run the statement again.")
 }
 
-fn failed(error: TransactionError) -> Error {
-    match error {
-        TransactionError::ObjectStore { source } => source.into(),
-        other => Error::new(Kind::Io, "the commit could not be written").with_source(other),
+/// A disk that refused has not stored it, where it is not there; of any other storage nobody knows.
+async fn failed(log_store: &LogStoreRef, version: u64, error: TransactionError) -> Error {
+    match Error::of_refusing_disk(&error) {
+        Some(told) if matches!(log_store.read_commit_entry(version).await, Ok(None)) => {
+            told.with_source(error)
+        }
+        _ => unclear(error),
     }
+}
+
+fn unclear(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Io, "it is not known whether the change was stored")
+        .with_hint("The warehouse's storage failed; look before you try again.")
+        .with_source(error)
 }

@@ -112,4 +112,49 @@ fn keys_lie_beside_the_data_under_a_name_of_their_own() {
     assert_eq!(keys("/srv/city"), Path::new("/srv/city-keys"));
     assert_eq!(keys("file:///srv/city-data"), Path::new("/srv/city-keys"));
     assert_eq!(keys("memory://"), Path::new("./kho-keys"));
+    assert_eq!(keys("s3://city/warehouse/"), Path::new("./city-warehouse-keys"));
+}
+
+#[test]
+fn the_journal_lies_in_the_warehouse_or_on_a_disk_beside_the_keys() {
+    let journal = |toml: &str| load(toml, &[]).unwrap().journal_directory();
+    assert_eq!(journal("data = '/srv/city'"), None);
+    assert_eq!(journal("data = 'memory://'"), None);
+    let beside = Some(PathBuf::from("./city-journal"));
+    assert_eq!(journal("data = 's3://city'"), beside);
+    let with_keys = "data = 's3://city'\n[keys]\ndirectory = '/srv/k'";
+    assert_eq!(journal(with_keys), Some(PathBuf::from("/srv/k-journal")));
+    assert_eq!(journal("data = 's3://city'\n[audit]\njournal = 'warehouse'"), None);
+    let named = "[audit]\njournal_directory = '/srv/j'";
+    assert_eq!(journal(named), Some(PathBuf::from("/srv/j")));
+    let both = "[audit]\njournal = 'warehouse'\njournal_directory = '/srv/j'";
+    assert_eq!(refused(both, &[]).kind(), Kind::ConfigFile);
+}
+
+#[test]
+fn a_secret_of_s3_is_named_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "from-a-file\n").unwrap();
+    let toml = format!(
+        "[s3]\naccess_key_id = 'id'\nsecret_access_key = 'file:{}'\nsession_token = 'env:TOKEN'",
+        path.display()
+    );
+    let config = load(&toml, &[]).unwrap();
+    let variables = |token: &str| [("TOKEN".to_owned(), token.to_owned())];
+    config.s3.options(variables("from-a-variable")).unwrap();
+    let error = config.s3.options([]).unwrap_err();
+    assert!(error.message().contains("TOKEN"), "{error}");
+    assert_eq!(config.s3.options(variables("\n")).unwrap_err().kind(), Kind::ConfigFile);
+    for (toml, environment) in [
+        ("[s3]\nsecret_access_key = 'hunter2'", [].as_slice()),
+        ("", &[("KHO_S3__SECRET_ACCESS_KEY", "hunter2")]),
+        ("[s3]\nsession_token = 'env:'", &[]),
+    ] {
+        let error = refused(toml, environment);
+        assert!(error.message().contains("env:NAME"), "{error}");
+        assert!(!error.message().contains("hunter2"), "{error}");
+    }
+    assert!(refused("[s3]\nconditional_put = 'disabled'", &[]).message().contains("conditional"));
+    assert!(refused("[s3]\nretry_timeout_ms = 0", &[]).message().contains("retry_timeout_ms"));
 }

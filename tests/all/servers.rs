@@ -1,0 +1,143 @@
+//! Two servers on one warehouse, in a folder and in a bucket: neither loses what the other did.
+
+use std::time::{Duration, Instant};
+
+use kho_tests::kho::{Folders, Kho};
+use kho_tests::s3::S3;
+use kho_tests::wire::{Error, Target, Wire};
+
+/// A change of rights holds on every server within a second. A machine that builds and runs
+/// other tests meanwhile gives a server its turn late; beyond this it is not the machine.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
+fn on_one_folder(check: fn(&Kho, &Kho)) {
+    let first = Kho::start();
+    let data = first.data();
+    let second = Kho::start_with(Folders::new(), &[("KHO_DATA", data.to_str().unwrap())]);
+    check(&first, &second);
+}
+
+fn on_one_bucket(check: fn(&Kho, &Kho)) {
+    let bucket = S3::shared().bucket();
+    let (first, second) = (bucket.serve(), bucket.serve());
+    check(&first, &second);
+}
+
+#[test]
+fn writers_of_two_servers_lose_nothing_in_a_folder() {
+    on_one_folder(writers_lose_nothing);
+}
+
+#[test]
+fn writers_of_two_servers_lose_nothing_in_a_bucket() {
+    on_one_bucket(writers_lose_nothing);
+}
+
+#[test]
+fn what_one_server_does_the_other_sees_in_a_folder() {
+    on_one_folder(each_sees_the_other);
+}
+
+#[test]
+fn what_one_server_does_the_other_sees_in_a_bucket() {
+    on_one_bucket(each_sees_the_other);
+}
+
+/// Whether `statement` was done; a writer that lost a race may be told to try again.
+fn try_to(wire: &mut Wire, statement: &str) -> bool {
+    match wire.simple(statement) {
+        Ok(_) => true,
+        Err(Error::Server(refused)) if refused.sqlstate == "40001" => false,
+        Err(other) => panic!("{statement}: {other}"),
+    }
+}
+
+/// Each adds rows of its own and adds to one sum; what was acknowledged is there, once.
+fn writes(target: &Target, writer: usize) -> (usize, usize) {
+    let mut wire = Wire::connect(target).unwrap();
+    let (mut rows, mut sum) = (0, 0);
+    for turn in 0..8 {
+        let id = writer * 100 + turn;
+        rows += usize::from(try_to(&mut wire, &format!("INSERT INTO s.t VALUES ({id})")));
+        sum += usize::from(try_to(&mut wire, "UPDATE s.c SET n = n + 1"));
+    }
+    (rows, sum)
+}
+
+fn writers_lose_nothing(first: &Kho, second: &Kho) {
+    let mut admin = first.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    admin.run("CREATE TABLE s.c (n integer)");
+    admin.run("INSERT INTO s.c VALUES (0)");
+    wait_until(second, "SELECT count(*) FROM s.c", Some("1"));
+    let writers: Vec<_> = [first, second, first, second]
+        .iter()
+        .enumerate()
+        .map(|(writer, kho)| {
+            let target = kho.target("admin", "admin");
+            std::thread::spawn(move || writes(&target, writer))
+        })
+        .collect();
+    let written: Vec<(usize, usize)> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+    let rows: usize = written.iter().map(|(rows, _)| rows).sum();
+    let sum: usize = written.iter().map(|(_, sum)| sum).sum();
+    assert!(rows > 0 && sum > 0, "nobody ever got through: {written:?}");
+    for kho in [first, second] {
+        let mut admin = kho.admin();
+        assert_eq!(admin.value("SELECT count(*) FROM s.t"), rows.to_string());
+        assert_eq!(admin.value("SELECT count(DISTINCT id) FROM s.t"), rows.to_string());
+        assert_eq!(admin.value("SELECT n FROM s.c"), sum.to_string());
+        assert_eq!(admin.value("SELECT count(*) FROM s.c"), "1");
+    }
+}
+
+fn each_sees_the_other(first: &Kho, second: &Kho) {
+    let mut here = first.admin();
+    let mut there = second.admin();
+    here.run("CREATE SCHEMA s");
+    here.run("CREATE TABLE s.t (id integer)");
+    here.run("CREATE ROLE reader LOGIN PASSWORD 'reader'");
+    here.run("GRANT USAGE ON SCHEMA s TO reader");
+    here.run("GRANT SELECT ON s.t TO reader");
+    wait_until(second, "SELECT count(*) FROM s.t", Some("0"));
+    // Rows are seen at once, both ways: a statement looks for the newest version itself.
+    for turn in 1..=5 {
+        let (writer, other) =
+            if turn % 2 == 0 { (&mut here, &mut there) } else { (&mut there, &mut here) };
+        writer.run(&format!("INSERT INTO s.t VALUES ({turn})"));
+        assert_eq!(other.value("SELECT count(*) FROM s.t"), turn.to_string());
+    }
+    let mut reader = second.connect("reader");
+    assert_eq!(reader.value("SELECT count(*) FROM s.t"), "5");
+    here.run("REVOKE SELECT ON s.t FROM reader");
+    let revoked = Instant::now();
+    while reader.simple("SELECT count(*) FROM s.t").is_ok() {
+        assert!(revoked.elapsed() < SEEN_WITHIN, "a right that was taken away holds elsewhere");
+    }
+    there.run("DROP TABLE s.t");
+    wait_until(first, "SELECT count(*) FROM s.t", None);
+    // A name that one of them gave is taken on the other.
+    here.run("CREATE TABLE s.t (id integer)");
+    assert_eq!(there.refusal("CREATE TABLE s.t (id integer)").sqlstate, "42P07");
+}
+
+/// Asks until the answer is `wanted` (`None`: the table is not there), which is soon.
+fn wait_until(kho: &Kho, question: &str, wanted: Option<&str>) {
+    let mut admin = kho.admin();
+    let asked = Instant::now();
+    loop {
+        let found = admin.simple(question);
+        let seen = match (&found, wanted) {
+            (Ok(answers), Some(wanted)) => {
+                answers.last().is_some_and(|it| it.rows == [[Some(wanted.to_owned())]])
+            }
+            (Err(refused), None) => refused.sqlstate() == Some("42P01"),
+            _ => false,
+        };
+        if seen {
+            return;
+        }
+        assert!(asked.elapsed() < SEEN_WITHIN, "{question}: {found:?}");
+    }
+}
