@@ -52,10 +52,11 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
     let version = arguments
         .version(scope, &session, "version")?
         .ok_or_else(|| arguments.missing("version"))?;
+    let scope = &scope.without_load();
     let base = Base::take(scope, &relation, limits).await?;
     let then = tables(scope).at_version(&location(&relation)?, version).await?;
     let now = &base.snapshot;
-    if now.version() == version || base.loaded {
+    if now.version() == version {
         return Ok(Pending::nothing(Tag::new("CALL")));
     }
     let columns = then.columns()?;

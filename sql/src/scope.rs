@@ -88,6 +88,11 @@ impl Scope {
         Scope { reads: Reads::default(), ..self.clone() }
     }
 
+    /// The same scope, whose writes are no load: those that change a table's shape.
+    pub(crate) fn without_load(&self) -> Scope {
+        Scope { load: None, ..self.clone() }
+    }
+
     /// Notes that a plan reads a table; a block that writes looks at it when it commits.
     pub(crate) fn note_read(&self, read: &Read) {
         let relation = self.state.relations.get(&read.relation);

@@ -375,7 +375,7 @@ impl Session {
             pins,
             block,
             reads: Reads::default(),
-            load: self.settings.load()?,
+            load: self.settings.load().ok().flatten(),
             as_of_ms: None,
             process_id: self.login.process_id,
             statement_id: environment.new_id(),
@@ -393,6 +393,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // An open block is given up, and with it what it wrote.
+        self.block.fail();
         if let Some(record) = self.record.take() {
             record.complete(Completion { outcome: "00000".to_owned(), ..Completion::default() });
         }

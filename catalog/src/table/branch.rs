@@ -133,20 +133,20 @@ impl Branch {
 
     /// Removes the files that the steps wrote, as far as the storage lets us.
     pub async fn discard(self) {
+        // What a restore names are the files of old versions.
+        if self.steps.iter().any(|step| step.operation == "RESTORE") {
+            return;
+        }
         let store = self.tables.environment().store();
         let folder = self.base.location().path();
         let live: HashSet<String> = self.base.files().into_iter().map(|file| file.path).collect();
         for action in self.steps.iter().flat_map(|step| &step.actions) {
             let path = match action {
-                // A restored file is an old version's.
-                Action::Add(add) if add.data_change && !live.contains(&add.path) => &add.path,
+                Action::Add(add) if !live.contains(&add.path) => &add.path,
                 Action::Cdc(change) => &change.path,
                 _ => continue,
             };
             let path = super::snapshot::join(&folder, path);
-            if self.steps.iter().any(|step| step.operation == "RESTORE") {
-                return;
-            }
             if let Err(error) = store.delete(&path).await {
                 tracing::warn!(%error, "a file of a transaction that was rolled back stays");
             }

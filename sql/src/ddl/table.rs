@@ -184,6 +184,7 @@ async fn add_rules(
     new_keys: &[String],
     limits: &Limits,
 ) -> Result<Pending> {
+    let scope = &scope.without_load();
     let base = Base::take(scope, relation, limits).await?;
     let snapshot = &base.snapshot;
     limits.run(check_rows(session, relation, snapshot)).await?;

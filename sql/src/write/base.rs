@@ -33,6 +33,8 @@ impl Base {
 
     async fn begin(scope: &Scope, relation: &Relation) -> Result<Base> {
         scope.block.refuse_second(relation.oid)?;
+        // A load that is half named is not taken for none.
+        scope.settings.load()?;
         let lease = match scope.block.head(relation.oid) {
             Some(_) => None,
             None => Some(tables(scope).lease(&location(relation)?).await),

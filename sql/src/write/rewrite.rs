@@ -40,6 +40,7 @@ pub(crate) async fn reshape(
     fill: Option<ScalarValue>,
     limits: &Limits,
 ) -> Result<Pending> {
+    let scope = &scope.without_load();
     let base = Base::take(scope, after, limits).await?;
     let snapshot = &base.snapshot;
     let columns = table_columns(&after.columns);
