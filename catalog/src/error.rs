@@ -80,6 +80,7 @@ kinds! {
     UndefinedSchema = "3F000",
     SerializationFailure = "40001",
     Syntax = "42601",
+    InvalidName = "42602",
     InsufficientPrivilege = "42501",
     DuplicateColumn = "42701",
     AmbiguousColumn = "42702",

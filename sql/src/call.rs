@@ -68,10 +68,13 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
     let commit = Commit::restore(now, &then, commit_author(scope))?;
     let mut pending = Pending::rows(scope, base, commit, Tag::new("CALL"));
     if reshaped {
-        let oid = relation.oid;
+        let (oid, dataset) = (relation.oid, relation.table().map(|it| it.dataset.clone()));
         pending.catalog = Some(CatalogCommit {
             decide: Box::new(move |state| {
-                let current = state.relations.get(&oid).ok_or_else(gone)?;
+                let current = state.relations.get(&oid);
+                let current = current
+                    .filter(|it| it.table().map(|table| &table.dataset) == dataset.as_ref())
+                    .ok_or_else(gone)?;
                 let mut next = Relation::clone(current);
                 next.columns = merged(&next.columns, &columns);
                 Ok(vec![Change::PutRelation(Box::new(next))])

@@ -112,6 +112,24 @@ impl Statement {
     }
 }
 
+/// Splits and parses what a client sent.
+///
+/// # Errors
+/// Besides those of parsing, `42602` for a name with a control character: such names are ours, for
+/// what stands behind a statement's own tables.
+pub(crate) fn of_client(text: &str) -> Result<Vec<Statement>> {
+    let ours = |name: &str| name.chars().any(char::is_control);
+    if text.chars().any(char::is_control)
+        && Tokenizer::new(&DIALECT, text).tokenize().is_ok_and(|tokens| {
+            tokens.iter().any(|token| matches!(token, Token::Word(word) if ours(&word.value)))
+        })
+    {
+        let message = "a name cannot have control characters";
+        return Err(Error::new(Kind::InvalidName, message));
+    }
+    statements(text)
+}
+
 /// Splits and parses `text`; empty statements are left out.
 pub(crate) fn statements(text: &str) -> Result<Vec<Statement>> {
     if text.len() > TEXT_LIMIT_BYTES {

@@ -75,7 +75,7 @@ impl Scope {
         if let Some(pinned) = lock(&self.pins).get(&key) {
             return Ok(pinned.clone());
         }
-        let snapshot = match (version, self.block.began_ms) {
+        let snapshot = match (version, self.block.began_ms(relation.oid)) {
             (Some(version), _) => tables.at_version(&location, version).await?,
             (None, Some(began_ms)) => pinned_snapshot(&self.shared, relation, began_ms).await?,
             (None, None) => tables.latest(&location).await?,

@@ -102,6 +102,8 @@ pub struct Session {
     role: Oid,
     settings: Settings,
     block: Block,
+    /// Whether the statements of one query of several are being run.
+    of_several: bool,
     /// There while a block is open, explicit or implicit.
     saved: Option<Saved>,
     notices: Vec<Notice>,
@@ -198,6 +200,7 @@ impl Engine {
             id,
             settings,
             block: Block::None,
+            of_several: false,
             saved: None,
             notices: Vec::new(),
             record: Some(record),
@@ -212,7 +215,7 @@ impl Engine {
 impl Session {
     /// Splits and parses what a client sent; an empty text gives no statement.
     pub fn parse(&self, text: &str) -> Result<Vec<Statement>> {
-        parse::statements(text)
+        parse::of_client(text)
     }
 
     /// What `statement` takes and gives. `parameters` are the types the client stated.
@@ -274,6 +277,7 @@ impl Session {
 
     /// A simple query of several statements is one transaction: called before the first.
     pub fn begin_implicit(&mut self) {
+        self.of_several = true;
         self.block.begin_implicit();
         self.saved.get_or_insert_with(|| Saved::of(&self.settings));
     }
@@ -281,6 +285,7 @@ impl Session {
     /// Called after the last statement of a simple query of several: commits, unless the
     /// statements themselves opened a block that is still open. After an error it rolls back.
     pub async fn end_implicit(&mut self, failed: bool) -> Result<()> {
+        self.of_several = false;
         let committed = match self.block.end_implicit(failed) {
             Some(transaction) => self.commit_transaction(transaction).await,
             None => Ok(()),

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Author;
-use kho_catalog::state::{Oid, Relation, State};
-use kho_catalog::table::{Basis, Branch, Location, Snapshot};
+use kho_catalog::state::{Change, Oid, Relation, RelationKind, State};
+use kho_catalog::table::{Basis, Branch, Changes, Location, Snapshot};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Shared;
@@ -34,7 +34,13 @@ pub(crate) struct Transaction {
     began_ms: i64,
     reads: BTreeMap<Oid, (Location, u64)>,
     written: Vec<Written>,
-    catalog: Vec<CatalogCommit>,
+    catalog: Vec<Decided>,
+}
+
+/// A change of the catalog, and the ids of the objects that it put as the block sees them.
+struct Decided {
+    commit: CatalogCommit,
+    put: Vec<Oid>,
 }
 
 /// A table that the block wrote.
@@ -49,10 +55,11 @@ struct Written {
 /// The block as its next statement sees it. Outside of a block it is empty.
 #[derive(Clone, Default)]
 pub(crate) struct View {
-    heads: HashMap<Oid, Snapshot>,
+    /// What the block made of the tables it wrote, and the versions it went on from.
+    heads: HashMap<Oid, (Snapshot, Snapshot)>,
     /// The catalog before the block; `None` outside of one.
     began: Option<Arc<State>>,
-    pub began_ms: Option<i64>,
+    began_ms: Option<i64>,
     /// The table that was there before and that the block has written.
     sole: Option<Oid>,
     catalog_changed: bool,
@@ -61,12 +68,18 @@ pub(crate) struct View {
 impl View {
     /// The table as the block has changed it; `None` where it has not.
     pub(crate) fn head(&self, relation: Oid) -> Option<&Snapshot> {
-        self.heads.get(&relation)
+        self.heads.get(&relation).map(|(head, _)| head)
     }
 
-    /// Whether the block itself writes the table there.
-    pub(crate) fn is_loading(&self, location: &Location) -> bool {
-        self.heads.values().any(|head| head.location() == location)
+    /// The version that the block's writes of a table go on from; `None` where it wrote none.
+    pub(crate) fn base(&self, relation: Oid) -> Option<&Snapshot> {
+        self.heads.get(&relation).map(|(_, base)| base)
+    }
+
+    /// The time of the block's snapshot, for a table that was there before it.
+    pub(crate) fn began_ms(&self, relation: Oid) -> Option<i64> {
+        let began = self.began.as_ref()?;
+        self.began_ms.filter(|_| began.relations.contains_key(&relation))
     }
 
     /// Whether rows of `relation` can be written in one commit with what the block has done.
@@ -84,8 +97,16 @@ impl View {
         Ok(())
     }
 
-    /// Whether the catalog can be changed in one commit with what the block has done.
-    pub(crate) fn refuse_catalog_change(&self) -> Result<()> {
+    /// Whether the catalog can be changed in one commit with what the block has done; `table` is
+    /// the one whose shape changes with it.
+    pub(crate) fn refuse_catalog_change(&self, table: Option<Oid>) -> Result<()> {
+        let before = |it: &Oid| self.began.as_ref().is_some_and(|at| at.relations.contains_key(it));
+        if table.as_ref().is_some_and(before) {
+            return Err(not_one_commit(
+                "changing the shape of a table that was there before is not supported in a \
+                 transaction",
+            ));
+        }
         match self.sole {
             Some(_) => Err(not_one_commit(
                 "changing the catalog is not supported in a transaction that wrote a table",
@@ -128,7 +149,10 @@ impl Transaction {
     }
 
     pub(crate) fn view(&self) -> View {
-        let heads = self.written.iter().map(|it| (it.relation, it.branch.head().clone()));
+        let heads = self
+            .written
+            .iter()
+            .map(|it| (it.relation, (it.branch.head().clone(), it.branch.base().clone())));
         let before = |it: &&Written| self.began.relations.contains_key(&it.relation);
         View {
             heads: heads.collect(),
@@ -176,7 +200,7 @@ impl Transaction {
         if let Some(mut commit) = catalog {
             let changes = (commit.decide)(&self.state)?;
             self.state = Arc::new(self.state.apply(&changes));
-            self.catalog.push(commit);
+            self.catalog.push(Decided { commit, put: put(&changes) });
         }
         Ok(tag)
     }
@@ -214,11 +238,13 @@ impl Transaction {
                 false => basis,
             };
             let base = branch.base().clone();
-            let netted = match branch.must_net_changes() {
-                true => Some(net_changes(shared, &branch).await?),
-                false => None,
+            let changes = match (was.is_none(), branch.must_net_changes()) {
+                // All rows of a new table came with it.
+                (true, _) => Changes::OfFiles,
+                (false, true) => Changes::Netted(net_changes(shared, &branch).await?),
+                (false, false) => Changes::Recorded,
             };
-            if let Some(commit) = branch.squash(basis, netted)? {
+            if let Some(commit) = branch.squash(basis, changes)? {
                 shared.tables.commit(&base, commit).await?;
             }
         }
@@ -252,23 +278,47 @@ async fn refuse_changed(shared: &Shared, reads: &BTreeMap<Oid, (Location, u64)>)
 }
 
 /// One commit of several, each decided on what those before it left.
-fn folded(mut commits: Vec<CatalogCommit>) -> Option<CatalogCommit> {
+///
+/// What the block made may have other ids by now, since others made things, too: what refers to it
+/// by its id is made to refer to the new one.
+fn folded(mut commits: Vec<Decided>) -> Option<CatalogCommit> {
     if commits.len() < 2 {
-        return commits.pop();
+        return commits.pop().map(|decided| decided.commit);
     }
-    let author = commits.first().map(|it| it.author.clone())?;
+    let author = commits.first().map(|it| it.commit.author.clone())?;
     let author = Author { action: "TRANSACTION".to_owned(), ..author };
     let decide = move |state: &State| {
         let mut state = state.clone();
         let mut all = Vec::new();
-        for commit in &mut commits {
-            let changes = (commit.decide)(&state)?;
+        let mut ids: HashMap<Oid, Oid> = HashMap::new();
+        for Decided { commit, put: then } in &mut commits {
+            let mut changes = (commit.decide)(&state)?;
+            ids.extend(then.iter().copied().zip(put(&changes)));
+            for change in &mut changes {
+                if let Change::PutRelation(relation) = change
+                    && let RelationKind::View(view) = &mut relation.kind
+                {
+                    let now = |id: &mut Oid| *id = ids.get(id).copied().unwrap_or(*id);
+                    view.depends_on.iter_mut().for_each(now);
+                }
+            }
             state = state.apply(&changes);
             all.extend(changes);
         }
         Ok(all)
     };
     Some(CatalogCommit { decide: Box::new(decide), author })
+}
+
+/// The ids of the objects that changes put, in order.
+fn put(changes: &[Change]) -> Vec<Oid> {
+    let id = |change: &Change| match change {
+        Change::PutRole(role) => Some(role.oid),
+        Change::PutSchema(schema) => Some(schema.oid),
+        Change::PutRelation(relation) => Some(relation.oid),
+        Change::RemoveRole(_) | Change::RemoveSchema(_) | Change::RemoveRelation(_) => None,
+    };
+    changes.iter().filter_map(id).collect()
 }
 
 /// The table of `relation` as a block that began at `began_ms` sees it.

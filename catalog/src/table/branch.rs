@@ -28,7 +28,10 @@ use object_store::{
 
 use super::commit::{Basis, Commit, Metrics, render};
 use super::{Snapshot, Tables};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+
+/// Each statement that writes costs a file and a place in memory.
+const STEPS_MAX: usize = 10_000;
 
 /// A table as one transaction has changed it so far.
 pub struct Branch {
@@ -65,7 +68,16 @@ impl Branch {
     }
 
     /// Adds what one statement did.
+    ///
+    /// # Errors
+    /// `54000` beyond [`STEPS_MAX`] statements.
     pub async fn add(&mut self, commit: Commit) -> Result<()> {
+        if self.steps.len() >= STEPS_MAX {
+            let message = "a transaction has too many statements that write";
+            return Err(Error::new(Kind::ProgramLimitExceeded, message)
+                .with_detail(format!("It may have {STEPS_MAX}."))
+                .with_hint("Write more rows with each, or use COPY."));
+        }
         let version = self.head.version() + 1;
         let environment = self.tables.environment();
         let entry = render(&commit, &environment.new_id(), environment.now_ms())?;
@@ -93,14 +105,13 @@ impl Branch {
         super::changes::between(&self.base, &self.head, self.base.version() + 1).await
     }
 
-    /// One commit of all steps. `netted` are the changes to be recorded where
-    /// [`Branch::must_net_changes`]; `basis` is what the transaction may assume of the commits of
-    /// others. `None` where the steps have left nothing.
-    pub fn squash(self, basis: Basis, netted: Option<super::Staged>) -> Result<Option<Commit>> {
+    /// One commit of all steps. `basis` is what the transaction may assume of the commits of others.
+    /// `None` where the steps have left nothing.
+    pub fn squash(self, basis: Basis, changes: Changes) -> Result<Option<Commit>> {
         let Branch { base, mut steps, .. } = self;
         let Some(last) = steps.last() else { return Ok(None) };
         let author = last.author.clone();
-        if steps.len() == 1 {
+        if steps.len() == 1 && matches!(changes, Changes::Recorded) {
             return Ok(steps.pop().map(|mut step| {
                 step.basis = basis;
                 step
@@ -117,11 +128,29 @@ impl Branch {
             metrics.rows_updated += step.metrics.rows_updated;
             metrics.rows_deleted += step.metrics.rows_deleted;
             for action in step.actions {
-                left.take(action, netted.is_some());
+                match action {
+                    Action::Cdc(_) if !matches!(changes, Changes::Recorded) => {}
+                    action => left.take(action),
+                }
             }
         }
+        let netted = match changes {
+            Changes::Recorded => Vec::new(),
+            Changes::OfFiles => {
+                left.set_data_change(true);
+                Vec::new()
+            }
+            Changes::Netted(netted) => {
+                let recorded = netted.into_actions();
+                // Where all in all no row changed, the files say so.
+                if recorded.is_empty() {
+                    left.set_data_change(false);
+                }
+                recorded
+            }
+        };
         let mut actions = left.into_actions();
-        actions.extend(netted.into_iter().flat_map(super::Staged::into_actions));
+        actions.extend(netted);
         if actions.is_empty() {
             return Ok(None);
         }
@@ -154,6 +183,16 @@ impl Branch {
     }
 }
 
+/// Where the changes of a transaction's commit are told.
+pub enum Changes {
+    /// As its steps recorded them, or their files tell: for one step, or steps that only add.
+    Recorded,
+    /// By its files alone: all rows there are came with them.
+    OfFiles,
+    /// By these records.
+    Netted(super::Staged),
+}
+
 /// What several commits leave of each other.
 #[derive(Default)]
 struct Left {
@@ -166,7 +205,12 @@ struct Left {
 }
 
 impl Left {
-    fn take(&mut self, action: Action, netted: bool) {
+    fn set_data_change(&mut self, data_change: bool) {
+        self.adds.iter_mut().for_each(|add| add.data_change = data_change);
+        self.removes.iter_mut().for_each(|remove| remove.data_change = data_change);
+    }
+
+    fn take(&mut self, action: Action) {
         match action {
             Action::Protocol(_) => self.protocol = Some(action),
             Action::Metadata(_) => self.metadata = Some(action),
@@ -182,7 +226,6 @@ impl Left {
                     None => self.removes.push(remove),
                 }
             }
-            Action::Cdc(_) if netted => {}
             other => self.changes.push(other),
         }
     }

@@ -248,7 +248,7 @@ async fn refuse_fenced(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
         return Ok(());
     };
     for version in staged_after.saturating_add(1)..=read_version {
-        let entry = log_store.read_commit_entry(version).await.map_err(delta_error)?;
+        let entry = log_store.read_commit_entry(version).await.map_err(super::delta_error)?;
         if entry.is_none_or(|entry| is_fence(&entry)) {
             return Err(conflict());
         }

@@ -91,6 +91,12 @@ async fn make(
     let Some(CatalogChange::PutRelation(relation)) = changes.into_iter().next() else {
         return Ok(Change { pending: Pending::nothing(Tag::new("CREATE TABLE")), notices });
     };
+    if rows.is_some() && scope.load.is_some() {
+        return Err(Error::unsupported(
+            "a numbered load into a table that it makes is not supported",
+        )
+        .with_hint("Make the table first."));
+    }
     let session = scope.shared.session_state(scope)?;
     let columns = table_columns(&relation.columns);
     let location = location(&relation)?;
@@ -175,8 +181,8 @@ pub(super) async fn alter(
 /// Checks the rows that are there against rules that are new.
 ///
 /// The lease is held until the rule is in the catalog, so that no row comes in unchecked between.
-/// For a key, and for a column that becomes `NOT NULL`, the table gets a version of its own, on
-/// the one that was checked: another server's rows are refused if they came between.
+/// The table gets a version of its own, on the one that was checked: rows that others had under way
+/// are refused if they come behind it.
 async fn add_rules(
     scope: &Scope,
     session: &datafusion::execution::SessionState,
@@ -191,9 +197,6 @@ async fn add_rules(
     limits.run(keys::check_stored(session, relation, new_keys, snapshot)).await?;
     let tag = Tag::new("ALTER TABLE");
     let columns = table_columns(&relation.columns);
-    if new_keys.is_empty() && columns == snapshot.columns()? {
-        return Ok(Pending { lease: base.lease, ..Pending::nothing(tag) });
-    }
     let author = commit_author(scope);
     let commit = Commit::reshape("CHANGE COLUMN", snapshot, &columns, None, author)?;
     Ok(Pending::rows(scope, base, commit, tag))

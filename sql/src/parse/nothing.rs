@@ -20,8 +20,12 @@ pub(super) fn replace(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut inserts = false;
     let mut rest = tokens.as_slice();
     while let [first, after @ ..] = rest {
-        if keyword(first) == Some(Keyword::WHEN) {
-            inserts = matches!(after, [not, ..] if keyword(not) == Some(Keyword::NOT))
+        let not = matches!(after, [not, matched, ..] if keyword(not) == Some(Keyword::NOT)
+            && keyword(matched) == Some(Keyword::MATCHED));
+        let matched = matches!(after, [word, ..] if keyword(word) == Some(Keyword::MATCHED));
+        // Any other `WHEN` is a CASE's.
+        if keyword(first) == Some(Keyword::WHEN) && (not || matched) {
+            inserts = not
                 && !matches!(after, [_, _, by, source, ..] if keyword(by) == Some(Keyword::BY)
                     && keyword(source) == Some(Keyword::SOURCE));
         }

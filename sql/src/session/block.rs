@@ -98,14 +98,20 @@ impl Block {
         }
     }
 
-    /// Ends the block: whether it had failed, and what it did. `None` outside a block.
+    /// Whether nobody said `BEGIN`.
+    pub(super) fn is_implicit(&self) -> bool {
+        match self {
+            Block::None => true,
+            Block::Open(open) => open.implicit,
+            Block::Failed { implicit } => *implicit,
+        }
+    }
+
+    /// Ends the block, an implicit one, too: whether it had failed, and what it did. `None` outside
+    /// a block.
     pub(super) fn end(&mut self) -> Option<(bool, Option<Transaction>)> {
         match std::mem::replace(self, Block::None) {
             Block::None => None,
-            Block::Open(open) if open.implicit => {
-                *self = Block::Open(open);
-                None
-            }
             Block::Open(open) => Some((false, open.transaction.map(|it| *it))),
             Block::Failed { .. } => Some((true, None)),
         }

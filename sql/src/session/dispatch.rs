@@ -146,14 +146,23 @@ impl Session {
             other => return Ok(other),
         };
         let returning = pending.returning.take();
+        // What cannot be computed is to fail the statement, not what comes after it.
+        let kept = match &returning {
+            Some(returning) => limits.run(returning.rehearse()).await?,
+            None => None,
+        };
         let tag = self.settle(pending).await?;
-        match returning {
-            None => Ok(Done::Tag(tag)),
-            Some(Returning { plan, names, command }) => {
-                let versions = Vec::new();
-                Ok(Done::Rows(rows(&plan, limits, command, names).await?, versions))
+        let Some(Returning { plan, names, command }) = returning else {
+            return Ok(Done::Tag(tag));
+        };
+        let rows = match kept {
+            Some(batches) => {
+                let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
+                Rows::new(shown, command, futures::stream::iter(batches.into_iter().map(Ok)))
             }
-        }
+            None => rows(&plan, limits, command, names).await?,
+        };
+        Ok(Done::Rows(rows, Vec::new()))
     }
 
     pub(super) async fn finish_copy_inner(&mut self, mut copy: CopyIn) -> Result<Tag> {
@@ -287,7 +296,12 @@ impl Session {
             }
             ast::Statement::Call(function) => {
                 self.refuse_write()?;
-                Ok(Done::Write(crate::call::call(scope, function, limits).await?))
+                let pending = crate::call::call(scope, function, limits).await?;
+                if pending.catalog.is_some() {
+                    let table = pending.table.as_ref().map(|it| it.relation);
+                    scope.block.refuse_catalog_change(table)?;
+                }
+                Ok(Done::Write(pending))
             }
             other => {
                 self.refuse_write()?;
@@ -301,7 +315,7 @@ impl Session {
         self.refuse_write()?;
         let ddl::Change { pending, notices } = change?;
         if pending.catalog.is_some() {
-            scope.block.refuse_catalog_change()?;
+            scope.block.refuse_catalog_change(pending.table.as_ref().map(|it| it.relation))?;
         }
         self.notices.extend(notices);
         Ok(Done::Write(pending))
@@ -336,19 +350,22 @@ impl Session {
                 self.settings.set("transaction_isolation", Some(&level))?;
                 Ok(Done::Tag(Tag::new("BEGIN")))
             }
-            ast::Statement::Commit { chain: false, .. } => self.commit_block().await.map(Done::Tag),
+            ast::Statement::Commit { chain: false, .. } => {
+                let ended = self.commit_block().await;
+                self.begin_again();
+                ended.map(Done::Tag)
+            }
             ast::Statement::Rollback { chain: false, savepoint: None } => {
-                match self.block.end() {
-                    None => {
-                        self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
-                    }
-                    Some((_, transaction)) => {
-                        if let Some(transaction) = transaction {
-                            transaction.roll_back().await;
-                        }
-                        self.end_settings(false);
-                    }
+                if self.block.is_implicit() {
+                    self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
                 }
+                if let Some((_, transaction)) = self.block.end() {
+                    if let Some(transaction) = transaction {
+                        transaction.roll_back().await;
+                    }
+                    self.end_settings(false);
+                }
+                self.begin_again();
                 Ok(Done::Tag(Tag::new("ROLLBACK")))
             }
             ast::Statement::ShowVariable { variable } => {
@@ -358,12 +375,20 @@ impl Session {
         }
     }
 
+    /// Of a query of several statements, those after a `COMMIT` are a transaction again.
+    fn begin_again(&mut self) {
+        if self.of_several {
+            self.block.begin_implicit();
+            self.saved.get_or_insert_with(|| Saved::of(&self.settings));
+        }
+    }
+
     async fn commit_block(&mut self) -> Result<Tag> {
+        if self.block.is_implicit() {
+            self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
+        }
         match self.block.end() {
-            None => {
-                self.warn(Kind::NoActiveTransaction, "there is no transaction in progress");
-                Ok(Tag::new("COMMIT"))
-            }
+            None => Ok(Tag::new("COMMIT")),
             Some((true, _)) => {
                 self.end_settings(false);
                 Ok(Tag::new("ROLLBACK"))

@@ -40,7 +40,9 @@ impl Base {
             None => Some(tables(scope).lease(&location(relation)?).await),
         };
         let snapshot = scope.snapshot(relation, None).await?;
-        let loaded = was_loaded(scope, &snapshot).await?;
+        // A block's own load is one load, however many statements it takes.
+        let before = scope.block.base(relation.oid).unwrap_or(&snapshot);
+        let loaded = was_loaded(scope, before).await?;
         Ok(Base { relation: relation.oid, lease, snapshot, loaded })
     }
 }
@@ -50,8 +52,7 @@ async fn was_loaded(scope: &Scope, snapshot: &Snapshot) -> Result<bool> {
     let Some(load) = &scope.load else { return Ok(false) };
     let Some(newest) = snapshot.newest_load(&load.stream).await? else { return Ok(false) };
     if load.sequence == newest {
-        // A block's own load is one load, however many statements it takes.
-        return Ok(!scope.block.is_loading(snapshot.location()));
+        return Ok(true);
     }
     if load.sequence == newest.saturating_add(1) {
         return Ok(false);

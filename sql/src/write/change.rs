@@ -127,21 +127,24 @@ impl Modification {
     pub(super) fn looks_at_rows(&self) -> bool {
         let names_column = |expr: &ast::Expr| {
             let found = ast::visit_expressions(expr, |inner| match inner {
-                ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_)
-                    if !is_default(inner) =>
-                {
-                    ControlFlow::Break(())
-                }
+                ast::Expr::Identifier(_)
+                | ast::Expr::CompoundIdentifier(_)
+                | ast::Expr::Subquery(_)
+                | ast::Expr::Exists { .. }
+                | ast::Expr::InSubquery { .. } => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             });
             found.is_break()
         };
+        let is_beside = matches!(&self.from, From::Beside(others) if !others.is_empty());
         let values = self.clauses.iter().flat_map(|clause| match &clause.act {
             Act::Update(assignments) => assignments.as_slice(),
             _ => &[],
         });
-        matches!(self.from, From::Joined { .. })
-            || self.selection.iter().chain(values.map(|(_, value)| value)).any(names_column)
+        let values = values.map(|(_, value)| value).filter(|value| !is_default(value));
+        is_beside
+            || matches!(self.from, From::Joined { .. })
+            || self.selection.iter().chain(values).any(names_column)
     }
 
     /// What the table is called in the statement.

@@ -14,7 +14,7 @@ use sqlparser::ast;
 
 use super::base::Base;
 use super::conform::Conformer;
-use super::keys::{self, Recheck};
+use super::keys::{self, Recheck, Told};
 use super::modify::Parameters;
 use super::returning::{self, Wanted, Which};
 use super::target::{bind_insert, target_name};
@@ -80,9 +80,15 @@ impl Append {
         let returning = match wanted {
             Some((wanted, parameters)) => {
                 let version = self.base.snapshot.version();
-                let rows = (&staged, Which::Written);
-                let relation = &self.relation;
-                Some(returning::plan(scope, relation, version, wanted, rows, parameters).await?)
+                let (rows, relation) = ((&staged, Which::Written), &self.relation);
+                let plan = returning::plan(scope, relation, version, wanted, rows, parameters);
+                match plan.await {
+                    Ok(returning) => Some(returning),
+                    Err(error) => {
+                        staged.discard().await;
+                        return Err(error);
+                    }
+                }
             }
             None => None,
         };
@@ -114,7 +120,9 @@ async fn commit_of(
         return Ok(Pending::rows(scope, base, commit, tag));
     };
     let tables = tables(scope);
-    let checked = keys::check(&tables, &session, &relation, &staged, &base.snapshot, &[]);
+    let told = Told::of_write(scope, &relation);
+    let how = (&[][..], told);
+    let checked = keys::check(&tables, &session, &relation, &staged, &base.snapshot, how);
     if let Err(error) = checked.await {
         staged.discard().await;
         return Err(error);
@@ -125,7 +133,7 @@ async fn commit_of(
         return Ok(Pending::rows(scope, base, commit, tag));
     }
     let (relation, load) = (Arc::unwrap_or_clone(relation), scope.load.clone());
-    let rows = Recheck { session, relation, staged, author, load };
+    let rows = Recheck { session, relation, staged, author, load, told };
     Ok(Pending::keyed_rows(base, rows, tag))
 }
 
@@ -137,11 +145,11 @@ pub(crate) async fn insert(
     limits: &Limits,
 ) -> Result<Pending> {
     let relation = target(scope, insert)?;
-    if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, parameters).await? {
-        return super::modify::modify(scope, &change, given, parameters, limits).await;
-    }
     // Before the rows' query is bound, so that it reads the version that the rows go behind.
     let base = Base::take(scope, &relation, limits).await?;
+    if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, parameters).await? {
+        return super::modify::modify_behind(scope, &change, base, given, parameters, limits).await;
+    }
     let work = async {
         let mut bound = bind_insert(scope, insert, &relation, parameters.fields).await?;
         bound.plan = with_parameters(bound.plan, parameters.values)?;
@@ -161,6 +169,10 @@ pub(crate) async fn describe(
     parameters: &[Option<FieldRef>],
 ) -> Result<(Bound, Option<Bound>)> {
     let relation = target(scope, insert)?;
+    let none = Parameters { fields: parameters, values: &[] };
+    if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, none).await? {
+        return super::modify::describe(scope, &change, given, parameters).await;
+    }
     let bound = bind_insert(scope, insert, &relation, parameters).await?;
     let returned = match wanted(insert)? {
         Some(wanted) => {

@@ -23,6 +23,7 @@ use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::{Column, Key, Relation};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Load, Snapshot, Staged, Tables};
 use kho_catalog::types::Type;
@@ -34,18 +35,17 @@ use crate::scope::Scope;
 /// How often an append is tried again behind other servers' commits.
 const ATTEMPTS: usize = 20;
 
-/// `relation` with the keys it has by now. To be called with the table's lease: a key may have been
+/// `relation` with the rules it has by now. To be called with the table's lease: a key may have been
 /// added while it was waited for, by a statement that did not see the rows of this one.
 ///
 /// # Errors
 /// `40001` where its columns are others, too.
 pub(crate) fn current(scope: &Scope, relation: &Relation) -> Result<Relation> {
     let state = scope.shared.catalog.current()?;
-    // What the transaction itself makes is not there yet.
-    let Some(now) = state.relations.get(&relation.oid) else { return Ok(relation.clone()) };
-    if now.keys() == relation.keys() {
-        return Ok(relation.clone());
-    }
+    // What the transaction itself makes is not there yet; its id may be another table's by then.
+    let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());
+    let now = state.relations.get(&relation.oid).filter(|now| dataset(now) == dataset(relation));
+    let Some(now) = now else { return Ok(relation.clone()) };
     let shape = |of: &Relation| -> Vec<(u32, String, Type)> {
         of.columns.iter().map(|it| (it.id, it.name.clone(), it.data_type.clone())).collect()
     };
@@ -67,7 +67,7 @@ pub(crate) async fn check(
     relation: &Relation,
     staged: &Staged,
     snapshot: &Snapshot,
-    removed: &[usize],
+    (removed, told): (&[usize], Told),
 ) -> Result<()> {
     if staged.rows == 0 || relation.keys().is_empty() {
         return Ok(());
@@ -75,7 +75,7 @@ pub(crate) async fn check(
     let others = snapshot.rows_outside(removed)?;
     let is_alone = snapshot.files().len() <= removed.len();
     for key in relation.keys() {
-        let checked = Checked::new(session, relation, key, Told::OfWrite)?;
+        let checked = Checked::new(session, relation, key, told)?;
         checked.among_staged(tables, staged).await?;
         if !is_alone {
             checked.against(tables, staged, &others).await?;
@@ -135,6 +135,7 @@ pub(crate) struct Recheck {
     pub staged: Staged,
     pub author: CommitAuthor,
     pub load: Option<Load>,
+    pub told: Told,
 }
 
 impl Recheck {
@@ -181,7 +182,7 @@ impl Recheck {
     ) -> Result<()> {
         let added = newest.rows_since(checked_on)?;
         for key in self.relation.keys() {
-            let checked = Checked::new(&self.session, &self.relation, key, Told::OfWrite)?;
+            let checked = Checked::new(&self.session, &self.relation, key, self.told)?;
             checked.against(tables, &self.staged, &added).await?;
         }
         Ok(())
@@ -190,9 +191,22 @@ impl Recheck {
 
 /// How a violation is told: of a row that was to be written, or of rows that are there.
 #[derive(Clone, Copy)]
-enum Told {
+pub(crate) enum Told {
     OfWrite,
+    /// To a role that may not read the table: without the key's values.
+    OfWriteBlindly,
     OfBuilding,
+}
+
+impl Told {
+    /// How the scope's role is told of a row that was to be written.
+    pub(crate) fn of_write(scope: &Scope, relation: &Relation) -> Told {
+        let reads = Action::Relation(relation.oid, RelationAction::Select);
+        match privilege::require(&scope.state, &scope.who, reads) {
+            Ok(_) => Told::OfWrite,
+            Err(_) => Told::OfWriteBlindly,
+        }
+    }
 }
 
 /// One key being checked.
@@ -261,6 +275,10 @@ impl<'a> Checked<'a> {
                 format!("duplicate key value violates unique constraint \"{name}\""),
             )
             .with_detail(format!("Key ({names})=({values}) already exists.")),
+            Told::OfWriteBlindly => Error::new(
+                Kind::UniqueViolation,
+                format!("duplicate key value violates unique constraint \"{name}\""),
+            ),
             Told::OfBuilding => Error::new(
                 Kind::UniqueViolation,
                 format!("could not create unique index \"{name}\""),

@@ -142,13 +142,19 @@ fn inserted(
     let [row] = values.rows.as_slice() else {
         return Err(Error::new(Kind::Syntax, "a WHEN clause inserts one row"));
     };
-    let columns = match insert.columns.is_empty() {
+    let columns: Vec<String> = match insert.columns.is_empty() {
         true => relation.columns.iter().map(|column| column.name.clone()).collect(),
         false => {
             let name = |name: &ast::ObjectName| bind::object_name(name).map(|name| name.name);
             insert.columns.iter().map(name).collect::<Result<Vec<_>>>()?
         }
     };
+    for (place, column) in columns.iter().enumerate() {
+        if columns.iter().take(place).any(|other| other == column) {
+            let message = format!("column \"{column}\" specified more than once");
+            return Err(Error::new(Kind::DuplicateColumn, message));
+        }
+    }
     if row.content.len() > columns.len() {
         let message = "INSERT has more expressions than target columns";
         return Err(Error::new(Kind::Syntax, message));

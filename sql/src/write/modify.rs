@@ -5,12 +5,14 @@
 //! stays. Old and new rows are recorded for the change feed.
 //! What it guarantees: a row of the table is changed once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::Volatility;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Kind, Result};
@@ -22,6 +24,7 @@ use sqlparser::ast;
 use super::base::Base;
 use super::change::{Act, From, Modification, ROWS, RowQuery, Step};
 use super::conform::Conformer;
+use super::keys::Told;
 use super::positions::Positions;
 use super::returning::{self, Wanted, Which};
 use super::{Pending, commit_author, keys, tables};
@@ -80,8 +83,22 @@ pub(crate) async fn modify(
     parameters: Parameters<'_>,
     limits: &Limits,
 ) -> Result<Pending> {
+    let base = Base::take(scope, &*target(scope, change)?, limits).await?;
+    modify_behind(scope, change, base, given, parameters, limits).await
+}
+
+/// The same for a base that was taken.
+pub(crate) async fn modify_behind(
+    scope: &Scope,
+    change: &Modification,
+    base: Base,
+    given: Given,
+    parameters: Parameters<'_>,
+    limits: &Limits,
+) -> Result<Pending> {
+    wanted(change)?;
     let relation = target(scope, change)?;
-    let base = Base::take(scope, &relation, limits).await?;
+    refuse_volatile(change, &scope.shared.session_state(scope)?)?;
     let relation = keys::current(scope, &relation)?;
     let columns = base.snapshot.columns()?;
     let stage = tables(scope).stage(&location(&relation)?, &columns, relation.keys());
@@ -127,6 +144,35 @@ fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
         privilege::require(&scope.state, &scope.who, action)?;
     }
     Ok(relation)
+}
+
+/// A clause's condition is computed once for each of its columns: it must come out the same.
+fn refuse_volatile(change: &Modification, session: &SessionState) -> Result<()> {
+    if matches!(change.from, From::Beside(_)) {
+        return Ok(());
+    }
+    let is_volatile = |expr: &ast::Expr| match expr {
+        ast::Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            let known = session.scalar_functions().get(&name);
+            known.is_some_and(|it| it.signature().volatility == Volatility::Volatile)
+        }
+        _ => false,
+    };
+    let found = change.clauses.iter().filter_map(|clause| clause.condition.as_ref()).any(|it| {
+        ast::visit_expressions(it, |expr| match is_volatile(expr) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+        .is_break()
+    });
+    match found {
+        true => Err(Error::unsupported(format!(
+            "a volatile function in a condition of {} is not supported",
+            change.command
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// What the statement gives back.
@@ -294,48 +340,49 @@ impl Work {
         parameters: Parameters<'_>,
         limits: &Limits,
     ) -> Result<Pending> {
-        let Metrics { rows_inserted, rows_updated, rows_deleted } = self.done;
-        let rows = rows_inserted + rows_updated + rows_deleted;
+        let Work { base, stage, touched, done, records_inserts, .. } = self;
+        let rows = done.rows_inserted + done.rows_updated + done.rows_deleted;
         let tag = Tag::with_rows(change.command, rows);
         let wanted = wanted(change)?;
-        if (rows == 0 && scope.load.is_none() && wanted.is_none()) || self.base.loaded {
-            self.stage.abort().await;
+        if (rows == 0 && scope.load.is_none() && wanted.is_none()) || base.loaded {
+            stage.abort().await;
             return Ok(Pending::nothing(tag));
         }
-        let staged = self.stage.finish().await?;
-        let files = self.touched.files();
-        if keys::concern(relation, change.updated_columns()) || rows_inserted > 0 {
-            let (all, session) = (tables(scope), scope.shared.session_state(scope)?);
-            let snapshot = &self.base.snapshot;
-            let checked = keys::check(&all, &session, relation, &staged, snapshot, &files);
-            if let Err(error) = limits.run(checked).await {
+        let staged = stage.finish().await?;
+        let (files, snapshot) = (touched.files(), &base.snapshot);
+        let checked = async {
+            let returning = match &wanted {
+                Some(wanted) => {
+                    let rows = (&staged, shown_rows(change, records_inserts));
+                    let version = snapshot.version();
+                    let plan = returning::plan(scope, relation, version, wanted, rows, parameters);
+                    Some(plan.await?)
+                }
+                None => None,
+            };
+            if keys::concern(relation, change.updated_columns()) || done.rows_inserted > 0 {
+                let (all, session) = (tables(scope), scope.shared.session_state(scope)?);
+                let how = (files.as_slice(), Told::of_write(scope, relation));
+                keys::check(&all, &session, relation, &staged, snapshot, how).await?;
+            }
+            Ok(returning)
+        };
+        let returning = match limits.run(checked).await {
+            Ok(returning) => returning,
+            Err(error) => {
                 staged.discard().await;
                 return Err(error);
             }
-        }
-        let returning = match &wanted {
-            Some(wanted) => {
-                let which = match self.records_inserts {
-                    true => Which::Changed(shown_changes(change)),
-                    false => Which::Written,
-                };
-                let version = self.base.snapshot.version();
-                let rows = (&staged, which);
-                Some(returning::plan(scope, relation, version, wanted, rows, parameters).await?)
-            }
-            None => None,
         };
         let mut pending = match rows == 0 && scope.load.is_none() {
             true => Pending::nothing(tag),
             false => {
-                let author = commit_author(scope);
-                let snapshot = &self.base.snapshot;
-                let mut commit =
-                    Commit::replace(change.command, snapshot, &files, staged, author, self.done)?;
+                let (command, author) = (change.command, commit_author(scope));
+                let mut commit = Commit::replace(command, snapshot, &files, staged, author, done)?;
                 if files.is_empty() {
                     commit.operation = "WRITE";
                 }
-                Pending::rows(scope, self.base, commit, tag)
+                Pending::rows(scope, base, commit, tag)
             }
         };
         pending.returning = returning;
@@ -347,11 +394,12 @@ impl Work {
     }
 }
 
-/// Which of the recorded changes a statement gives back.
-fn shown_changes(change: &Modification) -> &'static [&'static str] {
+/// Which of the staged rows a statement gives back.
+fn shown_rows(change: &Modification, records_inserts: bool) -> Which {
     match change.command {
-        "DELETE" => &["delete"],
-        _ => &["insert", "update_postimage"],
+        "DELETE" => Which::Changed(&["delete"]),
+        _ if records_inserts => Which::Changed(&["insert", "update_postimage"]),
+        _ => Which::Written,
     }
 }
 

@@ -24,6 +24,8 @@ use crate::errors::{from_arrow, from_engine};
 
 /// How often a row came, less how often it went.
 const NET: &str = "\u{1}net";
+/// Equal rows may be many: they are written so many at a time.
+const PIECE_ROWS: usize = 8192;
 
 /// The changes of all steps of `branch`, netted, as records for the change feed.
 pub(crate) async fn net_changes(shared: &Shared, branch: &Branch) -> Result<Staged> {
@@ -59,23 +61,35 @@ async fn record(
     let mut rows = netted.execute_stream().await.map_err(from_engine)?;
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(from_engine)?;
-        stage.write_changes(&labelled(&batch, stage)?).await?;
+        for (rows, labels) in pieces(&batch)? {
+            stage.write_changes(&labelled(&batch, rows, labels, stage)?).await?;
+        }
     }
     Ok(())
 }
 
-/// Each row as often as it is left over, with what happened to it.
-fn labelled(batch: &RecordBatch, stage: &Stage) -> Result<RecordBatch> {
-    let width = stage.schema().fields().len();
+/// Which rows, each as often as it is left over, and what happened to them: in pieces.
+fn pieces(batch: &RecordBatch) -> Result<impl Iterator<Item = (Vec<u32>, Vec<&'static str>)>> {
     let net = batch.column_by_name(NET).and_then(|it| it.as_primitive_opt::<Int64Type>());
     let net = net.ok_or_else(|| Error::internal("netted changes have no count"))?;
-    let (mut rows, mut labels) = (Vec::new(), Vec::new());
-    for (row, count) in (0_u32..).zip(net.values().iter()) {
-        for _ in 0..count.unsigned_abs() {
-            rows.push(row);
-            labels.push(if *count > 0 { "insert" } else { "delete" });
-        }
-    }
+    let counts: Vec<i64> = net.values().to_vec();
+    let mut rows = (0_u32..).zip(counts).flat_map(|(row, count)| {
+        let label = if count > 0 { "insert" } else { "delete" };
+        (0..count.unsigned_abs()).map(move |_| (row, label))
+    });
+    Ok(std::iter::from_fn(move || {
+        let piece: (Vec<u32>, Vec<&str>) = rows.by_ref().take(PIECE_ROWS).unzip();
+        (!piece.0.is_empty()).then_some(piece)
+    }))
+}
+
+fn labelled(
+    batch: &RecordBatch,
+    rows: Vec<u32>,
+    labels: Vec<&str>,
+    stage: &Stage,
+) -> Result<RecordBatch> {
+    let width = stage.schema().fields().len();
     let places: Vec<usize> = (0..width).collect();
     let taken =
         batch.project(&places).and_then(|it| take_record_batch(&it, &UInt32Array::from(rows)));

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident, lit};
-use kho_catalog::error::{Error, Result};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use futures::StreamExt;
+use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Relation;
 use kho_catalog::table::{CHANGE_TYPE, Staged};
 use sqlparser::ast;
@@ -20,6 +22,7 @@ use super::target::internal;
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::errors::from_engine;
+use crate::execute;
 use crate::scope::Scope;
 use crate::session::with_parameters;
 use crate::write::modify::Parameters;
@@ -32,6 +35,27 @@ pub(crate) struct Returning {
     pub plan: AuthorizedPlan,
     pub names: Vec<Option<String>>,
     pub command: &'static str,
+}
+
+/// A result up to this size is kept between its rehearsal and the commit.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Returning {
+    /// Computes everything once, before the write is committed: whatever fails, fails the write.
+    /// Gives the rows where they are few; `None` where they are to be computed again.
+    pub(crate) async fn rehearse(&self) -> Result<Option<Vec<RecordBatch>>> {
+        let mut rows = execute::stream(&self.plan).await?;
+        let (mut kept, mut bytes) = (Vec::new(), 0_usize);
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(from_engine)?;
+            bytes = bytes.saturating_add(batch.get_array_memory_size());
+            match bytes <= KEPT_BYTES {
+                true => kept.push(batch),
+                false => kept.clear(),
+            }
+        }
+        Ok((bytes <= KEPT_BYTES).then_some(kept))
+    }
 }
 
 /// What a statement is to give back: the items, and what the rows are called in them.
@@ -96,7 +120,20 @@ pub(super) async fn bind_over(
         alias.name = wanted.shown.clone();
     }
     let statement = ast::Statement::Query(Box::new(query));
-    bind::bind(scope, &statement, parameters, vec![(WRITTEN.to_owned(), rows)]).await
+    let bound = bind::bind(scope, &statement, parameters, vec![(WRITTEN.to_owned(), rows)]).await?;
+    let plan = match &bound.plan {
+        LogicalPlan::Projection(projection) => projection.input.as_ref(),
+        other => other,
+    };
+    match plan {
+        LogicalPlan::Aggregate(_) => {
+            Err(Error::new(Kind::GroupingError, "aggregate functions are not allowed in RETURNING"))
+        }
+        LogicalPlan::Window(_) => {
+            Err(Error::new(Kind::GroupingError, "window functions are not allowed in RETURNING"))
+        }
+        _ => Ok(bound),
+    }
 }
 
 /// A table without rows, to bind by.

@@ -27,6 +27,7 @@ fn table(state: &State, dataset: &str) -> Change {
             generation: 0,
             next_column: 1,
             checks: vec![],
+            keys: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

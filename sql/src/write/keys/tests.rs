@@ -102,9 +102,16 @@ async fn insert(tables: &Tables, ids: impl IntoIterator<Item = Option<i64>>) -> 
     let (session, relation) = (session(), relation());
     let snapshot = tables.latest(&location()).await.unwrap();
     let staged = staged(tables, ids).await;
-    match check(tables, &session, &relation, &staged, &snapshot, &[]).await {
+    match check(tables, &session, &relation, &staged, &snapshot, (&[], Told::OfWrite)).await {
         Ok(()) => {
-            let rows = Recheck { session, relation, staged, author: author(), load: None };
+            let rows = Recheck {
+                session,
+                relation,
+                staged,
+                author: author(),
+                load: None,
+                told: Told::OfWrite,
+            };
             rows.commit(tables, snapshot).await.unwrap();
             None
         }
@@ -153,9 +160,10 @@ async fn an_append_behind_another_servers_is_checked_again() {
         staged,
         author: author(),
         load: None,
+        told: Told::OfWrite,
     };
     for staged in [&same, &different] {
-        check(&other, &session(), &relation(), staged, &stale, &[]).await.unwrap();
+        check(&other, &session(), &relation(), staged, &stale, (&[], Told::OfWrite)).await.unwrap();
     }
     assert_eq!(insert(&tables, [Some(7)]).await, None);
     let refused = recheck(same).commit(&other, stale.clone()).await.unwrap_err();
@@ -189,11 +197,14 @@ async fn a_changed_row_is_checked_against_those_beside_it() {
         stage.write_copied(&rows(&stage, &[1, 2, 3, 4, 5, 6, 7, 8, 9])).await.unwrap();
         let staged = stage.finish().await.unwrap();
         assert!(staged.has_copied_rows());
-        let checked = check(&tables, &session(), &relation(), &staged, &snapshot, &[0]).await;
+        let checked =
+            check(&tables, &session(), &relation(), &staged, &snapshot, (&[0], Told::OfWrite))
+                .await;
         let detail = checked.err().and_then(|error| error.detail().map(str::to_owned));
         assert_eq!(detail, expected);
         // Against a file that stays, each of them is there already.
-        let checked = check(&tables, &session(), &relation(), &staged, &snapshot, &[]).await;
+        let checked =
+            check(&tables, &session(), &relation(), &staged, &snapshot, (&[], Told::OfWrite)).await;
         assert_eq!(checked.is_err(), changed < 10);
     }
 }
