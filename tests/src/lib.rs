@@ -11,11 +11,18 @@
     reason = "the whole crate is test code: a panic is how a test reports"
 )]
 
+pub mod faults;
+pub mod inside;
 pub mod kho;
+pub mod model;
+pub mod mutate;
 pub mod output;
 pub mod postgres;
 pub mod process;
 pub mod psql;
 pub mod python;
+pub mod seeds;
 pub mod slt;
 pub mod wire;
+pub mod witness;
+pub mod work;

@@ -32,6 +32,8 @@ use object_store::{
 };
 use uuid::Uuid;
 
+use super::crash::step;
+
 /// How many folders are remembered as being on the disk; beyond it the memory starts afresh.
 const DURABLE_FOLDERS_MAX: usize = 4096;
 
@@ -277,7 +279,9 @@ impl Disk {
         mode: &PutMode,
         location: &Path,
     ) -> Result<PutResult> {
+        step();
         staged.file.sync_all().map_err(failed)?;
+        step();
         if *mode == PutMode::Create {
             // The temporary name goes when `staged` is dropped.
             if let Err(source) = fs::hard_link(&staged.path, target) {
@@ -294,7 +298,9 @@ impl Disk {
             fs::rename(&staged.path, target).map_err(failed)?;
             staged.published.store(true, Ordering::Release);
         }
+        step();
         self.settle(target).map_err(failed)?;
+        step();
         Ok(PutResult { e_tag: None, version: None })
     }
 
