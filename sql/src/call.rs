@@ -10,7 +10,8 @@ use crate::bind;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 use crate::system::{Arguments, SCHEMA};
-use crate::write::{CatalogCommit, Pending, author, commit_author, tables};
+use crate::write::reshaping::announce;
+use crate::write::{Decide, Pending, commit_author, tables};
 
 /// Runs a procedure up to its commit.
 pub(crate) async fn call(scope: &Scope, function: &ast::Function) -> Result<Pending> {
@@ -52,20 +53,18 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>) -> Result<Pending> {
     refuse_unfit(&relation, &columns)?;
     let reshaped = columns != now.columns()?;
     let commit = Commit::restore(&now, &then, commit_author(scope))?;
-    let mut pending = Pending::rows(lease, now, commit, Tag::new("CALL"));
-    if reshaped {
-        let oid = relation.oid;
-        pending.catalog = Some(CatalogCommit {
-            decide: Box::new(move |state| {
-                let current = state.relations.get(&oid).ok_or_else(gone)?;
-                let mut next = Relation::clone(current);
-                next.columns = merged(&next.columns, &columns);
-                Ok(vec![Change::PutRelation(Box::new(next))])
-            }),
-            author: author(scope, "CALL kho.restore_table"),
-        });
+    let pending = Pending::rows(lease, now, commit, Tag::new("CALL"));
+    if !reshaped {
+        return Ok(pending);
     }
-    Ok(pending)
+    let (oid, after) = (relation.oid, merged(&relation.columns, &columns));
+    let decide: Decide = Box::new(move |state| {
+        let current = state.relations.get(&oid).ok_or_else(gone)?;
+        let mut next = Relation::clone(current);
+        next.columns = merged(&next.columns, &columns);
+        Ok(vec![Change::PutRelation(Box::new(next))])
+    });
+    Ok(announce(scope, pending, oid, &after, decide))
 }
 
 /// Today's rules must be able to hold for the columns of then.

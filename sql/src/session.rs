@@ -37,6 +37,7 @@ use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
 use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
+use crate::write::reshaping::settle;
 use block::Block;
 pub(crate) use dispatch::query;
 use seat::Seat;
@@ -331,7 +332,7 @@ impl Session {
             Some(pinned) => pinned,
             None => {
                 let state = shared.catalog.fresh().await?;
-                self.block.pin(state)
+                self.block.pin(settle(&shared, state).await)
             }
         };
         let role = state.roles.get(&self.role).ok_or_else(|| {

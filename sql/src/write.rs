@@ -11,6 +11,7 @@ pub(crate) mod conform;
 pub(crate) mod insert;
 pub(crate) mod modify;
 mod positions;
+pub(crate) mod reshaping;
 pub(crate) mod rewrite;
 pub(crate) mod target;
 
@@ -32,6 +33,8 @@ pub(crate) type Decide = Box<dyn FnMut(&State) -> Result<Vec<Change>> + Send>;
 pub(crate) struct Pending {
     /// Kept until the end, so that no other writer of this server comes in between.
     pub lease: Option<OwnedMutexGuard<()>>,
+    /// Committed before the table, where both change together.
+    pub announcement: Option<CatalogCommit>,
     pub table: Option<TableCommit>,
     pub catalog: Option<CatalogCommit>,
     pub tag: Tag,
@@ -58,18 +61,18 @@ impl Pending {
         tag: Tag,
     ) -> Pending {
         let table = Some(TableCommit { snapshot, commit });
-        Pending { lease: Some(lease), table, catalog: None, tag }
+        Pending { lease: Some(lease), table, ..Pending::nothing(tag) }
     }
 
     /// A change of the catalog alone.
     pub(crate) fn catalog(decide: Decide, author: Author, tag: Tag) -> Pending {
         let catalog = Some(CatalogCommit { decide, author });
-        Pending { lease: None, table: None, catalog, tag }
+        Pending { catalog, ..Pending::nothing(tag) }
     }
 
     /// Nothing to do, successfully.
     pub(crate) fn nothing(tag: Tag) -> Pending {
-        Pending { lease: None, table: None, catalog: None, tag }
+        Pending { lease: None, announcement: None, table: None, catalog: None, tag }
     }
 
     pub(crate) fn is_nothing(&self) -> bool {
@@ -79,6 +82,9 @@ impl Pending {
     /// Makes the write visible and durable; gives the table version it became.
     pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
+        if let Some(CatalogCommit { decide, author }) = self.announcement {
+            shared.catalog.commit(&author, decide).await?;
+        }
         if let Some(TableCommit { snapshot, commit }) = self.table {
             version = Some(shared.tables.commit(&snapshot, commit).await?);
         }

@@ -20,5 +20,6 @@ mod house;
 mod kill;
 mod model;
 mod psql;
+mod reshaping;
 mod slt;
 mod startup;

@@ -10,6 +10,7 @@ use kho_catalog::table::{Commit, Snapshot, Stage, Staged};
 use tokio::sync::OwnedMutexGuard;
 
 use super::conform::Conformer;
+use super::reshaping::refuse_reshaped;
 use super::{Pending, commit_author, tables};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::Bound;
@@ -36,6 +37,7 @@ impl Append {
         let location = location(relation)?;
         let lease = tables(scope).lease(&location).await;
         let snapshot = tables(scope).latest(&location).await?;
+        refuse_reshaped(relation, &snapshot)?;
         let stage = tables(scope).stage(&location, &snapshot.columns()?);
         let conformer = Conformer::new(session, relation, stage.schema())?;
         Ok(Append { lease, snapshot, conformer, stage })

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use super::conform::Conformer;
 use super::positions::Positions;
+use super::reshaping::refuse_reshaped;
 use super::target::{internal, is_default};
 use super::{Pending, commit_author, tables};
 use crate::authorize::authorize;
@@ -154,6 +155,7 @@ pub(crate) async fn modify(
     let location = location(&relation)?;
     let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
     let snapshot = tables(scope).latest(&location).await?;
+    refuse_reshaped(&relation, &snapshot)?;
     let stage = tables(scope).stage(&location, &snapshot.columns()?);
     let mut work = Work::new(scope, &relation, change, snapshot, stage)?;
     let command = if change.assignments.is_some() { "UPDATE" } else { "DELETE" };
