@@ -8,6 +8,7 @@
 //! a power cut (whoever must know that something is gone looks again).
 //! On failure: a place that cannot be opened is refused at once, with what to do.
 
+mod crash;
 #[cfg(test)]
 pub(crate) mod faults;
 mod local;
@@ -26,6 +27,7 @@ use object_store::memory::InMemory;
 use url::Url;
 use uuid::Uuid;
 
+pub(crate) use self::crash::step;
 use self::local::DurableLocal;
 pub(crate) use self::local::{make_folders, sync_folder};
 pub use self::s3::S3Options;

@@ -53,6 +53,9 @@ pub struct State {
     pub roles: BTreeMap<Oid, Arc<Role>>,
     pub schemas: BTreeMap<Oid, Arc<Schema>>,
     pub relations: BTreeMap<Oid, Arc<Relation>>,
+    /// By statement. There is one only while an `ALTER TABLE` commits, and where one was cut off.
+    #[serde(default)]
+    pub announced: BTreeMap<String, Arc<Reshaping>>,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
 }
@@ -172,6 +175,27 @@ pub enum KeyKind {
     Unique,
 }
 
+/// What a table becomes once its own log says so. A table's columns change in two logs: this is
+/// committed before the table's commit, so that whoever finds one can tell what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reshaping {
+    pub relation: Oid,
+    pub role: Oid,
+    /// The id that the table's commit names.
+    pub statement: String,
+    /// The version that the commit makes, or that another made in its place.
+    pub version: u64,
+    pub columns: Vec<Column>,
+    pub next_column: u32,
+    pub checks: Vec<Check>,
+    pub keys: Vec<Key>,
+    /// The names of the checks and keys it began with; what was changed of them meanwhile stays
+    /// changed.
+    pub rules_before: Vec<String>,
+    /// Views that go with a column.
+    pub removed: Vec<Oid>,
+}
+
 /// The options of `CREATE TABLE … WITH (…)` that say how a dataset is governed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Governance {
@@ -246,6 +270,9 @@ pub enum Change {
     RemoveSchema(Oid),
     PutRelation(Box<Relation>),
     RemoveRelation(Oid),
+    Announce(Box<Reshaping>),
+    /// Takes the announcement of this statement back, whatever became of it.
+    Withdraw(String),
 }
 
 impl State {
@@ -336,6 +363,12 @@ impl State {
             Change::RemoveRelation(oid) => {
                 self.forget_name(oid);
                 self.relations.remove(&oid);
+            }
+            Change::Announce(reshaping) => {
+                self.announced.insert(reshaping.statement.clone(), Arc::new(*reshaping));
+            }
+            Change::Withdraw(statement) => {
+                self.announced.remove(&statement);
             }
         }
     }

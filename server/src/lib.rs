@@ -4,7 +4,7 @@
 //! demo and the tests all use it.
 
 pub mod authenticate;
-mod bootstrap;
+pub mod bootstrap;
 pub mod config;
 pub mod demo;
 pub mod http;

@@ -31,11 +31,11 @@ mod cancel;
 mod connection;
 mod copy_in;
 mod extended;
-mod frontend;
+pub mod frontend;
 mod greeting;
 mod rows;
 mod simple;
-mod startup;
+pub mod startup;
 pub mod value;
 mod wire;
 

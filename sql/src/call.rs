@@ -13,7 +13,8 @@ use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 use crate::system::{Arguments, SCHEMA};
-use crate::write::{Base, CatalogCommit, Pending, author, commit_author, keys, tables};
+use crate::write::reshaping::announce;
+use crate::write::{Base, Decide, Pending, commit_author, keys, tables};
 
 /// Runs a procedure up to its commit.
 pub(crate) async fn call(
@@ -66,23 +67,22 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
     keys::check_stored(&session, &relation, &keys, &then).await?;
     let reshaped = columns != now.columns()?;
     let commit = Commit::restore(now, &then, commit_author(scope))?;
-    let mut pending = Pending::rows(scope, base, commit, Tag::new("CALL"));
-    if reshaped {
-        let (oid, dataset) = (relation.oid, relation.table().map(|it| it.dataset.clone()));
-        pending.catalog = Some(CatalogCommit {
-            decide: Box::new(move |state| {
-                let current = state.relations.get(&oid);
-                let current = current
-                    .filter(|it| it.table().map(|table| &table.dataset) == dataset.as_ref())
-                    .ok_or_else(gone)?;
-                let mut next = Relation::clone(current);
-                next.columns = merged(&next.columns, &columns);
-                Ok(vec![Change::PutRelation(Box::new(next))])
-            }),
-            author: author(scope, "CALL kho.restore_table"),
-        });
+    let pending = Pending::rows(scope, base, commit, Tag::new("CALL"));
+    if !reshaped {
+        return Ok(pending);
     }
-    Ok(pending)
+    let (oid, after) = (relation.oid, merged(&relation.columns, &columns));
+    let dataset = relation.table().map(|table| table.dataset.clone());
+    let decide: Decide = Box::new(move |state| {
+        let current = state.relations.get(&oid);
+        let current = current
+            .filter(|it| it.table().map(|table| &table.dataset) == dataset.as_ref())
+            .ok_or_else(gone)?;
+        let mut next = Relation::clone(current);
+        next.columns = merged(&next.columns, &columns);
+        Ok(vec![Change::PutRelation(Box::new(next))])
+    });
+    Ok(announce(scope, pending, oid, &after, decide))
 }
 
 /// Today's rules must be able to hold for the columns of then.

@@ -39,6 +39,7 @@ use crate::parse::{self, Ast, Statement};
 use crate::scope::{Pins, Scope};
 use crate::settings::{Saved, Settings};
 use crate::transaction::{Reads, View};
+use crate::write::reshaping::settle;
 use block::Block;
 pub(crate) use dispatch::query;
 use seat::Seat;
@@ -362,12 +363,15 @@ impl Session {
     async fn scope(&mut self) -> Result<Scope> {
         let shared = Arc::clone(&self.engine.shared);
         if self.block.is_new() {
-            let state = shared.catalog.fresh().await?;
+            let state = settle(&shared, shared.catalog.fresh().await?).await;
             self.block.begin_transaction(&shared, state);
         }
         let (state, pins, block) = match self.block.transaction() {
             Some(transaction) => (transaction.state(), transaction.pins(), transaction.view()),
-            None => (shared.catalog.fresh().await?, Pins::default(), View::default()),
+            None => {
+                let state = settle(&shared, shared.catalog.fresh().await?).await;
+                (state, Pins::default(), View::default())
+            }
         };
         let role = state.roles.get(&self.role).ok_or_else(|| {
             Error::new(Kind::InvalidAuthorization, "the role of this session was dropped")

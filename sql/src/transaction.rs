@@ -82,6 +82,11 @@ impl View {
         self.began_ms.filter(|_| began.relations.contains_key(&relation))
     }
 
+    /// Whether the block made the relation.
+    pub(crate) fn made_here(&self, relation: Oid) -> bool {
+        self.began.as_ref().is_some_and(|began| !began.relations.contains_key(&relation))
+    }
+
     /// Whether rows of `relation` can be written in one commit with what the block has done.
     pub(crate) fn refuse_second(&self, relation: Oid) -> Result<()> {
         let before = self.began.as_ref().is_some_and(|it| it.relations.contains_key(&relation));
@@ -316,7 +321,11 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         Change::PutRole(role) => Some(role.oid),
         Change::PutSchema(schema) => Some(schema.oid),
         Change::PutRelation(relation) => Some(relation.oid),
-        Change::RemoveRole(_) | Change::RemoveSchema(_) | Change::RemoveRelation(_) => None,
+        Change::RemoveRole(_)
+        | Change::RemoveSchema(_)
+        | Change::RemoveRelation(_)
+        | Change::Announce(_)
+        | Change::Withdraw(_) => None,
     };
     changes.iter().filter_map(id).collect()
 }

@@ -16,6 +16,7 @@ pub(crate) mod merge;
 pub(crate) mod modify;
 mod net;
 mod positions;
+pub(crate) mod reshaping;
 mod returning;
 pub(crate) mod rewrite;
 pub(crate) mod target;
@@ -44,6 +45,8 @@ pub(crate) type Decide = Box<dyn FnMut(&State) -> Result<Vec<Change>> + Send>;
 pub(crate) struct Pending {
     /// Kept until the end, so that no other writer of this server comes in between.
     pub lease: Option<OwnedMutexGuard<()>>,
+    /// Committed before the table, where both change together.
+    pub announcement: Option<CatalogCommit>,
     pub table: Option<TableCommit>,
     pub catalog: Option<CatalogCommit>,
     pub tag: Tag,
@@ -94,23 +97,33 @@ impl Pending {
     fn of(base: Base, commit: Write, tag: Tag) -> Pending {
         let Base { relation, lease, snapshot, .. } = base;
         let table = Some(TableCommit { relation, snapshot, commit });
-        Pending { lease, table, catalog: None, tag, returning: None }
+        Pending { lease, table, ..Pending::nothing(tag) }
     }
 
     /// A change of the catalog alone.
     pub(crate) fn catalog(decide: Decide, author: Author, tag: Tag) -> Pending {
         let catalog = Some(CatalogCommit { decide, author });
-        Pending { lease: None, table: None, catalog, tag, returning: None }
+        Pending { catalog, ..Pending::nothing(tag) }
     }
 
     /// Nothing to do, successfully.
     pub(crate) fn nothing(tag: Tag) -> Pending {
-        Pending { lease: None, table: None, catalog: None, tag, returning: None }
+        Pending {
+            lease: None,
+            announcement: None,
+            table: None,
+            catalog: None,
+            tag,
+            returning: None,
+        }
     }
 
     /// Makes the write visible and durable; gives the table version it became.
     pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
+        if let Some(CatalogCommit { decide, author }) = self.announcement {
+            shared.catalog.commit(&author, decide).await?;
+        }
         if let Some(TableCommit { snapshot, commit, .. }) = self.table {
             version = Some(match commit {
                 Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,

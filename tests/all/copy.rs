@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use kho_tests::kho::Kho;
-use kho_tests::wire::{Error, Wire};
+use kho_tests::wire::{Wire, copy_in};
 use postgres_protocol::message::frontend;
 
 fn with_table() -> (Kho, Wire) {
@@ -14,38 +14,6 @@ fn with_table() -> (Kho, Wire) {
          at timestamptz, ok boolean)",
     );
     (kho, admin)
-}
-
-/// `COPY … FROM STDIN` with this data, in pieces of `size` bytes.
-fn copy_in(wire: &mut Wire, statement: &str, data: &[u8], size: usize) -> Result<u64, Error> {
-    wire.send(|buffer: &mut BytesMut| {
-        frontend::query(statement, buffer)?;
-        for piece in data.chunks(size) {
-            buffer.put_u8(b'd');
-            buffer.put_i32(i32::try_from(piece.len() + 4).map_err(std::io::Error::other)?);
-            buffer.put_slice(piece);
-        }
-        frontend::copy_done(buffer);
-        Ok(())
-    })?;
-    // The client sent its data without waiting; `answers` would send a CopyFail of its own.
-    let mut copied = 0;
-    let mut failure = None;
-    loop {
-        use postgres_protocol::message::backend::Message;
-        match wire.receive()? {
-            Message::CommandComplete(body) => {
-                let tag = body.tag()?;
-                copied = tag.strip_prefix("COPY ").and_then(|it| it.parse().ok()).unwrap();
-            }
-            Message::ErrorResponse(body) => {
-                failure = Some(kho_tests::wire::ServerError::read(body.fields()));
-            }
-            Message::ReadyForQuery(_) => break,
-            _ => {}
-        }
-    }
-    failure.map_or(Ok(copied), |error| Err(Error::Server(Box::new(error))))
 }
 
 fn copy_out(wire: &mut Wire, statement: &str) -> String {

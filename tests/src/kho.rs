@@ -43,6 +43,14 @@ impl Folders {
     pub fn keys(&self) -> PathBuf {
         self.root.path().join("keys")
     }
+
+    /// Other folders with the same in them; nothing may be serving them.
+    pub fn copied(&self) -> Folders {
+        let copy = Folders::new();
+        copy_folder(self.root.path(), copy.root.path())
+            .unwrap_or_else(|error| panic!("the folders are not copied: {error}"));
+        copy
+    }
 }
 
 impl Default for Folders {
@@ -74,6 +82,21 @@ impl Kho {
         let process = Process::start(command);
         let (pg, http) = process.wait_for(ready);
         Kho { process, folders, pg, http }
+    }
+
+    /// The same for one that may end before it serves: then its folders are given back.
+    pub fn try_start_with(folders: Folders, environment: &[(&str, &str)]) -> Result<Kho, Folders> {
+        let process = Kho::spawn(&folders, environment);
+        match process.wait_for_or_end(ready) {
+            Some((pg, http)) => Ok(Kho { process, folders, pg, http }),
+            None => Err(folders),
+        }
+    }
+
+    fn spawn(folders: &Folders, environment: &[(&str, &str)]) -> Process {
+        let mut command = serve(&folders.data(), &folders.keys());
+        command.envs(environment.iter().copied());
+        Process::start(&mut command)
     }
 
     /// How `role` connects with `password`.
@@ -188,6 +211,19 @@ fn of_this_test(name: &str) -> bool {
     let described = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_CFG_"];
     described.iter().any(|prefix| name.starts_with(prefix))
         || matches!(name, "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (entry, to) = (entry?, to.to_owned());
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &to)?,
+            false => drop(std::fs::copy(entry.path(), to)?),
+        }
+    }
+    Ok(())
 }
 
 /// The root of the source tree.

@@ -12,7 +12,11 @@
 )]
 
 pub mod disk;
+pub mod faults;
+pub mod inside;
 pub mod kho;
+pub mod model;
+pub mod mutate;
 pub mod output;
 pub mod postgres;
 pub mod process;
@@ -20,5 +24,8 @@ pub mod proxy;
 pub mod psql;
 pub mod python;
 pub mod s3;
+pub mod seeds;
 pub mod slt;
 pub mod wire;
+pub mod witness;
+pub mod work;

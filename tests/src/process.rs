@@ -49,16 +49,25 @@ impl Process {
 
     /// Waits for a line of its output that `wanted` turns into a value.
     pub fn wait_for<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let found = self.wait_for_or_end(wanted);
+        found.unwrap_or_else(|| panic!("the server did not get ready:\n{}", self.log()))
+    }
+
+    /// The same; `None` where it ends instead.
+    pub fn wait_for_or_end<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     if let Some(value) = wanted(&line) {
-                        return value;
+                        return Some(value);
                     }
                 }
-                Err(reason) => panic!("the server did not get ready ({reason}):\n{}", self.log()),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the server neither got ready nor ended:\n{}", self.log())
+                }
             }
         }
     }

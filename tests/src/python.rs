@@ -17,16 +17,24 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs `tests/clients/<name>.py` against `kho`; it must succeed.
 pub fn client(kho: &Kho, name: &str, environment: &[(&str, &str)]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(format!("{name}.py"));
-    let mut command = Command::new(python());
+    let mut command = command(name, environment);
     command
-        .arg(script)
         .env("KHO_PG_PORT", kho.pg.port().to_string())
         .env("KHO_HTTP_PORT", kho.http.port().to_string())
-        .env("KHO_DATA", kho.data())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .envs(environment.iter().copied());
+        .env("KHO_DATA", kho.data());
     run(&mut command, "", TIMEOUT).expect_success()
+}
+
+/// Runs one that needs no server, only what `environment` tells it.
+pub fn script(name: &str, environment: &[(&str, &str)]) -> String {
+    run(&mut command(name, environment), "", TIMEOUT).expect_success()
+}
+
+fn command(name: &str, environment: &[(&str, &str)]) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(format!("{name}.py"));
+    let mut command = Command::new(python());
+    command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1").envs(environment.iter().copied());
+    command
 }
 
 /// The interpreter with the pinned clients.

@@ -18,8 +18,10 @@ use postgres_protocol::message::backend::{ErrorFields, Message};
 use postgres_protocol::message::frontend;
 
 mod answer;
+mod copy;
 
 pub use answer::{Answer, ServerError};
+pub use copy::copy_in;
 
 /// No answer of a healthy server takes this long, on the slowest machine we test on.
 const TIMEOUT: Duration = Duration::from_secs(120);

@@ -18,7 +18,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::record::{FORMAT, Header, Line};
-use crate::environment::{Environment, make_folders, sync_folder};
+use crate::environment::{Environment, make_folders, step, sync_folder};
 use crate::error::{Error, Kind, Result};
 
 /// A segment this long is followed by a new one.
@@ -206,7 +206,9 @@ fn create(folder: &FsPath, server: &str, number: &mut u64) -> io::Result<(File, 
 /// Appends; on failure the segment is cut back to what is known to be durable, and given up.
 fn write(mut segment: Segment, bytes: &[u8], sync: bool) -> io::Result<Segment> {
     let appended = segment.file.write_all(bytes);
+    step();
     let outcome = appended.and_then(|()| if sync { segment.file.sync_data() } else { Ok(()) });
+    step();
     match outcome {
         Ok(()) => {
             segment.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);

@@ -34,6 +34,8 @@ use object_store::{
 };
 use uuid::Uuid;
 
+use super::crash::step;
+
 /// How many folders are remembered as being on the disk; beyond it the memory starts afresh.
 const DURABLE_FOLDERS_MAX: usize = 4096;
 
@@ -281,7 +283,9 @@ impl Disk {
         mode: &PutMode,
         location: &Path,
     ) -> Result<PutResult> {
+        step();
         staged.file.sync_all().map_err(failed)?;
+        step();
         if *mode == PutMode::Create {
             // The temporary name goes when `staged` is dropped.
             if let Err(source) = fs::hard_link(&staged.path, target) {
@@ -298,7 +302,9 @@ impl Disk {
             fs::rename(&staged.path, target).map_err(failed)?;
             staged.published.store(true, Ordering::Release);
         }
+        step();
         self.settle(target).map_err(failed)?;
+        step();
         Ok(PutResult { e_tag: None, version: None })
     }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Change, Relation, RelationKind, Role, Schema, State};
+use super::{Change, Column, Relation, RelationKind, Reshaping, Role, Schema, State};
 use crate::error::Result;
 use crate::text::{Body, Text};
 
@@ -16,7 +16,11 @@ impl Change {
             Change::PutRole(role) => role_texts(role),
             Change::PutSchema(schema) => schema_texts(schema),
             Change::PutRelation(relation) => relation_texts(relation),
-            Change::RemoveRole(_) | Change::RemoveSchema(_) | Change::RemoveRelation(_) => vec![],
+            Change::Announce(reshaping) => reshaping_texts(reshaping),
+            Change::RemoveRole(_)
+            | Change::RemoveSchema(_)
+            | Change::RemoveRelation(_)
+            | Change::Withdraw(_) => vec![],
         }
     }
 }
@@ -59,6 +63,9 @@ impl State {
         for relation in self.relations.values_mut() {
             relation_texts(Arc::make_mut(relation)).into_iter().for_each(&mut visit);
         }
+        for reshaping in self.announced.values_mut() {
+            reshaping_texts(Arc::make_mut(reshaping)).into_iter().for_each(&mut visit);
+        }
     }
 }
 
@@ -72,10 +79,7 @@ fn schema_texts(schema: &mut Schema) -> Vec<&mut Text> {
 
 fn relation_texts(relation: &mut Relation) -> Vec<&mut Text> {
     let mut texts: Vec<&mut Text> = relation.comment.iter_mut().collect();
-    for column in &mut relation.columns {
-        texts.extend(column.default.iter_mut());
-        texts.extend(column.comment.iter_mut());
-    }
+    texts.extend(relation.columns.iter_mut().flat_map(column_texts));
     match &mut relation.kind {
         RelationKind::Table(table) => {
             texts.extend(table.checks.iter_mut().map(|check| &mut check.expression));
@@ -83,4 +87,13 @@ fn relation_texts(relation: &mut Relation) -> Vec<&mut Text> {
         RelationKind::View(view) => texts.push(&mut view.query),
     }
     texts
+}
+
+fn reshaping_texts(reshaping: &mut Reshaping) -> Vec<&mut Text> {
+    let columns = reshaping.columns.iter_mut().flat_map(column_texts);
+    columns.chain(reshaping.checks.iter_mut().map(|check| &mut check.expression)).collect()
+}
+
+fn column_texts(column: &mut Column) -> impl Iterator<Item = &mut Text> {
+    column.default.iter_mut().chain(column.comment.iter_mut())
 }

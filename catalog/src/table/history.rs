@@ -63,6 +63,15 @@ impl Tables {
         Ok(records.collect())
     }
 
+    /// What the log says of one version; `None` where there is none yet.
+    pub async fn commit_record(
+        &self,
+        location: &Location,
+        version: u64,
+    ) -> Result<Option<CommitRecord>> {
+        read_record(self.log_store(location)?, version).await
+    }
+
     /// The version that was the newest at `time_ms` (milliseconds since the epoch, inclusive);
     /// `None` for a time before the first.
     pub async fn version_at(&self, location: &Location, time_ms: i64) -> Result<Option<u64>> {

@@ -21,6 +21,7 @@ use crate::session::query;
 use crate::write::conform::Conformer;
 use crate::write::insert::stage_new;
 use crate::write::modify::Parameters;
+use crate::write::reshaping::announce;
 use crate::write::rewrite::{check_rows, reshape, table_columns};
 use crate::write::{Base, CatalogCommit, Pending, author, commit_author, keys, tables};
 
@@ -150,31 +151,28 @@ pub(super) async fn alter(
     if changes.is_empty() {
         return Ok(Change { pending: Pending::nothing(Tag::new(tag)), notices });
     }
-    let mut pending = match looked {
+    let (relation, operation, fill) = match looked {
         Alteration::Catalog(_) => {
             return planned(scope, move |context| {
                 plan_alter(context, &statement).map(|alteration| of(&alteration).clone())
             });
         }
         Alteration::CheckRows { relation, new_keys, .. } => {
-            add_rules(scope, &session, &relation, &new_keys, limits).await?
+            let pending = add_rules(scope, &session, &relation, &new_keys, limits).await?;
+            let (oid, columns) = (relation.oid, &relation.columns);
+            let pending = announce(scope, pending, oid, columns, decider.decide());
+            return Ok(Change { pending, notices });
         }
         Alteration::AddColumn { relation, column, new_rules, .. } => {
             let fill = fill_of(scope, &session, &relation, column, new_rules)?;
-            reshape(scope, &session, &relation, "ADD COLUMNS", fill, limits).await?
+            (relation, "ADD COLUMNS", fill)
         }
-        Alteration::Relax { relation, .. } => {
-            reshape(scope, &session, &relation, "CHANGE COLUMN", None, limits).await?
-        }
-        Alteration::DropColumn { relation, .. } => {
-            reshape(scope, &session, &relation, "DROP COLUMNS", None, limits).await?
-        }
-        Alteration::RenameColumn { relation, .. } => {
-            reshape(scope, &session, &relation, "RENAME COLUMN", None, limits).await?
-        }
+        Alteration::Relax { relation, .. } => (relation, "CHANGE COLUMN", None),
+        Alteration::DropColumn { relation, .. } => (relation, "DROP COLUMNS", None),
+        Alteration::RenameColumn { relation, .. } => (relation, "RENAME COLUMN", None),
     };
-    let commit = CatalogCommit { decide: decider.decide(), author: author(scope, tag) };
-    pending.catalog = Some(commit);
+    let pending = reshape(scope, &session, &relation, operation, fill, limits).await?;
+    let pending = announce(scope, pending, relation.oid, &relation.columns, decider.decide());
     Ok(Change { pending, notices })
 }
 

@@ -16,6 +16,7 @@ use super::base::Base;
 use super::conform::Conformer;
 use super::keys::{self, Recheck, Told};
 use super::modify::Parameters;
+use super::reshaping::refuse_reshaped;
 use super::returning::{self, Wanted, Which};
 use super::target::{bind_insert, target_name};
 use super::{Pending, commit_author, tables, upsert};
@@ -47,6 +48,7 @@ impl Append {
         base: Base,
     ) -> Result<Append> {
         let relation = keys::current(scope, relation)?;
+        refuse_reshaped(&relation, &base.snapshot)?;
         let location = location(&relation)?;
         let stage = tables(scope).stage(&location, &base.snapshot.columns()?, relation.keys());
         let conformer = Conformer::new(session, &relation, stage.schema())?;

@@ -26,6 +26,7 @@ use super::change::{Act, From, Modification, ROWS, RowQuery, Step};
 use super::conform::Conformer;
 use super::keys::Told;
 use super::positions::Positions;
+use super::reshaping::refuse_reshaped;
 use super::returning::{self, Wanted, Which};
 use super::{Pending, commit_author, keys, tables};
 use crate::authorize::authorize;
@@ -100,6 +101,7 @@ pub(crate) async fn modify_behind(
     let relation = target(scope, change)?;
     refuse_volatile(change, &scope.shared.session_state(scope)?)?;
     let relation = keys::current(scope, &relation)?;
+    refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
     let stage = tables(scope).stage(&location(&relation)?, &columns, relation.keys());
     let mut work = Work::new(scope, &relation, change, base, stage)?;
