@@ -16,6 +16,7 @@ pub mod kho;
 pub mod output;
 pub mod postgres;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod psql;
 pub mod python;
