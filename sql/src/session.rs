@@ -426,6 +426,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // An open block is given up, and with it what it wrote.
         self.block.fail();
+        self.savepoints.clear();
         if let Some(record) = self.record.take() {
             record.complete(Completion { outcome: "00000".to_owned(), ..Completion::default() });
         }
