@@ -76,6 +76,7 @@ kinds! {
     InvalidPassword = "28P01",
     DependentObjects = "2BP01",
     InvalidCursorName = "34000",
+    InvalidSavepoint = "3B001",
     UndefinedDatabase = "3D000",
     UndefinedSchema = "3F000",
     SerializationFailure = "40001",

@@ -9,6 +9,7 @@
 
 pub(crate) mod constant;
 mod context;
+mod infer;
 mod names;
 mod prepare;
 mod spelling;
@@ -73,6 +74,7 @@ pub(crate) async fn bind(
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
     let plan = plan(&session, tables, statement, parameters)?;
+    let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };
     Ok(Bound { plan, session, reads, names })
 }
 
@@ -88,6 +90,7 @@ fn plan(
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
+        .and_then(infer::infer)
         .and_then(crate::numeric::type_as_postgres)
         .map_err(from_engine)
 }

@@ -30,6 +30,13 @@ pub enum Outcome {
     Empty,
 }
 
+impl Outcome {
+    /// Whether it ended a transaction without keeping what it did.
+    pub(crate) fn rolled_back(&self) -> bool {
+        matches!(self, Outcome::Done(tag) if tag.command == "ROLLBACK")
+    }
+}
+
 /// A stream of batches that all have [`Rows::schema`].
 pub struct Rows {
     pub schema: SchemaRef,

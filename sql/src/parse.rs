@@ -9,6 +9,7 @@
 
 mod copy;
 mod create_as;
+mod cursor;
 mod depth;
 mod dialect;
 mod front;
@@ -30,6 +31,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use dialect::KhoDialect;
 
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
+pub(crate) use cursor::{CursorStatement, Declare, Fetch, Step};
 pub(crate) use nothing::NOTHING;
 pub(crate) use relation::{RelationAction, RelationStatement};
 pub(crate) use role::{Membership, RoleOptions, RoleStatement};
@@ -64,6 +66,7 @@ pub(crate) enum Ast {
     RevokeOption(Box<ast::Revoke>),
     Relation(RelationStatement),
     Copy(Box<CopyStatement>),
+    Cursor(Box<CursorStatement>),
 }
 
 impl Statement {
@@ -78,6 +81,9 @@ impl Statement {
                 S::Delete(delete) => delete.returning.is_some(),
                 _ => false,
             },
+            Ast::Cursor(statement) => {
+                matches!(**statement, CursorStatement::Fetch(Fetch { moves: false, .. }))
+            }
             _ => false,
         }
     }
@@ -97,14 +103,46 @@ impl Statement {
 
     /// The prepared statement that a `DEALLOCATE name` names. One that was prepared by the wire's
     /// `Parse` is known to the wire alone, which drops it; psycopg deallocates that way.
-    pub fn deallocates(&self) -> Option<&str> {
+    pub fn deallocates(&self) -> Option<String> {
         match self.ast() {
             Ast::Sql(statement) => match statement.as_ref() {
-                ast::Statement::Deallocate { name, .. } => Some(&name.value),
+                ast::Statement::Deallocate { name, .. } if !means_all(name) => {
+                    Some(crate::bind::folded(name))
+                }
                 _ => None,
             },
             _ => None,
         }
+    }
+
+    /// The cursor that a `FETCH` gives rows of.
+    pub(crate) fn fetches(&self) -> Option<String> {
+        let Ast::Cursor(statement) = self.ast() else { return None };
+        match statement.as_ref() {
+            CursorStatement::Fetch(fetch) if !fetch.moves => Some(crate::bind::folded(&fetch.name)),
+            _ => None,
+        }
+    }
+
+    /// What a `PREPARE` prepares: a name, the types it states, and the statement.
+    pub(crate) fn prepares(&self) -> Option<(&ast::Ident, &[ast::DataType], Statement)> {
+        use ast::Statement as S;
+        let Ast::Sql(statement) = self.ast() else { return None };
+        let S::Prepare { name, data_types, statement } = statement.as_ref() else { return None };
+        let prepared = matches!(
+            **statement,
+            S::Query(_) | S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_)
+        );
+        let inner = Inner {
+            ast: Ast::Sql(statement.clone()),
+            redacted: redact::after_as(self.redacted()).to_owned(),
+        };
+        prepared.then(|| (name, data_types.as_slice(), Statement { inner: Arc::new(inner) }))
+    }
+
+    /// About how much memory it holds.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.inner.redacted.len()
     }
 
     pub(crate) fn ast(&self) -> &Ast {
@@ -165,6 +203,11 @@ pub(crate) fn query(text: &str) -> Result<ast::Query> {
         },
         _ => Err(Error::internal("a view's text is not a query")),
     }
+}
+
+/// Whether `DEALLOCATE` means all by this name.
+pub(crate) fn means_all(name: &ast::Ident) -> bool {
+    name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all")
 }
 
 /// Parses a relation's name given as a text, `'health.patient'`.

@@ -1,20 +1,24 @@
 //! One connection's state, and the only way in: [`Session::run`].
 //!
-//! What it is: settings, the transaction block, notices. Sessions share nothing but the
-//! [`Engine`].
+//! What it is: settings, the transaction block, cursors, prepared statements, notices. Sessions
+//! share nothing but the [`Engine`].
 //! What it guarantees: a record of the statement is durable before anything of it is done or
 //! given; in a failed block only its end is taken (`25P02`); what a block writes is one commit.
 //! On failure: an error fails an open block and nothing else; the session stays usable.
 
 mod block;
+mod cursor;
+mod discard;
 mod dispatch;
+mod prepared;
 mod record;
+mod savepoint;
 mod seat;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
@@ -41,7 +45,10 @@ use crate::settings::{Saved, Settings};
 use crate::transaction::{Reads, View};
 use crate::write::reshaping::settle;
 use block::Block;
+use cursor::Cursors;
 pub(crate) use dispatch::query;
+use prepared::Prepared;
+use savepoint::Savepoints;
 use seat::Seat;
 pub(crate) use seat::Seats;
 
@@ -108,6 +115,9 @@ pub struct Session {
     /// There while a block is open, explicit or implicit.
     saved: Option<Saved>,
     notices: Vec<Notice>,
+    cursors: Cursors,
+    savepoints: Savepoints,
+    prepared: Prepared,
     /// Open as long as the session is.
     record: Option<Opened>,
     _seat: Seat,
@@ -204,6 +214,9 @@ impl Engine {
             of_several: false,
             saved: None,
             notices: Vec::new(),
+            cursors: Cursors::default(),
+            savepoints: Savepoints::default(),
+            prepared: Prepared::default(),
             record: Some(record),
             _seat: seat,
             present: self.shared.activity.open(&login, role.oid, environment.now_ms()),
@@ -242,8 +255,13 @@ impl Session {
         let now_ms = self.engine.shared.catalog.environment().now_ms();
         let running = self.present.runs(statement.redacted(), stop, now_ms);
         let result = self.run_recorded(statement, parameters, stop).await;
-        if result.is_err() {
-            self.fail();
+        match &result {
+            Ok(outcome) if self.block.is_none() => {
+                self.savepoints.clear();
+                self.cursors.end(!outcome.rolled_back());
+            }
+            Ok(_) => {}
+            Err(_) => self.fail(),
         }
         self.present.stands(self.status());
         Ok(match result? {
@@ -271,7 +289,13 @@ impl Session {
     /// Tells the session that its statement failed outside of it (an encoding error, a client
     /// that aborted its `COPY`): an open transaction block is failed by that.
     pub fn fail(&mut self) {
-        self.block.fail();
+        match self.savepoints.depth() {
+            0 => {
+                self.block.fail();
+                self.cursors.end(false);
+            }
+            _ => self.savepoints.keep_failed(self.block.suspend()),
+        }
         self.copying = None;
         self.present.stands(self.status());
     }
@@ -294,6 +318,7 @@ impl Session {
         // The statements themselves may have opened a block, which goes on.
         if self.block.is_none() {
             self.end_settings(!failed && committed.is_ok());
+            self.cursors.end(!failed && committed.is_ok());
         }
         self.present.stands(self.status());
         committed
@@ -323,6 +348,11 @@ impl Session {
         self.settings.take_reported()
     }
 
+    /// The columns of a cursor that is open, for a client that asks for them by its name.
+    pub fn cursor_columns(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.columns(name)
+    }
+
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -335,18 +365,19 @@ impl Session {
         self.refuse_in_failed_block(statement)?;
         let stated: Vec<Option<FieldRef>> = parameters.iter().map(parameter_field).collect();
         let scope = self.scope().await?;
+        if let Some((executed, types)) = self.prepared.executed(statement) {
+            let fields: Vec<_> = types.iter().cloned().map(Some).collect();
+            let fields: Vec<_> = fields.iter().map(parameter_field).collect();
+            let bound = dispatch::bind_for_description(&scope, &self.settings, executed, &fields);
+            let columns = bound.await?.and_then(|(_, columns)| columns);
+            return Ok(Description { parameters: parameter_types(&stated, &[]), columns });
+        }
+        if let Some(name) = statement.fetches() {
+            return Ok(Description { parameters: Vec::new(), columns: self.cursor_columns(&name) });
+        }
         let bound = dispatch::bind_for_description(&scope, &self.settings, statement, &stated);
-        let Some((parameters, columns)) = bound.await? else {
-            let parameters = parameters.iter().map(|it| it.clone().unwrap_or(Type::Text)).collect();
-            return Ok(Description { parameters, columns: None });
-        };
-        let count = parameters.len().max(stated.len());
-        let parameters = (0..count).map(|index| {
-            let stated = stated.get(index).cloned().flatten();
-            let inferred = parameters.get(index).cloned().flatten();
-            stated.or(inferred).and_then(|field| Type::from_field(&field)).unwrap_or(Type::Text)
-        });
-        Ok(Description { parameters: parameters.collect(), columns })
+        let (inferred, columns) = bound.await?.unwrap_or_default();
+        Ok(Description { parameters: parameter_types(&stated, &inferred), columns })
     }
 
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
@@ -404,6 +435,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // An open block is given up, and with it what it wrote.
         self.block.fail();
+        self.savepoints.clear();
         if let Some(record) = self.record.take() {
             record.complete(Completion { outcome: "00000".to_owned(), ..Completion::default() });
         }
@@ -417,6 +449,16 @@ pub(crate) fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Resu
     }
     let values = ParamValues::from(values.to_vec());
     plan.with_param_values(values).map_err(from_engine)
+}
+
+/// The types of parameters: as stated, else as inferred.
+fn parameter_types(stated: &[Option<FieldRef>], inferred: &[Option<FieldRef>]) -> Vec<Type> {
+    let types = (0..stated.len().max(inferred.len())).map(|index| {
+        let of = |fields: &[Option<FieldRef>]| fields.get(index).cloned().flatten();
+        let field = of(stated).or_else(|| of(inferred));
+        field.and_then(|field| Type::from_field(&field)).unwrap_or(Type::Text)
+    });
+    types.collect()
 }
 
 fn parameter_field(of: &Option<Type>) -> Option<FieldRef> {
@@ -440,5 +482,6 @@ pub(crate) fn is_own(ast: &Ast) -> bool {
         S::Set(_) | S::ShowVariable { .. } | S::Reset(_) | S::Discard { .. }
             | S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. }
             | S::Deallocate { .. } | S::Close { .. } | S::UNLISTEN { .. }
+            | S::Savepoint { .. } | S::ReleaseSavepoint { .. }
     ))
 }

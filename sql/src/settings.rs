@@ -78,6 +78,9 @@ const SETTINGS: &[Setting] = &[
     setting("check_function_bodies", Rule::OneOf(OFF), "There are no function bodies."),
     setting("xmloption", Rule::OneOf(&["content"]), "There is no XML."),
     setting("max_identifier_length", Rule::Fixed("63"), "Bytes in a name."),
+    setting("default_table_access_method", Rule::OneOf(&["heap"]), "Tables are Delta tables."),
+    setting("default_tablespace", Rule::OneOf(&[""]), "There is one place for tables."),
+    setting("max_index_keys", Rule::Fixed("32"), "Columns in a key, for drivers that ask."),
     reported("session_authorization", Rule::Fixed(""), "Who logged in."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
     setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),
@@ -101,7 +104,7 @@ pub(crate) struct Settings {
 }
 
 /// The settings a transaction block began with, and those it leaves behind when it commits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Saved {
     before: Settings,
     /// Without what `SET LOCAL` changed.
@@ -120,13 +123,7 @@ impl Saved {
 
     /// Ends the block: `settings` are those of its commit, or those of before it.
     pub(crate) fn end(self, settings: &mut Settings, committed: bool) {
-        let after = if committed { self.kept } else { self.before };
-        for setting in SETTINGS.iter().filter(|it| it.reported) {
-            if settings.values.get(setting.name) != after.values.get(setting.name) {
-                settings.changed.push(setting.name);
-            }
-        }
-        settings.values = after.values;
+        settings.go_back_to(if committed { &self.kept } else { &self.before });
     }
 }
 
@@ -148,6 +145,16 @@ impl Settings {
             self.changed.push(setting.name);
         }
         Ok(())
+    }
+
+    /// Everything as it was set in `earlier`.
+    pub(crate) fn go_back_to(&mut self, earlier: &Settings) {
+        for setting in SETTINGS.iter().filter(|it| it.reported) {
+            if self.values.get(setting.name) != earlier.values.get(setting.name) {
+                self.changed.push(setting.name);
+            }
+        }
+        self.values = earlier.values.clone();
     }
 
     /// What is set now is what the session began with.

@@ -1,4 +1,4 @@
-//! `SET`, `SHOW`, `RESET`, `DISCARD`, and the modes of a transaction.
+//! `SET`, `SHOW`, `RESET`, and the modes of a transaction.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(crate) fn show(settings: &Settings, variable: &[ast::Ident]) -> Result<Rows>
     Ok(Rows::new(schema, "SHOW", futures::stream::iter([Ok(batch)])))
 }
 
-/// `SET`, `RESET`, `DISCARD`, and giving up the cursors and channels that nobody has.
+/// `SET`, `RESET`, and giving up the channels that nobody has.
 pub(crate) fn set(settings: &mut Settings, statement: &ast::Statement) -> Result<Tag> {
     match statement {
         ast::Statement::Set(set) => set_one(settings, set).map(|()| Tag::new("SET")),
@@ -56,16 +56,6 @@ pub(crate) fn set(settings: &mut Settings, statement: &ast::Statement) -> Result
                 }
             }
             Ok(Tag::new("RESET"))
-        }
-        ast::Statement::Discard { object_type: ast::DiscardObject::ALL } => {
-            settings.reset_all();
-            Ok(Tag::new("DISCARD ALL"))
-        }
-        ast::Statement::Discard { object_type } => Ok(Tag::new(format!("DISCARD {object_type}"))),
-        ast::Statement::Close { cursor: ast::CloseCursor::All } => Ok(Tag::new("CLOSE CURSOR ALL")),
-        ast::Statement::Close { cursor: ast::CloseCursor::Specific { name } } => {
-            let message = format!("cursor \"{}\" does not exist", name.value);
-            Err(Error::new(Kind::InvalidCursorName, message))
         }
         ast::Statement::UNLISTEN { .. } => Ok(Tag::new("UNLISTEN")),
         _ => Err(Error::unsupported("this statement is not supported")),

@@ -43,6 +43,14 @@ struct Decided {
     put: Vec<Oid>,
 }
 
+/// How far a transaction had come at a savepoint.
+pub(crate) struct Mark {
+    state: Arc<State>,
+    /// The statements that had written each table.
+    steps: BTreeMap<Oid, usize>,
+    catalog: usize,
+}
+
 /// A table that the block wrote.
 struct Written {
     relation: Oid,
@@ -257,6 +265,34 @@ impl Transaction {
             shared.catalog.commit(&author, decide).await?;
         }
         drop(leases);
+        Ok(())
+    }
+
+    /// How far it has come.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            state: Arc::clone(&self.state),
+            steps: self.written.iter().map(|it| (it.relation, it.branch.steps())).collect(),
+            catalog: self.catalog.len(),
+        }
+    }
+
+    /// Undoes what was written since `mark`, or everything. What was read stays pinned.
+    ///
+    /// # Errors
+    /// Of the storage; the transaction can then only be rolled back.
+    pub(crate) async fn rewind(&mut self, mark: Option<&Mark>) -> Result<()> {
+        self.state = Arc::clone(mark.map_or(&self.began, |mark| &mark.state));
+        self.catalog.truncate(mark.map_or(0, |mark| mark.catalog));
+        for mut written in std::mem::take(&mut self.written) {
+            match mark.and_then(|mark| mark.steps.get(&written.relation)) {
+                Some(steps) => {
+                    written.branch.undo(*steps).await?;
+                    self.written.push(written);
+                }
+                None => written.branch.discard().await,
+            }
+        }
         Ok(())
     }
 

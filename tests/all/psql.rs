@@ -152,6 +152,34 @@ fn several_commands_and_stop_on_error() {
     assert_eq!(script(&kho, "admin", "SELECT count(*) FROM health.patient").stdout.trim(), "2");
 }
 
+/// `FETCH_COUNT` makes a cursor of every query, `ON_ERROR_ROLLBACK` a savepoint of every statement,
+/// and `\gdesc` asks what a query would give.
+#[test]
+fn cursors_savepoints_and_descriptions() {
+    let kho = city();
+    let counted = "\\set FETCH_COUNT 100\n\
+                   SELECT x FROM generate_series(1, 1050) AS g (x);\n\
+                   SELECT id, name FROM health.missing;\n\
+                   SELECT 'on';\n";
+    let output = script(&kho, "admin", counted);
+    let rows: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!((rows.len(), rows[0], rows[1049], rows[1050]), (1051, "1", "1050", "on"));
+    assert!(output.stderr.contains("health.missing"), "{}", output.stderr);
+    let forgiving = "\\set ON_ERROR_ROLLBACK on\n\
+                     BEGIN;\n\
+                     DELETE FROM health.patient WHERE id = 1;\n\
+                     SELECT 1 / 0;\n\
+                     COMMIT;\n\
+                     SELECT count(*) FROM health.patient;\n";
+    let output = script(&kho, "admin", forgiving);
+    assert!(output.stderr.contains("division by zero"), "{}", output.stderr);
+    assert_eq!(output.stdout.trim(), "1");
+    let described = script(&kho, "admin", "SELECT id, fee FROM health.patient \\gdesc\n");
+    assert_eq!(described.expect_success(), "id|bigint\nfee|numeric(10,2)\n");
+    let kept = "SELECT id AS who FROM health.patient WHERE id = 2 \\gset\n\\echo :who\n";
+    assert_eq!(script(&kho, "admin", kept).expect_success(), "2\n");
+}
+
 #[test]
 fn an_error_points_at_its_place() {
     let kho = city();
@@ -166,7 +194,8 @@ fn an_error_points_at_its_place() {
 fn tls_is_there_for_who_asks() {
     let kho = Kho::start();
     let mut command = kho_tests::psql::psql(&kho, "admin");
-    command.env("PGSSLMODE", "require").args(["-At", "-c", "SELECT 1"]);
+    command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", kho.certificate());
+    command.args(["-At", "-c", "SELECT 1"]);
     let output = kho_tests::output::run(&mut command, "", std::time::Duration::from_secs(60));
     assert_eq!(output.expect_success(), "1\n");
 }

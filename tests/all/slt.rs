@@ -58,6 +58,7 @@ files! { on_both:
     pg_common_table_expressions
     pg_constraints
     pg_create_table_as
+    pg_cursors
     pg_dates_and_times
     pg_decimal_numbers
     pg_delete
@@ -75,11 +76,14 @@ files! { on_both:
     pg_on_conflict
     pg_order_and_limit
     pg_patterns
+    pg_prepared_statements
     pg_result_types
     pg_roles
     pg_returning
     pg_rules_on_old_rows
+    pg_savepoints
     pg_search_path
+    pg_sets_in_select
     pg_set_operations
     pg_settings
     pg_snapshots

@@ -3,11 +3,12 @@
 import asyncio
 import datetime
 import decimal
+import ssl
 import uuid
 
 import asyncpg
 
-from connection import DATABASE, HOST, PORT
+from connection import CERTIFICATE, DATABASE, HOST, PORT
 
 ROW = (
     7, "Huế", decimal.Decimal("12.50"), datetime.date(2026, 11, 1),
@@ -19,7 +20,7 @@ ROW = (
 
 async def main():
     options = {"host": HOST, "port": PORT, "user": "admin", "password": "admin",
-               "database": DATABASE}
+               "database": DATABASE, "ssl": ssl.create_default_context(cafile=CERTIFICATE)}
     connection = await asyncpg.connect(**options)
     await connection.execute("CREATE SCHEMA s")
     await connection.execute(
@@ -50,6 +51,22 @@ async def main():
         cursor = await connection.cursor("SELECT x FROM generate_series(1, 100) AS g (x)")
         assert len(await cursor.fetch(30)) == 30
         assert (await cursor.fetchrow())["x"] == 31
+
+    async with connection.transaction():
+        # Nested, a transaction is a savepoint.
+        try:
+            async with connection.transaction():
+                await connection.fetch("SELECT 1 / 0")
+        except asyncpg.DivisionByZeroError:
+            pass
+        total = 0
+        async for row in connection.cursor("SELECT x FROM generate_series(1, 500) AS g (x)"):
+            total += row["x"]
+        assert total == 125_250
+    assert await connection.fetch("SELECT name FROM s.t WHERE id = ANY($1)", [7]) != []
+    await connection.executemany("INSERT INTO s.t (id, name) VALUES ($1, $2)",
+                                 [(number, "nhiều") for number in range(100, 110)])
+    assert await connection.fetchval("SELECT count(*) FROM s.t WHERE name = 'nhiều'") == 10
 
     records = [(number, f"w{number}") for number in range(1000)]
     await connection.execute("CREATE TABLE s.c (id integer, word text)")

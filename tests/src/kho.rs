@@ -124,6 +124,11 @@ impl Kho {
         self.folders.keys()
     }
 
+    /// The certificate that the server made for itself: what a client trusts.
+    pub fn certificate(&self) -> PathBuf {
+        self.folders.keys().join("server.crt")
+    }
+
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -20,6 +20,7 @@ pub mod mutate;
 pub mod output;
 pub mod postgres;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod psql;
 pub mod python;

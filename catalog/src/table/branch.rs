@@ -40,6 +40,8 @@ pub struct Branch {
     head: Snapshot,
     log: Arc<InMemory>,
     steps: Vec<Commit>,
+    /// The table before each step.
+    heads: Vec<Snapshot>,
 }
 
 impl Tables {
@@ -52,7 +54,7 @@ impl Tables {
             folder: log_folder(&base),
         });
         let head = base.clone().on_branch(self.log_store_over(base.location(), overlay)?);
-        Ok(Branch { tables: self.clone(), base, head, log, steps: Vec::new() })
+        Ok(Branch { tables: self.clone(), base, head, log, steps: Vec::new(), heads: Vec::new() })
     }
 }
 
@@ -84,11 +86,32 @@ impl Branch {
         self.log
             .put(&log_folder(&self.base).join(format!("{version:020}.json")), entry.into())
             .await?;
-        self.head = self.head.clone().refreshed().await?;
-        if self.head.version() != version {
+        let head = self.head.clone().refreshed().await?;
+        if head.version() != version {
             return Err(Error::internal("a branch did not take its commit"));
         }
+        self.heads.push(std::mem::replace(&mut self.head, head));
         self.steps.push(commit);
+        Ok(())
+    }
+
+    /// How many statements it holds.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Takes back what the statements behind the first `steps` did, and removes their files.
+    ///
+    /// # Errors
+    /// Of the storage; the branch is then not to be used further.
+    pub async fn undo(&mut self, steps: usize) -> Result<()> {
+        while self.steps.len() > steps {
+            let (Some(undone), Some(before)) = (self.steps.pop(), self.heads.pop()) else { break };
+            let entry = format!("{:020}.json", self.head.version());
+            self.log.delete(&log_folder(&self.base).join(entry)).await?;
+            self.head = before;
+            self.remove_files(&self.head, &[undone]).await;
+        }
         Ok(())
     }
 
@@ -162,14 +185,19 @@ impl Branch {
 
     /// Removes the files that the steps wrote, as far as the storage lets us.
     pub async fn discard(self) {
+        self.remove_files(&self.base, &self.steps).await;
+    }
+
+    /// Removes what `steps` wrote and `before` does not hold.
+    async fn remove_files(&self, before: &Snapshot, steps: &[Commit]) {
         // What a restore names are the files of old versions.
-        if self.steps.iter().any(|step| step.operation == "RESTORE") {
+        if steps.iter().any(|step| step.operation == "RESTORE") {
             return;
         }
         let store = self.tables.environment().store();
         let folder = self.base.location().path();
-        let live: HashSet<String> = self.base.files().into_iter().map(|file| file.path).collect();
-        for action in self.steps.iter().flat_map(|step| &step.actions) {
+        let live: HashSet<String> = before.files().into_iter().map(|file| file.path).collect();
+        for action in steps.iter().flat_map(|step| &step.actions) {
             let path = match action {
                 Action::Add(add) if !live.contains(&add.path) => &add.path,
                 Action::Cdc(change) => &change.path,

@@ -331,8 +331,12 @@ impl Connection {
         match outcome {
             Outcome::Rows(_) => Err(Error::internal("rows have no place to go").into()),
             Outcome::Done(tag) => {
+                // The wire's own statements and portals are the session's, too.
                 if matches!(tag.command.as_str(), "DISCARD ALL" | "DEALLOCATE ALL") {
                     self.statements.clear();
+                }
+                if matches!(tag.command.as_str(), "DISCARD ALL" | "CLOSE CURSOR ALL") {
+                    self.portals.clear();
                 }
                 Ok(Some(tag))
             }
@@ -354,7 +358,7 @@ impl Connection {
     pub(super) fn deallocate(&mut self, statement: &Statement) -> Option<Tag> {
         let name = statement.deallocates()?;
         let usable = self.session.status() != TransactionStatus::Failed;
-        (usable && self.statements.remove(name).is_some()).then(|| Tag::new("DEALLOCATE"))
+        (usable && self.statements.remove(&name).is_some()).then(|| Tag::new("DEALLOCATE"))
     }
 
     /// Says that a statement is done.

@@ -33,6 +33,8 @@ pub struct Prepared {
     /// `None` for an empty text.
     statement: Option<Statement>,
     description: Description,
+    /// The types that the client stated; 0 where it left them to the server.
+    stated: Vec<u32>,
     bytes: usize,
 }
 
@@ -50,6 +52,9 @@ struct Bound {
     bytes: usize,
 }
 
+/// The type of a literal that has none yet.
+const UNKNOWN: u32 = 705;
+
 enum Progress {
     New,
     /// Rows are out up to the client's limit.
@@ -63,6 +68,18 @@ enum Progress {
     },
     /// Done, without rows.
     Done,
+}
+
+impl Prepared {
+    /// A client that stated a type is told that very one: `varchar` and `text` are one type here,
+    /// but not to JDBC.
+    fn parameter_oids(&self) -> Vec<u32> {
+        let told = self.description.parameters.iter().enumerate().map(|(index, of)| {
+            let stated = self.stated.get(index).copied();
+            stated.filter(|oid| !matches!(*oid, 0 | UNKNOWN)).unwrap_or(value::oid_of_type(of))
+        });
+        told.collect()
+    }
 }
 
 impl Connection {
@@ -97,7 +114,10 @@ impl Connection {
             }
             None => Description { parameters: Vec::new(), columns: None },
         };
-        self.statements.insert(name, Arc::new(Prepared { statement, description, bytes }));
+        self.statements.insert(
+            name,
+            Arc::new(Prepared { statement, description, stated: parse.type_oids, bytes }),
+        );
         self.wire.put(&ParseComplete::new())
     }
 
@@ -107,7 +127,7 @@ impl Connection {
         let name = bind.portal_name.clone().unwrap_or_default();
         if name.is_empty() {
             self.portals.remove("");
-        } else if self.portals.contains_key(&name) {
+        } else if self.portals.contains_key(&name) || self.session.cursor_columns(&name).is_some() {
             return Err(Error::new(
                 Kind::DuplicateCursor,
                 format!("cursor \"{name}\" already exists"),
@@ -133,16 +153,21 @@ impl Connection {
         let (prepared, formats) = match target {
             Target::Statement(name) => {
                 let prepared = Arc::clone(self.prepared(name)?);
-                let oids = prepared.description.parameters.iter().map(value::oid_of_type);
-                self.wire.put(&ParameterDescription::new(oids.collect()))?;
+                self.wire.put(&ParameterDescription::new(prepared.parameter_oids()))?;
                 let columns =
                     prepared.description.columns.as_ref().map_or(0, |it| it.fields().len());
                 (prepared, vec![FormatCode::Text; columns])
             }
-            Target::Portal(name) => {
-                let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
-                (Arc::clone(&portal.bound.prepared), portal.bound.formats.clone())
-            }
+            Target::Portal(name) => match self.portals.get(name) {
+                Some(portal) => (Arc::clone(&portal.bound.prepared), portal.bound.formats.clone()),
+                // A cursor that SQL declared is a portal, too.
+                None => {
+                    let schema = self.session.cursor_columns(name);
+                    let schema = schema.ok_or_else(|| no_portal(name))?;
+                    let formats = vec![FormatCode::Text; schema.fields().len()];
+                    return self.wire.put(&row_description(&schema, &formats));
+                }
+            },
         };
         match &prepared.description.columns {
             Some(schema) => self.wire.put(&row_description(schema, &formats)),
@@ -306,7 +331,6 @@ impl Connection {
 
 /// The types a client states; 0 and `unknown` leave it to the server.
 fn stated_types(oids: &[u32]) -> Result<Vec<Option<Type>>> {
-    const UNKNOWN: u32 = 705;
     let stated = oids.iter().map(|oid| match *oid {
         0 | UNKNOWN => Ok(None),
         oid => kho_sql::input::type_of_oid(oid).map(Some).ok_or_else(|| {

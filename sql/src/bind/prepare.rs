@@ -8,11 +8,15 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use datafusion::common::DFSchema;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast::{
-    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement,
-    TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
+    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query,
+    SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
 };
+
+/// Frames the number in the name of a column that stands beside a wildcard; in no text that parses.
+const BESIDE: char = '\u{2}';
 
 /// What a name made here stands for.
 #[derive(Clone, Debug)]
@@ -135,7 +139,18 @@ impl Pass {
 /// names that differ, so equal ones get a number for it, and the name to show is given back.
 pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
     let Statement::Query(query) = statement else { return Vec::new() };
+    let sorted = sorted_by(query);
     let SetExpr::Select(select) = query.body.as_mut() else { return Vec::new() };
+    let wildcard = |item: &SelectItem| {
+        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    };
+    // What a wildcard gives is only known later.
+    if select.projection.iter().any(wildcard) {
+        if select.distinct.is_none() {
+            mark(&mut select.projection, &sorted);
+        }
+        return Vec::new();
+    }
     let grouped = !matches!(
         &select.group_by,
         sqlparser::ast::GroupByExpr::Expressions(by, _) if by.is_empty()
@@ -152,7 +167,6 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
                 };
                 (name.clone(), Some(name))
             }
-            // What a wildcard gives is only known later: names stay the planner's.
             _ => return Vec::new(),
         };
         if shown.is_empty() {
@@ -177,6 +191,42 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
         names.push(Some(shown));
     }
     names
+}
+
+/// `t.id, t.*` gives `id` twice, which the planner does not take: what stands beside a wildcard gets
+/// a name of its own. [`marked_names`] gives its name back.
+fn mark(projection: &mut [SelectItem], sorted: &HashSet<String>) {
+    for (index, item) in projection.iter_mut().enumerate() {
+        let shown = match item {
+            SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) => {
+                shown_name(expr)
+            }
+            SelectItem::ExprWithAlias { alias, .. } => Some(super::folded(alias)),
+            _ => None,
+        };
+        if let Some(shown) = shown.filter(|shown| !sorted.contains(shown)) {
+            rename(item, &format!("{BESIDE}{index}{BESIDE}{shown}"));
+        }
+    }
+}
+
+/// The names to show of a plan's columns, where one of them was given another by [`output_names`].
+pub(super) fn marked_names(schema: &DFSchema) -> Vec<Option<String>> {
+    let shown =
+        |name: &String| name.strip_prefix(BESIDE)?.split_once(BESIDE).map(|(_, it)| it.to_owned());
+    let names: Vec<_> = schema.fields().iter().map(|field| shown(field.name())).collect();
+    if names.iter().any(Option::is_some) { names } else { Vec::new() }
+}
+
+/// What a query is sorted by that can be the name of a column of its result.
+fn sorted_by(query: &Query) -> HashSet<String> {
+    let kind = query.order_by.as_ref().map(|it| &it.kind);
+    let Some(OrderByKind::Expressions(by)) = kind else { return HashSet::new() };
+    let name = |by: &OrderByExpr| match &by.expr {
+        Expr::Identifier(ident) => Some(super::folded(ident)),
+        _ => None,
+    };
+    by.iter().filter_map(name).collect()
 }
 
 fn rename(item: &mut SelectItem, to: &str) {

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, LimitClause, Query, Value, VisitMut, VisitorMut,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
+    Query, Select, SelectItem, Value, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -37,6 +38,23 @@ impl VisitorMut for Respell {
         }
     }
 
+    /// Of a set that a `SELECT` lists, each value is a row; to the engine it is an array.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        for item in &mut select.projection {
+            let name = Ident::new("generate_series");
+            match item {
+                SelectItem::UnnamedExpr(expr) if is_series(expr) => {
+                    *item = SelectItem::ExprWithAlias { expr: unnested(expr.clone()), alias: name };
+                }
+                SelectItem::ExprWithAlias { expr, .. } if is_series(expr) => {
+                    *expr = unnested(expr.clone());
+                }
+                _ => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match respelled(expr) {
             Ok(Some(other)) => {
@@ -47,6 +65,30 @@ impl VisitorMut for Respell {
             Err(error) => ControlFlow::Break(error),
         }
     }
+}
+
+fn is_series(expr: &Expr) -> bool {
+    let Expr::Function(Function { name, .. }) = expr else { return false };
+    let name = name.to_string().to_ascii_lowercase();
+    matches!(name.as_str(), "generate_series" | "pg_catalog.generate_series")
+}
+
+fn unnested(set: Expr) -> Expr {
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(set));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("unnest")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.

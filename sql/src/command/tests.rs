@@ -100,6 +100,7 @@ fn run(state: &State, role: &str, sql: &str) -> Result<Done> {
         Ast::Relation(statement) => super::relation::apply(&mut ctx, statement)?,
         Ast::Sql(statement) => sql_statement(&mut ctx, statement, &mut checks_rows)?,
         Ast::Copy(_) => panic!("COPY changes no catalog"),
+        Ast::Cursor(_) => panic!("a cursor changes no catalog"),
     };
     Ok(Done { state: state.apply(&planned.changes), notices: planned.notices, checks_rows })
 }

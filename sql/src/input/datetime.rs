@@ -75,6 +75,11 @@ impl Context<'_> {
         let mut moment = Moment { days, micros: 0, zone: None };
         match rest.split_first() {
             None => {}
+            // A day with an offset and no time of day, as JDBC writes a date.
+            Some((b'+', _)) => moment.zone = self.parse_zone(rest)?,
+            Some((b' ', after)) if !starts(after.trim_ascii_start(), b"0123456789") => {
+                moment.zone = self.parse_zone(after.trim_ascii_start())?;
+            }
             Some((b'T' | b't' | b' ', after)) => {
                 rest = after.trim_ascii_start();
                 moment.micros = self.parse_clock(&mut rest)?;

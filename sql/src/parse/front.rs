@@ -4,7 +4,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::{Ast, copy, relation, role};
+use super::{Ast, copy, cursor, relation, role};
 
 type Parsed<T> = Result<T, ParserError>;
 
@@ -73,6 +73,11 @@ pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
                 Some(membership) => Ok(Ast::Membership(membership)),
                 None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
             }
+        }
+        (Some(Keyword::DECLARE), _) => Ok(Ast::Cursor(Box::new(cursor::parse_declare(parser)?))),
+        (Some(Keyword::FETCH), _) => Ok(Ast::Cursor(Box::new(cursor::parse_fetch(parser)?))),
+        (Some(_), _) if cursor::moves(parser) => {
+            Ok(Ast::Cursor(Box::new(cursor::parse_fetch(parser)?)))
         }
         _ => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
     }

@@ -28,6 +28,23 @@ pub(super) fn without_literals(tokens: &[TokenWithSpan]) -> String {
     text
 }
 
+/// Of a redacted `PREPARE name (types) AS statement`, the statement.
+pub(super) fn after_as(redacted: &str) -> &str {
+    let (mut quoted, mut start) = (false, 0);
+    for (index, letter) in redacted.char_indices() {
+        if letter == '"' {
+            quoted = !quoted;
+        } else if letter == ' ' && !quoted {
+            let word = redacted.get(start..index).unwrap_or_default();
+            if word.eq_ignore_ascii_case("as") {
+                return redacted.get(index + 1..).unwrap_or_default();
+            }
+            start = index + 1;
+        }
+    }
+    redacted
+}
+
 fn is_literal(token: &Token) -> bool {
     matches!(
         token,

@@ -7,7 +7,7 @@ use kho_catalog::state::State;
 
 use super::TransactionStatus;
 use crate::engine::Shared;
-use crate::transaction::Transaction;
+use crate::transaction::{Mark, Transaction};
 
 /// Where a session stands.
 pub(super) enum Block {
@@ -31,6 +31,15 @@ pub(super) struct Open {
 impl Open {
     fn new(implicit: bool) -> Open {
         Open { implicit, read_only: false, transaction: None }
+    }
+
+    /// Undoes what the block did, without anyone waiting for it.
+    pub(super) fn give_up(self) {
+        if let (Some(transaction), Ok(runtime)) =
+            (self.transaction, tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(transaction.roll_back());
+        }
     }
 }
 
@@ -85,16 +94,37 @@ impl Block {
         }
     }
 
+    /// Fails an open block that may go on from a savepoint; gives what it was.
+    pub(super) fn suspend(&mut self) -> Option<Open> {
+        match std::mem::replace(self, Block::None) {
+            Block::Open(open) => {
+                *self = Block::Failed { implicit: open.implicit };
+                Some(open)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn resume(&mut self, open: Open) {
+        *self = Block::Open(open);
+    }
+
+    /// How far the block has come; `None` where it has looked at nothing yet.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match self {
+            Block::Open(open) => open.transaction.as_deref().map(Transaction::mark),
+            _ => None,
+        }
+    }
+
     /// Fails an open block. What it wrote is given up now, not when the client says so: others
     /// wait for its tables.
     pub(super) fn fail(&mut self) {
-        if let Block::Open(open) = self {
-            if let (Some(transaction), Ok(runtime)) =
-                (open.transaction.take(), tokio::runtime::Handle::try_current())
-            {
-                runtime.spawn(transaction.roll_back());
-            }
-            *self = Block::Failed { implicit: open.implicit };
+        if let Some(open) = self.suspend() {
+            open.give_up();
         }
     }
 

@@ -15,7 +15,7 @@ use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
 use crate::execute::{self, Limits};
 use crate::outcome::{Notice, Outcome, Rows, Tag};
-use crate::parse::{Ast, CopyDirection, Statement};
+use crate::parse::{Ast, CopyDirection, CursorStatement, Statement};
 use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
 use crate::transaction::Transaction;
@@ -28,12 +28,14 @@ use crate::{ddl, explain, show};
 const RUNS_MAX: usize = 10;
 
 /// What a statement came to, before its record is closed.
-enum Done {
+pub(super) enum Done {
     Rows(Rows, Vec<kho_catalog::audit::TableVersion>),
     CopyOut(Rows, copy::CopyOptions, Vec<kho_catalog::audit::TableVersion>),
     CopyIn(Box<CopyIn>),
     Tag(Tag),
     Write(Pending),
+    /// The cursor of this name, whose end closes the record.
+    Declared(String),
     Empty,
 }
 
@@ -45,7 +47,17 @@ pub(super) async fn bind_for_description(
     statement: &Statement,
     parameters: &[Option<FieldRef>],
 ) -> Result<Option<(Vec<Option<FieldRef>>, Option<SchemaRef>)>> {
-    let Ast::Sql(sql) = statement.ast() else { return Ok(None) };
+    let sql = match statement.ast() {
+        Ast::Sql(sql) => sql,
+        Ast::Cursor(cursor) => match cursor.as_ref() {
+            CursorStatement::Declare(it) => {
+                let bound = bind::bind(scope, &it.query, parameters, Vec::new()).await?;
+                return Ok(Some((bind::parameter_fields(&bound.plan)?, None)));
+            }
+            CursorStatement::Fetch(_) => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
     let (bound, returned) = match sql.as_ref() {
         ast::Statement::Query(_) => {
             let bound = bind::bind(scope, sql, parameters, Vec::new()).await?;
@@ -94,7 +106,7 @@ impl Session {
     ) -> Result<Outcome> {
         self.refuse_in_failed_block(statement)?;
         let mut entry = record::of_session(RecordKind::Statement, &self.login, &self.id);
-        entry.statement = Some(statement.redacted().to_owned());
+        entry.statement = Some(self.recorded(statement));
         let opened = self.engine.shared.ledger.begin(entry).await?;
         let limits = Limits::new(stop, self.settings.statement_timeout_ms());
         let mut runs = 0;
@@ -125,6 +137,10 @@ impl Session {
             Ok(Done::Tag(tag)) => {
                 record::succeed(opened, &tag, Vec::new());
                 Ok(Outcome::Done(tag))
+            }
+            Ok(Done::Declared(cursor)) => {
+                self.cursors.record(&cursor, opened);
+                Ok(Outcome::Done(Tag::new("DECLARE CURSOR")))
             }
             Ok(Done::Empty | Done::Write(_)) => Ok(Outcome::Empty),
             Err(error) => {
@@ -192,7 +208,7 @@ impl Session {
         transaction.commit(&self.engine.shared, self.settings.is_serializable()).await
     }
 
-    async fn perform(
+    pub(super) async fn perform(
         &mut self,
         statement: &Statement,
         parameters: &[ScalarValue],
@@ -217,6 +233,13 @@ impl Session {
         limits: &Limits,
     ) -> Result<Done> {
         match statement.ast() {
+            Ast::Cursor(it) => self.perform_cursor(scope, it, parameters, limits).await,
+            Ast::Sql(sql) if matches!(**sql, ast::Statement::Prepare { .. }) => {
+                limits.run(self.prepare(scope, statement)).await
+            }
+            Ast::Sql(sql) if matches!(**sql, ast::Statement::Execute { .. }) => {
+                self.execute(scope, sql, limits).await
+            }
             Ast::Sql(sql) => self.perform_sql(scope, sql, parameters, limits).await,
             Ast::Copy(copy) => match copy.direction {
                 CopyDirection::ServerSide => {
@@ -371,6 +394,18 @@ impl Session {
             ast::Statement::ShowVariable { variable } => {
                 Ok(Done::Rows(show::show(&self.settings, variable)?, Vec::new()))
             }
+            ast::Statement::Savepoint { name } => self.savepoint(name).map(Done::Tag),
+            ast::Statement::ReleaseSavepoint { name } => {
+                self.release_savepoint(name).map(Done::Tag)
+            }
+            ast::Statement::Rollback { chain: false, savepoint: Some(name) } => {
+                self.roll_back_to(name).await.map(Done::Tag)
+            }
+            ast::Statement::Close { cursor } => self.cursors.close(cursor).map(Done::Tag),
+            ast::Statement::Deallocate { name, .. } => {
+                self.prepared.deallocate(name).map(Done::Tag)
+            }
+            ast::Statement::Discard { object_type } => self.discard(object_type).map(Done::Tag),
             other => self.set(other).await.map(Done::Tag),
         }
     }
@@ -469,7 +504,7 @@ fn merged(scope: &Scope, merge: &ast::Merge) -> Result<std::sync::Arc<Relation>>
     bind::find(scope, &bind::object_name(&merge::merge_target(merge)?)?)
 }
 
-async fn rows(
+pub(super) async fn rows(
     plan: &AuthorizedPlan,
     limits: &Limits,
     command: &'static str,
