@@ -9,6 +9,10 @@ import sys
 
 import settings
 
+# As PostgreSQL spells them, and Kho.
+WIRE_SUMS = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1970-01-01')",
+             "string": "sum(octet_length({}))"}
+
 
 def check(loaded: str) -> dict:
     """`loaded` is what the loader printed; gives what to say of the tables, and what is wrong."""
@@ -61,9 +65,8 @@ def question(table: str, columns: dict[str, str], sums: dict[str, str]) -> str:
 
 def kho():
     connection = settings.kho()
-    sums = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1970-01-01')",
-            "string": "sum(octet_length({}))"}
-    return lambda table, columns: connection.execute(question(table, columns, sums)).fetchone()
+    return lambda table, columns: connection.execute(
+        question(table, columns, WIRE_SUMS)).fetchone()
 
 
 def duckdb(folders):

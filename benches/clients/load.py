@@ -1,0 +1,154 @@
+"""How fast `lineitem` gets in: from a CSV file, and from a table.
+
+Into Kho and PostgreSQL over the wire, by the same client; into a Delta table by delta-rs in
+process. Every load goes into a new table; at the end each contender's last table is compared with
+the one that was loaded first, column by column.
+"""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+
+import check
+import lineitem
+import settings
+from section import Section, ratio, shortened, thousands
+
+COLUMNS = ", ".join(lineitem.COLUMNS)
+KHO, POSTGRES, DELTA_RS = "Kho", "PostgreSQL", "delta-rs"
+
+
+@dataclass
+class Load:
+    way: str
+    contender: str
+    times: list[float]
+
+    def rate(self, rows: int) -> float:
+        return rows / min(self.times)
+
+
+def measure() -> Section:
+    import deltalake
+
+    # Before the tables of this part look like it.
+    source = settings.folders()["lineitem"]
+    size = lineitem.csv_file().stat().st_size
+    lineitem.in_postgres().close()
+    settings.settle()
+    with settings.kho() as connection:
+        connection.execute("CREATE SCHEMA load")
+        rows = connection.execute("SELECT count(*) FROM lineitem").fetchone()[0]
+    ways = {
+        ("from CSV", KHO): lambda: over_the_wire(settings.kho, "load.copied", True),
+        ("from CSV", POSTGRES): lambda: over_the_wire(settings.postgres, "copied", True),
+        ("from CSV", DELTA_RS): lambda: delta_rs("copied", read_csv),
+        ("from a table", KHO): lambda: over_the_wire(settings.kho, "load.inserted", False),
+        ("from a table", POSTGRES): lambda: over_the_wire(settings.postgres, "inserted", False),
+        ("from a table", DELTA_RS): lambda: delta_rs("inserted", lambda: read_table(source)),
+    }
+    loads = [Load(way, contender, []) for way, contender in ways]
+    for number in range(settings.RUNS):
+        for load, run in zip(loads, ways.values()):
+            load.times.append(run())
+            print(f"{load.way:13} {load.contender:10} {load.times[-1]:8.2f} s",
+                  file=sys.stderr, flush=True)
+            if load.contender == KHO:
+                settings.settle()
+    section = Section(
+        "Load of `lineitem`",
+        how=[f"{rows:,} rows; the file has {size / 1e6:,.1f} MB. The best of {settings.RUNS} "
+             "loads, each into a new table, until it is committed.",
+             f"PostgreSQL {settings.postgres_version()} with its defaults (fsync on), over the "
+             "wire by the same client as Kho: `COPY … FROM STDIN (FORMAT csv)` and "
+             "`INSERT … SELECT`.",
+             f"delta-rs (`deltalake` {deltalake.__version__}) in process: `read_csv` of PyArrow "
+             "and `write_deltalake`; a scan of Kho's table by its own engine and "
+             "`write_deltalake`. It does not sync what it wrote; Kho and PostgreSQL do.",
+             "A ratio is of rates: above 1 Kho is faster."],
+        head=["load", "contender", "seconds", "rows/s", "MB/s of CSV", "Kho / it"])
+    compare(section, rows)
+    ours = {load.way: load.rate(rows) for load in loads if load.contender == KHO}
+    for load in loads:
+        rate = load.rate(rows)
+        best = min(load.times)
+        section.rows.append([
+            load.way, load.contender, f"{best:.2f}", thousands(rate),
+            f"{size / best / 1e6:.1f}" if load.way == "from CSV" else "—",
+            "—" if load.contender == KHO else ratio(ours[load.way], rate)])
+    return section
+
+
+def over_the_wire(connect, table: str, copies: bool) -> float:
+    with connect() as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+        connection.execute(lineitem.definition(table))
+        begun = time.perf_counter()
+        if copies:
+            lineitem.copy_in(connection, table)
+        else:
+            connection.execute(f"INSERT INTO {table} SELECT {COLUMNS} FROM lineitem")
+        return time.perf_counter() - begun
+
+
+def delta_rs(name: str, read) -> float:
+    from deltalake import write_deltalake
+
+    folder = settings.WORK / "delta-rs" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    begun = time.perf_counter()
+    write_deltalake(str(folder), read())
+    return time.perf_counter() - begun
+
+
+def read_csv():
+    """All at once: PyArrow's streaming reader parses with one thread only."""
+    import pyarrow
+    from pyarrow import csv
+
+    pyarrow.set_cpu_count(settings.THREADS)
+    schema = lineitem.arrow_schema()
+    return csv.read_csv(
+        lineitem.csv_file(),
+        read_options=csv.ReadOptions(column_names=schema.names),
+        convert_options=csv.ConvertOptions(
+            column_types={field.name: field.type for field in schema}, strings_can_be_null=False))
+
+
+def read_table(folder: str):
+    """As a stream, which is how much of it fits into memory."""
+    from deltalake import DeltaTable, QueryBuilder
+
+    builder = QueryBuilder().register("lineitem", DeltaTable(folder))
+    return builder.execute(f"SELECT {COLUMNS} FROM lineitem")
+
+
+def compare(section: Section, rows: int):
+    """Every table against the one that Kho was loaded with at first."""
+    columns = lineitem.kinds()
+    kho = check.kho()
+    wanted = tuple(kho("lineitem", columns))
+    if wanted[0] != rows:
+        section.wrong.append(f"lineitem has {wanted[0]} rows instead of {rows}")
+    postgres = settings.postgres()
+    folders = {name: str(settings.WORK / "delta-rs" / name) for name in ("copied", "inserted")}
+    delta = check.delta_rs(folders)
+    for name in folders:
+        found = {
+            KHO: kho(f"load.{name}", columns),
+            POSTGRES: postgres.execute(check.question(name, columns, check.WIRE_SUMS)).fetchone(),
+            DELTA_RS: delta(name, columns),
+        }
+        for contender, profile in found.items():
+            if tuple(profile) != wanted:
+                section.wrong.append(f"what {contender} {name} has the sums {shortened(profile)} "
+                                     f"instead of {shortened(wanted)}")
+    if not section.wrong:
+        section.same.append("rows, and the count, sum, least and greatest value of every column, "
+                            "of all six loaded tables and of the one they were made from")
+    # What is kept no part needs again.
+    with postgres:
+        postgres.execute("DROP TABLE copied, inserted")
+    shutil.rmtree(settings.WORK / "delta-rs")
