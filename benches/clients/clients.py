@@ -6,6 +6,7 @@ The clients are PostgreSQL's own pgbench: prepared statements, one query after t
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,7 @@ def run(port: str, script: Path, clients: int, seconds: int) -> tuple[float, flo
     # The third column is the time of one query in microseconds.
     times = sorted(int(line.split()[2]) for log in folder.iterdir()
                    for line in log.read_text().splitlines())
-    if not times:
+    rate = re.search(r"^tps = ([\d.]+)", ended.stdout, re.M)
+    if not times or not rate:
         raise RuntimeError(f"pgbench with {clients} clients ran no query")
-    return len(times) / seconds, times[math.ceil(len(times) * 0.99) - 1] / 1e6
+    return float(rate[1]), times[math.ceil(len(times) * 0.99) - 1] / 1e6

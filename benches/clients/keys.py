@@ -54,7 +54,8 @@ def measure() -> Section:
         found = connection.execute(f"SELECT count(*), count(DISTINCT id) FROM {name}").fetchone()
         section.expect(f"rows of `{name}`", (rows + len(numbers),) * 2, found)
     for number in (2, 2 * rows, 2 * numbers[0] + 1):
-        section.expect(f"a second {number} is refused", UNIQUE_VIOLATION, refusal(connection, number))
+        section.expect(f"a second {number} is refused", UNIQUE_VIOLATION,
+                       refusal(connection, number))
     for name, median in medians.items():
         section.rows.append([
             name.partition(".")[2], f"{loaded[name]:.1f}", milliseconds(median),

@@ -23,8 +23,8 @@ if __name__ == "__main__":
         case ["planning-make"]:
             planning.make()
         case ["memory", marks, output]:
-            sys.exit(write(lambda: memory.section(marks), output))
+            sys.exit(write("memory", lambda: memory.section(marks), output))
         case [name, output] if name in PARTS:
-            sys.exit(write(PARTS[name], output))
+            sys.exit(write(name, PARTS[name], output))
         case _:
             sys.exit(__doc__)

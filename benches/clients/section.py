@@ -35,7 +35,7 @@ class Section:
 
     def markdown(self) -> str:
         lines = [f"# {self.title}", "", f"{machine()}; {THREADS} threads each.", "",
-                 " ".join(self.how), ""]
+                 *([" ".join(self.how), ""] if self.how else [])]
         if self.same:
             lines += ["The same: " + "; ".join(self.same) + ".", ""]
         if self.wrong:
@@ -56,7 +56,7 @@ def shortened(value) -> str:
     return text if len(text) <= 200 else text[:200] + "…"
 
 
-def write(part: Callable[[], Section], path: str) -> int:
+def write(name: str, part: Callable[[], Section], path: str) -> int:
     """Runs a part and writes its section; gives the exit code."""
     try:
         section = part()
@@ -64,7 +64,7 @@ def write(part: Callable[[], Section], path: str) -> int:
         traceback.print_exc()
         message = " ".join(str(error).split())[:300]
         failed = f"{type(error).__name__}: {message}"
-        section = Section(title=part.__module__, wrong=[f"the part failed: {failed}"])
+        section = Section(title=name.capitalize(), wrong=[f"the part failed: {failed}"])
     Path(path).write_text(section.markdown() + "\n")
     for line in section.wrong:
         print(f"wrong: {line}", file=sys.stderr)
@@ -80,4 +80,5 @@ def milliseconds(seconds: float) -> str:
 
 
 def ratio(ours: float, theirs: float) -> str:
-    return f"{ours / theirs:.2f}"
+    quotient = ours / theirs
+    return f"{quotient:.2f}" if quotient >= 0.1 else f"{quotient:.2g}"
