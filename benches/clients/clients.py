@@ -41,6 +41,7 @@ def measure() -> Section:
         print(f"{name}: {rows} rows", file=sys.stderr, flush=True)
     with settings.postgres() as postgres:
         postgres.execute("VACUUM (ANALYZE) point.account")
+        postgres.execute("CHECKPOINT")
     settings.settle()
     found = {name: answers(port, rows) for name, port in ports.items()}
     section.expect(f"the answers to {COMPARED} keys, and the sums of all rows",

@@ -79,11 +79,12 @@ def copy_in(connection, table: str) -> int:
 
 
 def in_postgres():
-    """A connection to a PostgreSQL that has `lineitem`, vacuumed and analyzed."""
+    """A connection to a PostgreSQL that has `lineitem`, and has nothing left to do for it."""
     connection = settings.postgres()
     if connection.execute("SELECT to_regclass('lineitem') IS NULL").fetchone()[0]:
         print("loading lineitem into PostgreSQL", file=sys.stderr, flush=True)
         connection.execute(definition("lineitem"))
         copy_in(connection, "lineitem")
         connection.execute("VACUUM (ANALYZE) lineitem")
+        connection.execute("CHECKPOINT")
     return connection

@@ -5,9 +5,11 @@ process. Every load goes into a new table; at the end each contender's last tabl
 the one that was loaded first, column by column.
 """
 
+import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import check
@@ -41,16 +43,18 @@ def measure() -> Section:
         connection.execute("CREATE SCHEMA load")
         rows = connection.execute("SELECT count(*) FROM lineitem").fetchone()[0]
     ways = {
-        ("from CSV", KHO): lambda: over_the_wire(settings.kho, "load.copied", True),
-        ("from CSV", POSTGRES): lambda: over_the_wire(settings.postgres, "copied", True),
+        ("from CSV", KHO): lambda: over_the_wire(settings.kho, "load.copied", copy),
+        ("from CSV", POSTGRES): lambda: over_the_wire(settings.postgres, "copied", copy),
         ("from CSV", DELTA_RS): lambda: delta_rs("copied", read_csv),
-        ("from a table", KHO): lambda: over_the_wire(settings.kho, "load.inserted", False),
-        ("from a table", POSTGRES): lambda: over_the_wire(settings.postgres, "inserted", False),
+        ("from a table", KHO): lambda: over_the_wire(settings.kho, "load.inserted", insert),
+        ("from a table", POSTGRES): lambda: over_the_wire(settings.postgres, "inserted", insert),
         ("from a table", DELTA_RS): lambda: delta_rs("inserted", lambda: read_table(source)),
     }
     loads = [Load(way, contender, []) for way, contender in ways]
-    for number in range(settings.RUNS):
+    for _ in range(settings.RUNS):
         for load, run in zip(loads, ways.values()):
+            # What the last one left to the system to write is not this one's to wait for.
+            os.sync()
             load.times.append(run())
             print(f"{load.way:13} {load.contender:10} {load.times[-1]:8.2f} s",
                   file=sys.stderr, flush=True)
@@ -80,16 +84,28 @@ def measure() -> Section:
     return section
 
 
-def over_the_wire(connect, table: str, copies: bool) -> float:
+def over_the_wire(connect, table: str, fill: Callable) -> float:
     with connect() as connection:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
         connection.execute(lineitem.definition(table))
+        if connect is settings.postgres:
+            # It would vacuum the table while another is timed.
+            connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         begun = time.perf_counter()
-        if copies:
-            lineitem.copy_in(connection, table)
-        else:
-            connection.execute(f"INSERT INTO {table} SELECT {COLUMNS} FROM lineitem")
-        return time.perf_counter() - begun
+        fill(connection, table)
+        seconds = time.perf_counter() - begun
+        if connect is settings.postgres:
+            # And write its pages.
+            connection.execute("CHECKPOINT")
+    return seconds
+
+
+def copy(connection, table: str):
+    lineitem.copy_in(connection, table)
+
+
+def insert(connection, table: str):
+    connection.execute(f"INSERT INTO {table} SELECT {COLUMNS} FROM lineitem")
 
 
 def delta_rs(name: str, read) -> float:

@@ -10,8 +10,8 @@ from section import Section, ratio, thousands
 
 SELECT = "SELECT * FROM lineitem"
 REQUESTS = {
-    "rows, text": wire.extended(SELECT, binary=False),
-    "rows, binary": wire.extended(SELECT, binary=True),
+    "rows, text": wire.extended(SELECT, wire.TEXT),
+    "rows, binary": wire.extended(SELECT, wire.BINARY),
     "`COPY`, text": wire.simple(f"COPY ({SELECT}) TO STDOUT"),
     "`COPY`, binary": wire.simple(f"COPY ({SELECT}) TO STDOUT (FORMAT binary)"),
 }

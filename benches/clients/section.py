@@ -65,7 +65,7 @@ def write(name: str, part: Callable[[], Section], path: str) -> int:
         message = " ".join(str(error).split())[:300]
         failed = f"{type(error).__name__}: {message}"
         section = Section(title=name.capitalize(), wrong=[f"the part failed: {failed}"])
-    Path(path).write_text(section.markdown() + "\n")
+    Path(path).write_text(section.markdown())
     for line in section.wrong:
         print(f"wrong: {line}", file=sys.stderr)
     return 1 if section.wrong else 0

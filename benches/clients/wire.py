@@ -14,6 +14,8 @@ BUFFER_BYTES = 1 << 20
 # A server that sends nothing for this long has stopped.
 SILENCE_S = 120
 READY = b"Z\x00\x00\x00\x05I"
+# How values are written.
+TEXT, BINARY = 0, 1
 DATA_ROW, COPY_DATA, COMPLETE, ERROR, READY_FOR_QUERY = b"DdCEZ"
 
 
@@ -121,11 +123,11 @@ def simple(text: str) -> bytes:
     return message(b"Q", text.encode() + b"\0")
 
 
-def extended(text: str, binary: bool) -> bytes:
+def extended(text: str, format_code: int) -> bytes:
     """A request of the extended protocol, as drivers send it: every column in one format."""
     return b"".join([
         message(b"P", b"\0" + text.encode() + b"\0" + struct.pack(">h", 0)),
-        message(b"B", b"\0\0" + struct.pack(">hhhh", 0, 0, 1, int(binary))),
+        message(b"B", b"\0\0" + struct.pack(">hhhh", 0, 0, 1, format_code)),
         message(b"D", b"P\0"),
         message(b"E", b"\0" + struct.pack(">i", 0)),
         message(b"S", b""),
