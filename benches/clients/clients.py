@@ -44,8 +44,9 @@ def measure() -> Section:
         postgres.execute("CHECKPOINT")
     settings.settle()
     found = {name: answers(port, rows) for name, port in ports.items()}
-    section.expect(f"the answers to {COMPARED} keys, and the sums of all rows",
-                   found[POSTGRES], found[KHO])
+    if not section.expect(f"the answers to {COMPARED} keys, and the sums of all rows",
+                          found[POSTGRES], found[KHO]):
+        return section
     script = settings.WORK / "point.sql"
     script.write_text(SCRIPT.format(rows=rows))
     for clients in CLIENTS:

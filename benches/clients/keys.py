@@ -56,11 +56,12 @@ def measure() -> Section:
     for number in (2, 2 * rows, 2 * numbers[0] + 1):
         section.expect(f"a second {number} is refused", UNIQUE_VIOLATION,
                        refusal(connection, number))
+    if section.wrong:
+        return section
     for name, median in medians.items():
         section.rows.append([
             name.partition(".")[2], f"{loaded[name]:.1f}", milliseconds(median),
             milliseconds(max(times[name][WARM_UP:])), ratio(median, medians["keyed.plain"])])
-    connection.close()
     return section
 
 

@@ -39,8 +39,9 @@ def measure() -> Section:
             section.wrong.append(f"{what}: {error}")
             continue
         kho, postgres = counted["Kho"], counted["PostgreSQL"]
-        section.expect(f"rows, bytes and checksums ({what})",
-                       findings(what, postgres), findings(what, kho))
+        if not section.expect(f"rows, bytes and checksums ({what})",
+                              findings(what, postgres), findings(what, kho)):
+            continue
         times = {name: [] for name in servers}
         for _ in range(settings.RUNS):
             for name, server in servers.items():

@@ -26,12 +26,13 @@ class Section:
     head: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
 
-    def expect(self, what: str, wanted, found):
-        """Notes whether two findings are the same."""
+    def expect(self, what: str, wanted, found) -> bool:
+        """Notes whether two findings are the same. If not, no time of them may be shown."""
         if wanted == found:
             self.same.append(what)
         else:
             self.wrong.append(f"{what}: {shortened(found)} instead of {shortened(wanted)}")
+        return wanted == found
 
     def markdown(self) -> str:
         lines = [f"# {self.title}", "", f"{machine()}; {THREADS} threads each.", "",
@@ -40,8 +41,7 @@ class Section:
             lines += ["The same: " + "; ".join(self.same) + ".", ""]
         if self.wrong:
             lines += ["Wrong:", "", *(f"- {it}" for it in self.wrong), ""]
-        # A time of a wrong answer is none.
-        elif self.rows:
+        if self.rows:
             lines += [row(self.head), "| --- |" + " ---: |" * (len(self.head) - 1)]
             lines += [row(cells) for cells in self.rows] + [""]
         return "\n".join(lines)
