@@ -9,12 +9,16 @@ import sys
 
 import settings
 
+# As PostgreSQL spells them, and Kho.
+WIRE_SUMS = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1970-01-01')",
+             "string": "sum(octet_length({}))"}
+
 
 def check(loaded: str) -> dict:
     """`loaded` is what the loader printed; gives what to say of the tables, and what is wrong."""
     from deltalake import DeltaTable
 
-    sent = {name: int(rows) for name, rows in re.findall(r"^load (\w+) +(\d+) rows", loaded, re.M)}
+    rows_sent = sent(loaded)
     wrong = []
     lines = []
     folders = settings.folders()
@@ -25,10 +29,9 @@ def check(loaded: str) -> dict:
         columns = {field.name: kind(field.type.type) for field in fields}
         found = {reader: profile(name, columns) for reader, profile in readers.items()}
         first = found["Kho"]
-        if first[0] != sent.get(name) or not first[0]:
-            wrong.append(f"{name}: {first[0]} rows, but {sent.get(name)} were loaded")
-        titles = ["rows"] + [f"{measure} of {column}" for column in columns
-                             for measure in ("count", "sum", "least", "greatest")]
+        if first[0] != rows_sent.get(name) or not first[0]:
+            wrong.append(f"{name}: {first[0]} rows, but {rows_sent.get(name)} were loaded")
+        titles = titles_of(columns)
         for reader, profile in found.items():
             if len(profile) != len(titles):
                 wrong.append(f"{name}: {reader} gives {len(profile)} values, not {len(titles)}")
@@ -40,6 +43,11 @@ def check(loaded: str) -> dict:
     return {"rows": lines, "wrong": wrong, "load": loaded}
 
 
+def sent(loaded: str) -> dict[str, int]:
+    """The rows of each table, as the loader counted them."""
+    return {name: int(rows) for name, rows in re.findall(r"^load (\w+) +(\d+) rows", loaded, re.M)}
+
+
 def kind(delta_type: str) -> str:
     if delta_type in ("integer", "long"):
         return "whole"
@@ -48,6 +56,12 @@ def kind(delta_type: str) -> str:
     if delta_type in ("date", "string"):
         return delta_type
     raise SystemExit(f"no table of TPC-H has a column of type {delta_type}")
+
+
+def titles_of(columns: dict[str, str]) -> list[str]:
+    """What each value is that `question` asks for."""
+    return ["rows"] + [f"{measure} of {column}" for column in columns
+                       for measure in ("count", "sum", "least", "greatest")]
 
 
 def question(table: str, columns: dict[str, str], sums: dict[str, str]) -> str:
@@ -61,9 +75,8 @@ def question(table: str, columns: dict[str, str], sums: dict[str, str]) -> str:
 
 def kho():
     connection = settings.kho()
-    sums = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1970-01-01')",
-            "string": "sum(octet_length({}))"}
-    return lambda table, columns: connection.execute(question(table, columns, sums)).fetchone()
+    return lambda table, columns: connection.execute(
+        question(table, columns, WIRE_SUMS)).fetchone()
 
 
 def duckdb(folders):

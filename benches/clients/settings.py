@@ -1,6 +1,7 @@
-"""What benches/run sets, and the tables it loaded."""
+"""What benches/run sets, the tables it loaded, and how the two servers are reached."""
 
 import os
+import time
 from pathlib import Path
 
 SCALE = float(os.environ["BENCH_SCALE"])
@@ -8,8 +9,12 @@ THREADS = int(os.environ["BENCH_THREADS"])
 RUNS = int(os.environ["BENCH_RUNS"])
 # The warehouse's root.
 DATA = Path(os.environ["BENCH_DATA"])
+# Where a part keeps its files; gone when benches/run ends.
+WORK = DATA.parent
 # Of the wire; the server need not run for anything but Kho's own turn.
 PORT = os.environ["BENCH_KHO_PORT"]
+# Of the PostgreSQL beside it; there is one only where a part compares with it.
+POSTGRES_PORT = os.environ.get("BENCH_POSTGRES_PORT")
 
 # The first column of each table: Kho names folders by id and not by table.
 TABLES = {
@@ -23,9 +28,21 @@ TABLES = {
     "lineitem": "l_orderkey",
 }
 
+# Kho gathers writes for a second before it compacts; a pause this long means that it is done.
+QUIET_S = 3
+QUIET_TIMEOUT_S = 600
+
+
+def whole(name: str, default: int) -> int:
+    """A variable that is a whole number above 0."""
+    value = int(os.environ.get(name) or default)
+    if value < 1:
+        raise SystemExit(f"{name} must be above 0")
+    return value
+
 
 def folders() -> dict[str, str]:
-    """The folder of each table."""
+    """The folder of each table of TPC-H, before another table looks like one of them."""
     from deltalake import DeltaTable
 
     names = {column: name for name, column in TABLES.items()}
@@ -42,16 +59,47 @@ def folders() -> dict[str, str]:
     return found
 
 
-def kho():
-    """A connection to Kho, without TLS, as the loader's."""
+def address(port: str) -> str:
+    return (f"host=127.0.0.1 port={port} dbname=kho user=admin password=admin sslmode=disable")
+
+
+def connect(port: str):
     import psycopg
 
     # Never prepared behind our back: every run of every engine starts from the text.
-    connection = psycopg.connect(
-        f"host=127.0.0.1 port={PORT} dbname=kho user=admin password=admin sslmode=disable",
-        autocommit=True, prepare_threshold=None)
+    return psycopg.connect(address(port), autocommit=True, prepare_threshold=None)
+
+
+def kho():
+    """A connection to Kho, without TLS, as the loader's."""
+    connection = connect(PORT)
     connection.execute("SET search_path = tpch")
     return connection
+
+
+def postgres():
+    """A connection to PostgreSQL, as Kho's."""
+    if not POSTGRES_PORT:
+        raise SystemExit("no PostgreSQL was started for this part")
+    return connect(POSTGRES_PORT)
+
+
+def postgres_version() -> str:
+    with postgres() as connection:
+        return connection.execute("SHOW server_version").fetchone()[0].split()[0]
+
+
+def settle():
+    """Waits until Kho maintains nothing: what is timed next is then not timed beside it."""
+    running = "SELECT count(*) FROM kho.jobs WHERE state = 'running'"
+    with connect(PORT) as connection:
+        begun = quiet = time.monotonic()
+        while time.monotonic() - quiet < QUIET_S:
+            if connection.execute(running).fetchone()[0]:
+                quiet = time.monotonic()
+            if time.monotonic() - begun > QUIET_TIMEOUT_S:
+                raise RuntimeError(f"Kho still maintains tables after {QUIET_TIMEOUT_S} s")
+            time.sleep(0.1)
 
 
 def duckdb():

@@ -2,7 +2,7 @@
 //!
 //! What it guarantees: the types are those of the TPC-H specification (decimals are exact, keys
 //! are whole numbers); the rows are dbgen's, made by the `tpchgen` crate.
-//! What it does not: no keys, no indexes: Kho has the first from the next issue and never the rest.
+//! What it does not: no keys and no indexes; no query of TPC-H needs them for its answer.
 
 use std::fmt::Arguments;
 
