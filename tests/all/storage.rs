@@ -67,6 +67,7 @@ fn a_full_disk_refuses_and_serves_again_when_there_is_room() {
     let (kho, view, disk) = on_disk(folders.data(), folders, &[]);
     let mut wire = with_table(&kho);
     view.fill(&disk);
+    until_full(&mut wire);
     // The ledger lies there too, and without it nothing is done, not even a read.
     for statement in ["INSERT INTO s.t VALUES (2)", "SELECT count(*) FROM s.t"] {
         refusal(&mut wire, statement, &["53100"]);
@@ -101,6 +102,13 @@ fn a_full_warehouse_can_still_be_read() {
     serves(&kho, &mut wire, 1);
     assert_eq!(wire.refusal("SELECT * FROM s.u").sqlstate, "42P01");
     assert_eq!(wire.value("SELECT count(*) FROM s.t VERSION AS OF 1"), "1");
+}
+
+/// Asks until the ledger has used up what is left of the block that its journal ends in.
+fn until_full(wire: &mut Wire) {
+    const QUESTIONS_MAX: usize = 1000;
+    let refused = (0..QUESTIONS_MAX).any(|_| wire.simple("SELECT 1").is_err());
+    assert!(refused, "{QUESTIONS_MAX} records found room on a full disk");
 }
 
 /// Loads more than the disk takes, of rows that do not compress.
@@ -153,6 +161,7 @@ fn a_ledger_without_room_stops_everything_until_there_is_some() {
         on_disk(journal, folders, &[("KHO_AUDIT__JOURNAL_DIRECTORY", text.as_str())]);
     let mut wire = with_table(&kho);
     view.fill(&disk);
+    until_full(&mut wire);
     for _ in 0..100 {
         refusal(&mut wire, "INSERT INTO s.t VALUES (2)", &["53100"]);
         refusal(&mut wire, "SELECT id FROM s.t", &["53100"]);

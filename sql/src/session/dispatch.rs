@@ -109,13 +109,15 @@ impl Session {
         entry.statement = Some(self.recorded(statement));
         let opened = self.engine.shared.ledger.begin(entry).await?;
         let limits = Limits::new(stop, self.settings.statement_timeout_ms());
+        // Alone, a statement has told nobody what it read: run anew it is simply later. The end of a
+        // block is not alone: what it was to commit is gone with it.
+        let is_alone = self.block.is_none() && !super::is_own(statement.ast());
         let mut runs = 0;
         let done = loop {
             let done = self.perform_and_settle(statement, parameters, &limits).await;
             let again = matches!(&done, Err(error) if error.kind() == Kind::SerializationFailure);
             runs += 1;
-            // Alone, a statement has told nobody what it read: run anew it is simply later.
-            if !(again && self.block.is_none() && runs < RUNS_MAX) {
+            if !(again && is_alone && runs < RUNS_MAX) {
                 break done;
             }
         };

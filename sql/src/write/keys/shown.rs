@@ -38,12 +38,27 @@ fn value(column: &ArrayRef, row: usize, zone: &str) -> Result<String> {
             // A zone that Arrow does not know is no reason to fail: the instant is the same.
             let text = in_zone(column, *unit, zone).and_then(|local| shown(&local));
             let text = text.or_else(|_| shown(column))?;
-            Ok(text.strip_suffix(":00").map(str::to_owned).unwrap_or(text))
+            let text = text.strip_suffix(":00").map(str::to_owned).unwrap_or(text);
+            Ok(match text.rfind(['+', '-']) {
+                Some(zone) => {
+                    let (time, zone) = text.split_at(zone);
+                    format!("{}{zone}", trimmed(time))
+                }
+                None => text,
+            })
         }
+        DataType::Timestamp(_, None) => Ok(trimmed(&shown(column)?).to_owned()),
         _ => shown(column),
     }
 }
 
+/// A time without the zeros at the end of its fraction.
+fn trimmed(time: &str) -> &str {
+    match time.contains('.') {
+        true => time.trim_end_matches('0').trim_end_matches('.'),
+        false => time,
+    }
+}
 fn in_zone(column: &ArrayRef, unit: TimeUnit, zone: &str) -> Result<ArrayRef> {
     let to = DataType::Timestamp(unit, Some(zone.into()));
     cast(column, &to).map_err(|error| from_arrow(&error))
