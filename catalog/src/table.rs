@@ -97,6 +97,8 @@ struct Inner {
     times: history::Times,
     /// The newest time of a commit that this server has made or seen.
     newest_commit_ms: AtomicI64,
+    /// The newest time that a transaction was given for its snapshot.
+    began_ms: AtomicI64,
     written: Mutex<HashSet<Location>>,
     writes: Notify,
 }
@@ -117,6 +119,7 @@ impl Tables {
                 leases: Mutex::default(),
                 times: history::Times::default(),
                 newest_commit_ms: AtomicI64::new(i64::MIN),
+                began_ms: AtomicI64::new(i64::MIN),
                 written: Mutex::default(),
                 writes: Notify::new(),
             }),
@@ -155,9 +158,13 @@ impl Tables {
         }
     }
 
-    /// The newest time of a commit that this server has made or seen.
-    pub fn newest_commit_ms(&self) -> i64 {
-        self.inner.newest_commit_ms.load(Ordering::Acquire)
+    /// The time of a snapshot taken now: not before any commit that this server has made or seen,
+    /// and before every one that it makes later.
+    pub fn begin_snapshot(&self) -> i64 {
+        let seen_ms = self.inner.newest_commit_ms.load(Ordering::Acquire);
+        let time_ms = self.environment().now_ms().max(seen_ms);
+        self.inner.began_ms.fetch_max(time_ms, Ordering::AcqRel);
+        time_ms
     }
 
     /// One version of a table.

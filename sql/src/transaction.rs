@@ -140,13 +140,11 @@ fn not_one_commit(message: &str) -> Error {
 
 impl Transaction {
     pub(crate) fn begin(shared: &Shared, state: Arc<State>) -> Transaction {
-        // A commit that was acknowledged is seen, though its time may be ahead of the clock.
-        let now_ms = shared.catalog.environment().now_ms();
         Transaction {
             began: Arc::clone(&state),
             state,
             pins: Pins::default(),
-            began_ms: now_ms.max(shared.tables.newest_commit_ms()),
+            began_ms: shared.tables.begin_snapshot(),
             reads: BTreeMap::new(),
             written: Vec::new(),
             catalog: Vec::new(),

@@ -61,16 +61,19 @@ enum Block {
 
 #[derive(Default)]
 struct Open {
-    /// The version that each table was first read at.
-    pins: [Option<usize>; 2],
+    /// The versions that were the newest at the block's first statement.
+    pins: Option<[usize; 2]>,
+    /// Which tables were read.
+    read: [bool; 2],
     work: Option<Work>,
 }
 
 /// What a block will commit.
 struct Work {
     table: usize,
-    base: usize,
-    effect: Effect,
+    effects: Vec<Effect>,
+    /// The table as the block sees it.
+    rows: Rows,
 }
 
 /// What a statement is foretold to answer.
@@ -151,14 +154,15 @@ impl Play {
     async fn read(&mut self, client: usize, table: usize) -> std::result::Result<(), String> {
         let newest = self.tables[table].newest();
         let question = format!("SELECT * FROM {}", self.tables[table].name);
-        let version = match &mut self.clients[client].block {
-            Block::Open(Open { work: Some(_), .. }) => {
-                return self.refused(client, &question, "0A000").await;
+        self.pin(client);
+        let versions = &self.tables[table].versions;
+        let rows = match &mut self.clients[client].block {
+            Block::Open(open) => {
+                open.read[table] = true;
+                open.rows(table, versions)
             }
-            Block::Open(open) => *open.pins[table].get_or_insert(newest),
-            _ => newest,
+            _ => versions[newest].clone(),
         };
-        let rows = self.tables[table].versions[version].clone();
         self.expect(client, &question, Answer::Rows(rows)).await
     }
 
@@ -170,9 +174,9 @@ impl Play {
         let newest = self.tables[table].newest();
         let version = self.random.random_range(0..=newest + 1);
         let question = format!("SELECT * FROM {} VERSION AS OF {version}", self.tables[table].name);
-        if matches!(&self.clients[client].block, Block::Open(Open { work: Some(_), .. })) {
-            let refusal = if version > newest { "22023" } else { "0A000" };
-            return self.refused(client, &question, refusal).await;
+        self.pin(client);
+        if let Block::Open(open) = &mut self.clients[client].block {
+            open.read[table] = true;
         }
         match self.tables[table].versions.get(version).cloned() {
             Some(rows) => self.expect(client, &question, Answer::Rows(rows)).await,
@@ -191,12 +195,20 @@ impl Play {
             true => self.tables[table].source.effect(&mut self.random),
             false => self.tables[table].source.change(&mut self.random),
         };
-        let base = self.tables[table].newest();
         let text = self.tables[table].source.sql(&effect);
-        if let Block::Open(Open { work: Some(_), .. }) = self.clients[client].block {
-            return self.refused(client, &text, "0A000").await;
-        }
-        let now = &self.tables[table].versions[base];
+        self.pin(client);
+        let versions = &self.tables[table].versions;
+        let now = match &mut self.clients[client].block {
+            // A block is one commit of one table.
+            Block::Open(Open { work: Some(work), .. }) if work.table != table => {
+                return self.refused(client, &text, "0A000").await;
+            }
+            Block::Open(open) => {
+                open.read[table] |= matches!(effect, Effect::Update { .. } | Effect::Delete { .. });
+                open.rows(table, versions)
+            }
+            _ => versions[versions.len() - 1].clone(),
+        };
         let Some((next, touched)) = now.after(&effect) else {
             return self.refused(client, &text, shape_refusal(&effect)).await;
         };
@@ -206,7 +218,9 @@ impl Play {
             return Ok(());
         }
         if let Block::Open(open) = &mut self.clients[client].block {
-            open.work = Some(Work { table, base, effect });
+            let mut effects = open.work.take().map(|work| work.effects).unwrap_or_default();
+            effects.push(effect);
+            open.work = Some(Work { table, effects, rows: next });
             return Ok(());
         }
         self.tables[table].commit(next, &effect);
@@ -215,23 +229,62 @@ impl Play {
 
     async fn commit(&mut self, client: usize) -> std::result::Result<(), String> {
         let block = std::mem::replace(&mut self.clients[client].block, Block::None);
-        let Block::Open(Open { work, .. }) = block else { return Ok(()) };
+        let Block::Open(Open { pins, read, work }) = block else { return Ok(()) };
         let done = Answer::Tag("COMMIT".to_owned());
-        let Some(Work { table, base, effect }) = work else {
+        let (Some(Work { table, effects, rows }), Some(pins)) = (work, pins) else {
             return self.expect(client, "COMMIT", done).await;
         };
-        let it = &mut self.tables[table];
+        let (base, it) = (pins[table], &mut self.tables[table]);
+        // What came and went again leaves nothing to commit, unless other rows moved with it.
+        if rows.reads_as(&it.versions[base]) {
+            return self.commit_of_nothing(client, table).await;
+        }
         // Rows that were added without looking go in after others; all else is a conflict.
-        let blind = matches!(effect, Effect::Insert(_)) && it.reshaped <= base;
+        let inserts = effects.iter().all(|effect| matches!(effect, Effect::Insert(_)));
+        let blind = inserts && !read[table] && it.reshaped <= base;
         if it.newest() != base && !blind {
             return self.expect(client, "COMMIT", Answer::Error("40001")).await;
         }
+        let effect = Effect::Block(effects);
         let Some((next, _)) = it.versions[it.newest()].after(&effect) else {
             return Err("the model lost its way".to_owned());
         };
         it.commit(next, &effect);
         self.expect(client, "COMMIT", done).await?;
         self.check(table, Sample::Some).await
+    }
+
+    /// The end of a block after which its table reads as before: with a version, or without.
+    async fn commit_of_nothing(
+        &mut self,
+        client: usize,
+        table: usize,
+    ) -> std::result::Result<(), String> {
+        self.sent.push(format!("  {client}: COMMIT"));
+        let it = &mut self.clients[client];
+        let ended = run(&mut it.session, "COMMIT").await;
+        match ended {
+            Err(error) if error.sqlstate() == "40001" => return Ok(()),
+            Err(error) => return Err(format!("client {client}: COMMIT is {error:?}")),
+            Ok(_) => {}
+        }
+        let name = self.tables[table].name;
+        let count = format!("SELECT count(*) FROM kho.table_history('{name}')");
+        let got = run(&mut it.session, &count).await.map_err(|error| format!("{error:?}"))?;
+        let before = self.tables[table].versions.len();
+        if got.rows[0][0].as_deref() == Some((before + 1).to_string().as_str()) {
+            let rows = self.tables[table].versions[before - 1].clone();
+            self.tables[table].versions.push(rows);
+        }
+        self.check(table, Sample::Some).await
+    }
+
+    /// A block sees everything as it was at its first statement.
+    fn pin(&mut self, client: usize) {
+        let newest = [self.tables[0].newest(), self.tables[1].newest()];
+        if let Block::Open(open) = &mut self.clients[client].block {
+            open.pins.get_or_insert(newest);
+        }
     }
 
     /// Whether another session of the same server holds the table.
@@ -328,7 +381,18 @@ impl Block {
     fn has_read_nothing(&self) -> bool {
         match self {
             Block::None | Block::Failed => true,
-            Block::Open(open) => open.work.is_some(),
+            Block::Open(open) => open.pins.is_none(),
+        }
+    }
+}
+
+impl Open {
+    /// A table as the block sees it.
+    fn rows(&self, table: usize, versions: &[Rows]) -> Rows {
+        match (&self.work, self.pins) {
+            (Some(work), _) if work.table == table => work.rows.clone(),
+            (_, Some(pins)) => versions[pins[table]].clone(),
+            (_, None) => versions[versions.len() - 1].clone(),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! is said to be (`58030`).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -214,7 +215,10 @@ impl Tables {
             };
             // A version's time is later than the one before, whatever the clock did: time travel
             // by time must have one answer.
-            let time_ms = self.environment().now_ms().max(previous_ms.saturating_add(1));
+            let begun_ms = self.inner.began_ms.load(Ordering::Acquire);
+            let time_ms = (self.environment().now_ms())
+                .max(previous_ms.saturating_add(1))
+                .max(begun_ms.saturating_add(1));
             let entry = render(&commit, &nonce, time_ms)?;
             match put(log_store, version, entry).await {
                 Ok(Put::Stored) => {

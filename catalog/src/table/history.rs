@@ -20,6 +20,8 @@ use super::commit::STATEMENT_KEY;
 use super::{Location, OPEN_TABLES, Tables, delta_error, lock};
 use crate::error::Result;
 
+/// How far the clocks of a warehouse's servers may be apart.
+const CLOCKS_APART_MS: i64 = 60_000;
 /// How many commits are read at a time.
 const CONCURRENT_READS: usize = 16;
 
@@ -121,7 +123,10 @@ impl Tables {
     }
 
     pub(super) fn note_commit_time(&self, location: &Location, version: u64, time_ms: i64) {
-        self.inner.newest_commit_ms.fetch_max(time_ms, Ordering::AcqRel);
+        // A clock that is far ahead is one table's trouble, not that of every snapshot.
+        if time_ms <= self.environment().now_ms().saturating_add(CLOCKS_APART_MS) {
+            self.inner.newest_commit_ms.fetch_max(time_ms, Ordering::AcqRel);
+        }
         let mut times = lock(&self.inner.times.0);
         if times.len() >= OPEN_TABLES
             && !times.contains_key(location)
