@@ -5,7 +5,7 @@ import os
 import duckdb
 from deltalake import DeltaTable
 
-from delta import tables, with_delta
+from delta import done, tables, with_delta
 
 
 def main():
@@ -22,3 +22,6 @@ def main():
 
 
 main()
+
+
+done()

@@ -1,6 +1,7 @@
 """Where Kho keeps its tables, found as a stranger would: by looking for Delta logs."""
 
 import os
+import sys
 from pathlib import Path
 
 import duckdb
@@ -21,3 +22,14 @@ def with_delta(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnecti
     extension = folder / f"v{duckdb.__version__}" / "delta.duckdb_extension"
     connection.execute(f"LOAD '{extension}'")
     return connection
+
+
+def done() -> None:
+    """Ends a program whose checks have all passed.
+
+    DuckDB's delta extension keeps threads that it does not end when the interpreter does, and the
+    C++ runtime aborts the process over them now and then. What they do then is no answer of Kho's.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -11,7 +11,7 @@ import psycopg
 from deltalake import DeltaTable
 
 from connection import dsn
-from delta import with_delta
+from delta import done, with_delta
 
 BUCKET, _, PREFIX = os.environ["KHO_DATA"].removeprefix("s3://").partition("/")
 ENDPOINT = os.environ["S3_ENDPOINT"]
@@ -72,3 +72,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    done()

@@ -10,7 +10,7 @@ import polars
 from deltalake import DeltaTable
 
 from connection import dsn
-from delta import tables, with_delta
+from delta import done, tables, with_delta
 
 COLUMNS = ("id", "name", "amount", "day", "moment", "ok", "raw", "numbers", "score")
 
@@ -79,3 +79,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    done()

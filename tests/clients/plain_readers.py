@@ -9,7 +9,7 @@ import os
 import duckdb
 from deltalake import DeltaTable
 
-from delta import with_delta
+from delta import done, with_delta
 
 
 def sort_key(row):
@@ -34,3 +34,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    done()

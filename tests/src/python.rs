@@ -17,17 +17,22 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs `tests/clients/<name>.py` against `kho`; it must succeed.
 pub fn client(kho: &Kho, name: &str, environment: &[(&str, &str)]) -> String {
-    succeed(kho, &mut command(name, environment))
+    let mut command = command(name, &[]);
+    told(kho, &mut command).envs(environment.iter().copied());
+    run(&mut command, "", TIMEOUT).expect_success()
 }
 
 /// Runs a client program, told where `kho` is.
 pub(crate) fn succeed(kho: &Kho, command: &mut Command) -> String {
+    run(told(kho, command), "", TIMEOUT).expect_success()
+}
+
+fn told<'a>(kho: &Kho, command: &'a mut Command) -> &'a mut Command {
     command
         .env("KHO_PG_PORT", kho.pg.port().to_string())
         .env("KHO_HTTP_PORT", kho.http.port().to_string())
         .env("KHO_DATA", kho.data())
-        .env("KHO_CERTIFICATE", kho.certificate());
-    run(command, "", TIMEOUT).expect_success()
+        .env("KHO_CERTIFICATE", kho.certificate())
 }
 
 /// Where `tests/run` puts what it installs.
