@@ -73,7 +73,7 @@ pub async fn start(config: Config) -> Result<Server> {
         show_password(&password);
     }
     let ledger = Ledger::open(environment, name.as_str()).await?;
-    let limits = engine_limits(&config.limits)?;
+    let limits = engine_limits(&config.limits, name.as_str())?;
     let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
     let shared =
         pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
@@ -198,12 +198,19 @@ fn identity(config: &Config) -> Result<Identity> {
     Identity::load_or_create(&config.keys_directory(), &names)
 }
 
-fn engine_limits(limits: &Limits) -> Result<kho_sql::session::Limits> {
+/// Every server spills into a folder that its name, which no other running one has, makes its own:
+/// what is in there when it starts is what it left when it was killed.
+fn engine_limits(limits: &Limits, name: &str) -> Result<kho_sql::session::Limits> {
+    let spill = limits.spill_directory.clone().unwrap_or_else(std::env::temp_dir);
     let whole = |value: u64| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
     Ok(kho_sql::session::Limits {
         memory_bytes: whole(limits.memory_bytes)?,
-        spill_directory: limits.spill_directory.clone(),
+        query_memory_bytes: whole(limits.query_memory_bytes)?,
+        spill_directory: Some(spill.join(format!("kho-spill-{name}"))),
         spill_bytes: limits.spill_bytes,
+        snapshot_cache_bytes: whole(limits.snapshot_cache_bytes)?,
+        footer_cache_bytes: whole(limits.footer_cache_bytes)?,
+        statement_timeout_ms: limits.statement_timeout_ms,
         threads: whole(u64::from(limits.threads))?,
     })
 }
@@ -212,6 +219,7 @@ fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {
     let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
     Ok(pgwire::Limits {
         connections: whole(limits.connections)?,
+        reserved: whole(limits.reserved_connections.min(limits.connections / 2))?,
         message_bytes: whole(limits.message_bytes)?,
         stop_timeout_ms: limits.stop_grace_ms,
         ..pgwire::Limits::default()

@@ -42,7 +42,7 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>) -> Result<Pending> {
         .version(scope, &session, "version")?
         .ok_or_else(|| arguments.missing("version"))?;
     let location = location(&relation)?;
-    let lease = tables(scope).lease(&location).await;
+    let lease = scope.lease(&location).await?;
     let then = tables(scope).at_version(&location, version).await?;
     let now = tables(scope).latest(&location).await?;
     if now.version() == version {

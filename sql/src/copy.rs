@@ -21,6 +21,7 @@ pub use options::{CopyFormat, CopyHeader, CopyOptions};
 use crate::authorize::AuthorizedPlan;
 use crate::bind;
 use crate::errors::from_arrow;
+use crate::outcome::Deadline;
 use crate::parse::{CopySource, CopyStatement};
 use crate::scope::Scope;
 use crate::session::query;
@@ -37,6 +38,8 @@ pub struct CopyIn {
     /// For each column of the table: its place among the copied ones, or its default.
     sources: Vec<Source>,
     pub(crate) record: Option<Opened>,
+    /// Until when the rows must be in.
+    pub deadline: Deadline,
 }
 
 enum Source {
@@ -123,6 +126,7 @@ pub(crate) async fn begin_in(scope: &Scope, copy: &CopyStatement) -> Result<Copy
         append: Some(append),
         sources,
         record: None,
+        deadline: Deadline::default(),
     })
 }
 

@@ -5,6 +5,7 @@
 //!
 //! parse → audit begin → bind → authorize → execute, or stage and commit → audit complete
 
+mod apart;
 mod authorize;
 mod bind;
 mod call;
@@ -17,6 +18,8 @@ mod execute;
 mod explain;
 mod functions;
 pub mod input;
+mod join_order;
+mod memory;
 mod numeric;
 pub mod outcome;
 pub mod parse;

@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Location, Snapshot};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Shared;
 use crate::settings::Settings;
@@ -27,6 +30,8 @@ pub(crate) struct Scope {
     pub role: String,
     pub settings: Settings,
     pub pins: Pins,
+    /// What the statement may hold, shared by all plans it is made of.
+    pub memory: Arc<RuntimeEnv>,
     /// `kho.as_of`, in milliseconds since the epoch.
     pub as_of_ms: Option<i64>,
     pub process_id: i32,
@@ -69,6 +74,24 @@ impl Scope {
             None => tables.latest(&location).await?,
         };
         Ok(lock(&self.pins).entry(key).or_insert(snapshot).clone())
+    }
+
+    /// The right to write a table, waited for no longer than `lock_timeout`.
+    ///
+    /// # Errors
+    /// `55P03` where another writer of this server has it for longer.
+    pub(crate) async fn lease(&self, location: &Location) -> Result<OwnedMutexGuard<()>> {
+        let lease = self.shared.tables.lease(location);
+        match self.settings.lock_timeout_ms() {
+            0 => Ok(lease.await),
+            limit_ms => {
+                let limit = Duration::from_millis(limit_ms);
+                tokio::time::timeout(limit, lease).await.map_err(|_| {
+                    let message = "canceling statement due to lock timeout";
+                    Error::new(Kind::LockNotAvailable, message)
+                })
+            }
+        }
     }
 
     /// The version of `relation` that was the newest at `time_ms`.

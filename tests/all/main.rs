@@ -15,6 +15,7 @@ mod drivers;
 mod durability;
 mod files;
 mod house;
+mod limits;
 mod psql;
 mod slt;
 mod startup;

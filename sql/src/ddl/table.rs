@@ -153,7 +153,7 @@ pub(super) async fn alter(
         Alteration::CheckRows { relation, .. } => {
             // Held until the rule is in the catalog, so that no row comes in unchecked between.
             let location = location(&relation)?;
-            let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
+            let lease = limits.run(scope.lease(&location)).await?;
             limits.run(check_rows(scope, &session, &relation)).await?;
             Pending { lease: Some(lease), ..Pending::nothing(Tag::new(tag)) }
         }

@@ -34,7 +34,7 @@ impl Append {
         relation: &Relation,
     ) -> Result<Append> {
         let location = location(relation)?;
-        let lease = tables(scope).lease(&location).await;
+        let lease = scope.lease(&location).await?;
         let snapshot = tables(scope).latest(&location).await?;
         let stage = tables(scope).stage(&location, &snapshot.columns()?);
         let conformer = Conformer::new(session, relation, stage.schema())?;

@@ -29,6 +29,7 @@ use crate::authorize::authorize;
 use crate::bind;
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
+use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 
@@ -152,7 +153,7 @@ pub(crate) async fn modify(
     let name = bind::object_name(&change.target)?;
     let relation = bind::find_for(scope, &name, change.action())?;
     let location = location(&relation)?;
-    let lease = limits.run(async { Ok(tables(scope).lease(&location).await) }).await?;
+    let lease = limits.run(scope.lease(&location)).await?;
     let snapshot = tables(scope).latest(&location).await?;
     let stage = tables(scope).stage(&location, &snapshot.columns()?);
     let mut work = Work::new(scope, &relation, change, snapshot, stage)?;
@@ -184,7 +185,7 @@ pub(crate) async fn modify(
 /// Takes all rows out of a table, in one commit.
 pub(crate) async fn truncate(scope: &Scope, relation: &Relation) -> Result<Pending> {
     let location = location(relation)?;
-    let lease = tables(scope).lease(&location).await;
+    let lease = scope.lease(&location).await?;
     let snapshot = tables(scope).latest(&location).await?;
     let files: Vec<usize> = (0..snapshot.files().len()).collect();
     let tag = Tag::new("TRUNCATE TABLE");
@@ -297,7 +298,7 @@ impl Work {
         }
         let provider = self.snapshot.positioned(Some(&files))?;
         let scan = provider.scan(session, None, &[], None).await.map_err(from_engine)?;
-        let mut rows = execute_stream(scan, session.task_ctx()).map_err(from_engine)?;
+        let mut rows = execute_stream(scan, task_context(session)).map_err(from_engine)?;
         let width = self.stage.schema().fields().len();
         let places: Vec<usize> = (0..width).collect();
         while let Some(batch) = rows.next().await {
