@@ -21,7 +21,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinConstraint, JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
@@ -76,10 +76,13 @@ impl JoinOrder {
 
     /// Orders what is below the inner joins of `plan`, and leaves these alone.
     fn order_leaves(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-        use datafusion::common::tree_node::TreeNode as _;
-        let ordered = plan.map_children(|child| match is_joined(&child) {
-            true => self.order_leaves(child),
-            false => self.order(child),
+        let ordered = plan.map_children(|child| {
+            let ordered = match is_joined(&child) {
+                true => self.order_leaves(child),
+                false => self.order(child),
+            }?;
+            let go_on = TreeNodeRecursion::Continue;
+            Ok(Transformed::new(ordered.data, ordered.transformed, go_on))
         })?;
         Ok(Transformed::new(ordered.data, ordered.transformed, TreeNodeRecursion::Jump))
     }

@@ -39,20 +39,20 @@ fn wide(rows: u64, width: u64) -> String {
 /// Ten times what there is: sorts, groups and joins finish, and what cannot spill is refused.
 #[test]
 fn a_query_larger_than_memory_finishes_or_is_refused_and_the_server_lives() {
-    let (mut kho, spill) = start(32, &[]);
+    let (mut kho, spill) = start(16, &[]);
     let mut wire = kho.admin();
     let before = kho.process().peak_memory_bytes();
-    let large = wide(160_000, 2_000);
+    let large = wide(800_000, 200);
     let finish = [
         format!("SELECT count(*) FROM (SELECT t FROM {large} AS a ORDER BY t DESC OFFSET 1) AS s"),
         format!(
             "SELECT count(*) + 1 - 2 FROM (SELECT t, count(*) FROM {large} AS a GROUP BY t) AS s"
         ),
         format!("SELECT count(*) - 1 FROM {large} AS a JOIN {large} AS b ON a.t = b.t"),
-        "SELECT count(*) - 2840001 FROM generate_series(1, 3000000) AS g (x)".to_owned(),
+        "SELECT count(*) - 2200001 FROM generate_series(1, 3000000) AS g (x)".to_owned(),
     ];
     for statement in &finish {
-        assert_eq!(wire.value(statement), "159999", "{statement}");
+        assert_eq!(wire.value(statement), "799999", "{statement}");
     }
     let refused = [
         format!("SELECT max(t || s) FROM (SELECT sum(x) OVER () AS s, t FROM {large} AS a) AS b"),
@@ -85,7 +85,7 @@ fn a_statement_has_a_limit_of_its_own() {
     let (kho, _) = start(4096, &[("KHO_LIMITS__QUERY_MEMORY_BYTES", "16777216")]);
     let mut wire = kho.admin();
     let error = wire
-        .refusal(&format!("SELECT length(string_agg(t, ',')) FROM {} AS a", wide(20_000, 2_000)));
+        .refusal(&format!("SELECT length(string_agg(t, ',')) FROM {} AS a", wide(400_000, 200)));
     assert_eq!(error.sqlstate, "53200", "{error}");
     assert!(error.to_string().contains("limits.query_memory_bytes"), "{error}");
 }
@@ -94,7 +94,7 @@ fn a_statement_has_a_limit_of_its_own() {
 fn what_spills_has_a_limit_too() {
     let (kho, _) = start(16, &[("KHO_LIMITS__SPILL_BYTES", "1000000")]);
     let mut wire = kho.admin();
-    let large = wide(40_000, 2_000);
+    let large = wide(400_000, 200);
     let error = wire.refusal(&format!(
         "SELECT count(*) FROM (SELECT t FROM {large} AS a ORDER BY t DESC OFFSET 1) AS s"
     ));
