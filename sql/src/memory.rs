@@ -18,7 +18,7 @@ mod tests;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,6 +50,20 @@ pub(crate) struct Memory {
     runtime: Arc<RuntimeEnv>,
     total: Arc<Total>,
     statement_bytes: usize,
+    /// Dropped behind the runtime, which has the files in it.
+    _folder: Option<SpillFolder>,
+}
+
+/// The folder that was made for this server alone; gone with it, unless something is left in it.
+#[derive(Debug)]
+struct SpillFolder(PathBuf);
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir(&self.0) {
+            tracing::debug!(%error, "the folder for temporary files stays");
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,7 +103,8 @@ impl Memory {
             )
             .build_arc()
             .map_err(from_engine)?;
-        Ok(Memory { runtime, total, statement_bytes })
+        let _folder = limits.spill_directory.clone().map(SpillFolder);
+        Ok(Memory { runtime, total, statement_bytes, _folder })
     }
 
     /// What plans are made with.
