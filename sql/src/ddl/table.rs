@@ -23,7 +23,7 @@ use crate::write::insert::stage_new;
 use crate::write::modify::Parameters;
 use crate::write::reshaping::announce;
 use crate::write::rewrite::{check_rows, reshape, table_columns};
-use crate::write::{Base, CatalogCommit, Pending, author, commit_author, keys, tables};
+use crate::write::{Base, Pending, author, commit_author, keys, tables};
 
 /// `CREATE TABLE` with columns.
 pub(super) async fn create(scope: &Scope, statement: &ast::CreateTable) -> Result<Change> {
