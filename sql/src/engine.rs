@@ -119,6 +119,14 @@ impl Shared {
         let config = state.config_mut();
         config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
         config.set_extension(Arc::clone(&scope.memory));
+        // Some functions keep what the settings were when they were registered.
+        let options = state.config().options();
+        let renewed: Vec<ScalarUDF> = (state.scalar_functions().values())
+            .filter_map(|function| function.inner().with_updated_config(options))
+            .collect();
+        for function in renewed {
+            register(&mut state, Arc::new(function))?;
+        }
         // `now()` is one instant throughout a statement, and none at all without this.
         state.mark_start_execution();
         let view = Arc::new(self.catalog_view(scope));

@@ -147,7 +147,7 @@ async fn the_rows_are_the_same_in_any_order() {
          shop.city = city.id AND EXISTS (SELECT 1 FROM thing, shop s2, city c2 WHERE \
          thing.id = sale.thing AND s2.id = thing.id AND c2.id = s2.city AND c2.name = 'city 1') \
          GROUP BY city.name",
-        "SELECT shop.name, shop.name, city.id + 1 FROM shop, sale, city WHERE shop.id = sale.shop \
+        "SELECT shop.name, shop.name AS again, city.id + 1 FROM shop, sale, city WHERE shop.id = sale.shop \
          AND city.id = shop.city AND (city.name = 'city 1' AND shop.id = 6 OR city.id = 2)",
     ];
     for query in queries {
