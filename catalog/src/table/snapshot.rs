@@ -273,8 +273,8 @@ impl fmt::Debug for Snapshot {
 }
 
 fn measured(snapshot: &EagerSnapshot) -> TableSize {
-    let rows =
-        snapshot.log_data().iter().filter_map(|file| file.num_records()).map(|it| it as u64).sum();
+    let files = snapshot.log_data();
+    let rows = files.iter().filter_map(|file| file.num_records()).map(|it| it as u64).sum();
     let mut size = TableSize { rows, ranges: HashMap::new() };
     for field in snapshot.arrow_schema().fields() {
         let whole = field.data_type().is_signed_integer() || *field.data_type() == DataType::Date32;
