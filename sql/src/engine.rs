@@ -119,10 +119,12 @@ impl Shared {
         let config = state.config_mut();
         config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
         config.set_extension(Arc::clone(&scope.memory));
-        // Some functions keep what the settings were when they were registered.
+        // Some functions keep what the settings were when they were registered. One that goes by
+        // another name here must not come back in place of ours.
         let options = state.config().options();
-        let renewed: Vec<ScalarUDF> = (state.scalar_functions().values())
-            .filter_map(|function| function.inner().with_updated_config(options))
+        let renewed: Vec<ScalarUDF> = (state.scalar_functions().iter())
+            .filter(|(name, function)| *name == function.name())
+            .filter_map(|(_, function)| function.inner().with_updated_config(options))
             .collect();
         for function in renewed {
             register(&mut state, Arc::new(function))?;
