@@ -19,18 +19,20 @@ mod create;
 mod files;
 mod guard;
 mod history;
+mod kept;
 mod leftovers;
 mod lookup;
+mod open;
 mod schema;
 mod snapshot;
 mod stage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -45,15 +47,23 @@ pub use compact::{Compacted, Compaction, Effort, Progress};
 pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
 pub use schema::TableColumn;
-pub use snapshot::{DataFile, Snapshot};
+pub use snapshot::{DataFile, Snapshot, TableSize};
 pub use stage::{KEPT_KEYS, Stage, Staged};
 
 use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use kept::Kept;
+use open::{Known, Turns};
 
-/// How many tables' newest snapshots are kept open. A snapshot holds the list of its files.
-const OPEN_TABLES: usize = 256;
+/// What open snapshots and the times of commits take, where nobody says.
+const CACHE_BYTES: usize = 256 << 20;
+/// Of what may be kept: the newest snapshots get half, earlier ones a quarter, times an eighth, and
+/// the numbers of versions the rest.
+const NEWEST_PART: usize = 2;
+const EARLIER_PART: usize = 4;
+const TIMES_PART: usize = 8;
+const SEEN_PART: usize = 8;
 
 /// The name delta-rs and DataFusion know the warehouse's root by.
 const ROOT_URL: &str = "kho://warehouse";
@@ -92,8 +102,14 @@ pub struct Tables {
 
 struct Inner {
     environment: Environment,
-    open: Mutex<Open>,
-    leases: Mutex<HashMap<Location, Weak<tokio::sync::Mutex<()>>>>,
+    newest: Kept<Location, Known>,
+    earlier: Kept<(Location, u64), Snapshot>,
+    /// A version that was there, of tables whose snapshots may not be kept any more.
+    seen: Kept<Location, u64>,
+    /// Who brings a table's snapshot up to date.
+    reading: Turns,
+    /// Who writes a table.
+    leases: Turns,
     times: history::Times,
     /// The newest time of a commit that this server has made or seen.
     newest_commit_ms: AtomicI64,
@@ -103,21 +119,22 @@ struct Inner {
     writes: Notify,
 }
 
-/// The newest snapshots seen, least recently used out first.
-#[derive(Default)]
-struct Open {
-    clock: u64,
-    snapshots: HashMap<Location, (u64, Snapshot)>,
-}
-
 impl Tables {
     pub fn new(environment: Environment) -> Tables {
+        Tables::with_cache(environment, CACHE_BYTES)
+    }
+
+    /// Tables of which about `cache_bytes` of what was read from their logs are kept in memory.
+    pub fn with_cache(environment: Environment, cache_bytes: usize) -> Tables {
         Tables {
             inner: Arc::new(Inner {
                 environment,
-                open: Mutex::default(),
-                leases: Mutex::default(),
-                times: history::Times::default(),
+                newest: Kept::new(cache_bytes / NEWEST_PART),
+                earlier: Kept::new(cache_bytes / EARLIER_PART),
+                seen: Kept::new(cache_bytes / SEEN_PART),
+                reading: Turns::default(),
+                leases: Turns::default(),
+                times: history::Times::new(cache_bytes / TIMES_PART),
                 newest_commit_ms: AtomicI64::new(i64::MIN),
                 began_ms: AtomicI64::new(i64::MIN),
                 written: Mutex::default(),
@@ -130,34 +147,6 @@ impl Tables {
         &self.inner.environment
     }
 
-    /// The newest version of a table. An open snapshot is brought up to date, not read anew.
-    pub async fn latest(&self, location: &Location) -> Result<Snapshot> {
-        let snapshot = match self.remembered(location) {
-            Some(snapshot) => snapshot.refreshed().await?,
-            None => Snapshot::open(location.clone(), self.log_store(location)?, None).await?,
-        };
-        self.remember(snapshot.clone());
-        Ok(snapshot)
-    }
-
-    /// The version that was the newest at `time_ms`, in milliseconds since the epoch.
-    ///
-    /// # Errors
-    /// `22023` where the table is younger.
-    pub async fn as_of(&self, location: &Location, time_ms: i64) -> Result<Snapshot> {
-        let latest = self.latest(location).await?;
-        let newest_ms = self.commit_time(location, latest.log_store(), latest.version()).await?;
-        if newest_ms <= time_ms {
-            return Ok(latest);
-        }
-        match self.version_at(location, time_ms).await? {
-            Some(version) => self.at_version(location, version).await,
-            None => {
-                Err(Error::new(Kind::InvalidParameterValue, "the table did not exist at that time"))
-            }
-        }
-    }
-
     /// The time of a snapshot taken now: not before any commit that this server has made or seen,
     /// and before every one that it makes later.
     pub fn begin_snapshot(&self) -> i64 {
@@ -167,41 +156,10 @@ impl Tables {
         time_ms
     }
 
-    /// One version of a table.
-    ///
-    /// # Errors
-    /// `22023` where the table has no such version.
-    pub async fn at_version(&self, location: &Location, version: u64) -> Result<Snapshot> {
-        let latest = self.latest(location).await?;
-        if version == latest.version() {
-            return Ok(latest);
-        }
-        if version > latest.version() {
-            return Err(Error::new(
-                Kind::InvalidParameterValue,
-                format!("version {version} does not exist"),
-            )
-            .with_detail(format!("The newest version is {}.", latest.version())));
-        }
-        Snapshot::open(location.clone(), self.log_store(location)?, Some(version)).await
-    }
-
     /// The right to write one table, within this server: held while a statement reads, stages
     /// and commits, so that writers of one server never lose against each other.
     pub async fn lease(&self, location: &Location) -> OwnedMutexGuard<()> {
-        let lease = {
-            let mut leases = lock(&self.inner.leases);
-            leases.retain(|_, lease| lease.strong_count() > 0);
-            match leases.get(location).and_then(Weak::upgrade) {
-                Some(lease) => lease,
-                None => {
-                    let lease = Arc::new(tokio::sync::Mutex::new(()));
-                    leases.insert(location.clone(), Arc::downgrade(&lease));
-                    lease
-                }
-            }
-        };
-        lease.lock_owned().await
+        self.inner.leases.take(location).await
     }
 
     /// Waits until a table is written through here, and gives the tables that were since the last
@@ -214,14 +172,6 @@ impl Tables {
                 return written;
             }
             notified.await;
-        }
-    }
-
-    /// The newest version, for work in the background: it takes no place among the open tables.
-    async fn glance(&self, location: &Location) -> Result<Snapshot> {
-        match self.remembered(location) {
-            Some(_) => self.latest(location).await,
-            None => Snapshot::open(location.clone(), self.log_store(location)?, None).await,
         }
     }
 
@@ -248,29 +198,6 @@ impl Tables {
             &location.url()?,
             &config,
         ))))
-    }
-
-    fn remembered(&self, location: &Location) -> Option<Snapshot> {
-        let mut open = lock(&self.inner.open);
-        open.clock += 1;
-        let now = open.clock;
-        open.snapshots.get_mut(location).map(|(used, snapshot)| {
-            *used = now;
-            snapshot.clone()
-        })
-    }
-
-    fn remember(&self, snapshot: Snapshot) {
-        let mut open = lock(&self.inner.open);
-        open.clock += 1;
-        let now = open.clock;
-        open.snapshots.insert(snapshot.location().clone(), (now, snapshot));
-        if open.snapshots.len() > OPEN_TABLES {
-            let oldest = open.snapshots.iter().min_by_key(|(_, (used, _))| *used);
-            if let Some(oldest) = oldest.map(|(location, _)| location.clone()) {
-                open.snapshots.remove(&oldest);
-            }
-        }
     }
 }
 

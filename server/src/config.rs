@@ -121,15 +121,23 @@ pub enum JournalPlace {
 pub struct Limits {
     /// At one time, over all protocols.
     pub connections: u32,
+    /// Of these, kept for members of `kho_admin`; of few connections half at most.
+    pub reserved_connections: u32,
     /// 0 is no limit; a session may set its own.
     pub statement_timeout_ms: u64,
     /// Of all running statements; what needs more spills.
     pub memory_bytes: u64,
+    /// Of one statement, within the same of all.
+    pub query_memory_bytes: u64,
     /// The largest message a client may send.
     pub message_bytes: u32,
     /// `None`: the system's folder for temporary files.
     pub spill_directory: Option<PathBuf>,
     pub spill_bytes: u64,
+    /// What is kept of tables' logs, beside the memory of statements.
+    pub snapshot_cache_bytes: u64,
+    /// What is kept of data files' footers, likewise.
+    pub footer_cache_bytes: u64,
     /// Threads of one statement; 0 is one for each core.
     pub threads: u32,
     /// How long running statements may go on when the server is asked to stop.
@@ -187,11 +195,15 @@ impl Default for Config {
             audit: Audit::default(),
             limits: Limits {
                 connections: 100,
+                reserved_connections: 3,
                 statement_timeout_ms: 0,
                 memory_bytes: 4 << 30,
+                query_memory_bytes: 2 << 30,
                 message_bytes: 256 << 20,
                 spill_directory: None,
                 spill_bytes: 64 << 30,
+                snapshot_cache_bytes: 256 << 20,
+                footer_cache_bytes: 128 << 20,
                 threads: 0,
                 stop_grace_ms: 30_000,
             },
@@ -269,14 +281,13 @@ impl Config {
             return Err(invalid("tls.certificate and tls.key must be set together"));
         }
         let limits = &self.limits;
-        // WIRE statement_timeout_ms: give it to the sessions as their default, then drop this.
-        if limits.statement_timeout_ms != 0 {
-            let message = "limits.statement_timeout_ms is not obeyed yet";
-            return Err(Error::unsupported(message).with_hint("Use SET statement_timeout."));
+        if i32::try_from(limits.statement_timeout_ms).is_err() {
+            return Err(invalid("limits.statement_timeout_ms must be at most 2147483647"));
         }
         let positive = [
             ("limits.connections", u64::from(limits.connections)),
             ("limits.memory_bytes", limits.memory_bytes),
+            ("limits.query_memory_bytes", limits.query_memory_bytes),
             ("limits.message_bytes", u64::from(limits.message_bytes)),
             ("maintenance.round_interval_s", self.maintenance.round_interval_s),
             ("maintenance.sweep_interval_s", self.maintenance.sweep_interval_s),

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use kho_catalog::error::{Error, Kind, Result};
@@ -16,6 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The stack of each worker thread; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
+/// How long the process waits for its threads once the server has stopped.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A governed lakehouse: versioned Delta tables over the PostgreSQL wire.
 #[derive(Parser)]
@@ -76,7 +79,7 @@ fn run(command: Command) -> Result<()> {
         .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut signals = Signals::new()?;
         match command {
             Command::Serve { data, .. } => {
@@ -104,7 +107,10 @@ fn run(command: Command) -> Result<()> {
                 }
             }
         }
-    })
+    });
+    // Planning that nobody waits for any more cannot be stopped at once, and is not waited for.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    ended
 }
 
 /// Serves until a signal or a failure, then stops.

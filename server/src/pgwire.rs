@@ -44,6 +44,8 @@ mod wire;
 pub struct Limits {
     /// Clients that are logged in at one time.
     pub connections: usize,
+    /// How many of these are kept for members of `kho_admin`.
+    pub reserved: usize,
     /// Clients that are not logged in yet; further ones wait to be accepted.
     pub startups: usize,
     /// From accepting a client to its login.
@@ -62,6 +64,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 100,
+            reserved: 3,
             startups: 100,
             startup_timeout_ms: 15_000,
             message_bytes: 256 * 1024 * 1024,
@@ -92,6 +95,10 @@ struct Tls {
 /// A client whose machine or network is gone says nothing; it is asked after this much silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// One that does not even acknowledge what it was sent is given up: nothing is asked while data is
+/// on its way.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(120);
 /// How long statements that were cancelled at the deadline of a stop may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 /// Accepting fails where there is no file handle left: it comes back in its own time.
@@ -186,6 +193,9 @@ async fn client(
     let prepared = stream
         .set_nodelay(true)
         .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    let prepared = prepared
+        .and_then(|()| SockRef::from(&stream).set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN)));
     if let Err(error) = prepared {
         tracing::debug!(%error, "the options of a socket cannot be set");
     }

@@ -73,7 +73,8 @@ pub async fn start(config: Config) -> Result<Server> {
         show_password(&password);
     }
     let ledger = Ledger::open(journal_place(&config, environment)?, name.as_str()).await?;
-    let limits = engine_limits(&config.limits)?;
+    let spill = format!("kho-spill-{}", name.as_str());
+    let limits = engine_limits(&config.limits, &spill)?;
     let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
     let shared =
         pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
@@ -86,7 +87,7 @@ pub async fn start(config: Config) -> Result<Server> {
     jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
     jobs.spawn("metrics", keep_metrics(metrics, jobs.stopping()));
     if config.maintenance.enabled {
-        let limits = maintenance_limits(&config)?;
+        let limits = maintenance_limits(&config, name.as_str())?;
         let work = engine.maintenance(&limits)?;
         jobs.spawn("maintenance", maintenance::run(work, config.maintenance, jobs.stopping()));
     }
@@ -220,26 +221,35 @@ fn identity(config: &Config) -> Result<Identity> {
     Identity::load_or_create(&config.keys_directory(), &names)
 }
 
-fn engine_limits(limits: &Limits) -> Result<kho_sql::session::Limits> {
+/// Every server spills into a folder, `spill`, that its name, which no other running one has, makes
+/// its own: what is in there when it starts is what it left when it was killed.
+fn engine_limits(limits: &Limits, spill: &str) -> Result<kho_sql::session::Limits> {
+    let folder = limits.spill_directory.clone().unwrap_or_else(std::env::temp_dir);
     let whole = |value: u64| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
     Ok(kho_sql::session::Limits {
         memory_bytes: whole(limits.memory_bytes)?,
-        spill_directory: limits.spill_directory.clone(),
+        query_memory_bytes: whole(limits.query_memory_bytes)?,
+        spill_directory: Some(folder.join(spill)),
         spill_bytes: limits.spill_bytes,
+        snapshot_cache_bytes: whole(limits.snapshot_cache_bytes)?,
+        footer_cache_bytes: whole(limits.footer_cache_bytes)?,
+        statement_timeout_ms: limits.statement_timeout_ms,
         threads: whole(u64::from(limits.threads))?,
     })
 }
 
-/// Its memory is its own; where it spills is where statements do.
-fn maintenance_limits(config: &Config) -> Result<kho_sql::session::Limits> {
+/// Its memory is its own, and so is the folder it spills to, beside the one of the statements.
+fn maintenance_limits(config: &Config, name: &str) -> Result<kho_sql::session::Limits> {
     let memory_bytes = config.maintenance.memory_bytes;
-    engine_limits(&Limits { memory_bytes, ..config.limits.clone() })
+    let limits = Limits { memory_bytes, query_memory_bytes: memory_bytes, ..config.limits.clone() };
+    engine_limits(&limits, &format!("kho-maintenance-spill-{name}"))
 }
 
 fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {
     let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
     Ok(pgwire::Limits {
         connections: whole(limits.connections)?,
+        reserved: whole(limits.reserved_connections.min(limits.connections / 2))?,
         message_bytes: whole(limits.message_bytes)?,
         stop_timeout_ms: limits.stop_grace_ms,
         ..pgwire::Limits::default()

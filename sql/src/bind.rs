@@ -33,6 +33,7 @@ use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use types::sql_type;
 
+use crate::apart::apart;
 use crate::errors::from_engine;
 use crate::scope::Scope;
 
@@ -73,7 +74,12 @@ pub(crate) async fn bind(
     let mut resolver = Resolver::new(scope, &session, specials, extra, 0);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
-    let plan = plan(&session, tables, statement, parameters)?;
+    let parameters = parameters.to_vec();
+    let planned = apart(async move {
+        let plan = plan(&session, tables, statement, parameters)?;
+        Ok((plan, session))
+    });
+    let (plan, session) = planned.await?;
     let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };
     Ok(Bound { plan, session, reads, names })
 }
@@ -83,11 +89,11 @@ fn plan(
     session: &SessionState,
     tables: names::Sources,
     statement: ast::Statement,
-    parameters: &[Option<FieldRef>],
+    parameters: Vec<Option<FieldRef>>,
 ) -> Result<LogicalPlan> {
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
-    let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.to_vec());
+    let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters);
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(infer::infer)

@@ -22,6 +22,7 @@ use crate::authorize::AuthorizedPlan;
 use crate::bind;
 use crate::errors::from_arrow;
 use crate::execute::Limits;
+use crate::outcome::Deadline;
 use crate::parse::{CopySource, CopyStatement};
 use crate::scope::Scope;
 use crate::session::query;
@@ -38,6 +39,8 @@ pub struct CopyIn {
     /// For each column of the table: its place among the copied ones, or its default.
     sources: Vec<Source>,
     pub(crate) record: Option<Opened>,
+    /// Until when the rows must be in.
+    pub deadline: Deadline,
 }
 
 enum Source {
@@ -129,6 +132,7 @@ pub(crate) async fn begin_in(
         append: Some(append),
         sources,
         record: None,
+        deadline: Deadline::default(),
     })
 }
 

@@ -3,24 +3,29 @@
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use kho_catalog::audit::Ledger;
 use kho_catalog::error::Result;
 use kho_catalog::log::Catalog;
-use kho_catalog::privilege;
+use kho_catalog::privilege::{self, Principal};
+use kho_catalog::state::State;
 use kho_catalog::table::Tables;
 
 use crate::activity::Activity;
+use crate::apart::abandonable;
 use crate::errors::from_engine;
 use crate::input;
 use crate::jobs::Jobs;
+use crate::join_order::JoinOrder;
+use crate::memory::expanding;
+use crate::memory::holding::Holding;
+use crate::memory::{self, Memory};
 use crate::numeric;
-use crate::pg_catalog::CatalogView;
+use crate::pg_catalog::{CatalogView, Visible};
 use crate::scope::Scope;
 use crate::session::Seats;
 use crate::yielding::Yielding;
@@ -30,18 +35,41 @@ use crate::yielding::Yielding;
 pub struct Limits {
     /// Memory that operators may hold before they spill or fail with `53200`.
     pub memory_bytes: usize,
-    /// Where operators spill; `None` is the system's folder for temporary files.
+    /// The same, of one statement; more than `memory_bytes` is as much as that.
+    pub query_memory_bytes: usize,
+    /// Where operators spill: a folder that no other running server has, whose leftovers are
+    /// removed. `None` is a fresh one below the system's folder for temporary files.
     pub spill_directory: Option<std::path::PathBuf>,
     pub spill_bytes: u64,
+    /// Open snapshots of tables, and when their versions were made.
+    pub snapshot_cache_bytes: usize,
+    /// Footers of data files.
+    pub footer_cache_bytes: usize,
+    /// How long a statement may go on where its session says nothing; 0 is without end.
+    pub statement_timeout_ms: u64,
     /// How many threads one statement uses; 0 is one for each core.
     pub threads: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory_bytes: 4 << 30, spill_directory: None, spill_bytes: 64 << 30, threads: 0 }
+        Limits {
+            memory_bytes: 4 << 30,
+            query_memory_bytes: 2 << 30,
+            spill_directory: None,
+            spill_bytes: 64 << 30,
+            snapshot_cache_bytes: 256 << 20,
+            footer_cache_bytes: 128 << 20,
+            statement_timeout_ms: 0,
+            threads: 0,
+        }
     }
 }
+
+/// Joins that take fewer rows than this are done before a better order is found.
+const JOINS_WORTH_ORDERING: f64 = 100_000.0;
+/// Sorts of one statement, in all of its threads, that must find room beside each other.
+const SORTS_AT_ONCE: usize = 32;
 
 /// The shared parts.
 pub(crate) struct Shared {
@@ -54,36 +82,53 @@ pub(crate) struct Shared {
     pub serializable: tokio::sync::Mutex<()>,
     pub activity: Activity,
     pub jobs: Jobs,
+    pub statement_timeout_ms: u64,
     base: SessionState,
+    memory: Memory,
     /// What can be called, for `pg_proc`.
-    functions: Vec<(String, String, char)>,
+    functions: Arc<[(String, String, char)]>,
 }
 
 impl Shared {
     pub(crate) fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Shared> {
         let environment = catalog.environment().clone();
-        let runtime = runtime(limits)?;
-        let base = base_state(runtime, limits)?;
+        let memory = Memory::open(limits)?;
+        let base = base_state(&memory, limits)?;
         Ok(Shared {
             started_ms: environment.now_ms(),
             seats: Seats::default(),
             serializable: tokio::sync::Mutex::default(),
             activity: Activity::default(),
             jobs: Jobs::default(),
-            tables: Tables::new(environment),
+            statement_timeout_ms: limits.statement_timeout_ms,
+            tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
             base,
+            memory,
             catalog,
             ledger,
         })
     }
 
     /// The planner's state for one statement: the session's zone, and functions that know it.
+    ///
+    /// # Why a copy
+    /// Rebuilding a state registers every function anew, which takes longer than a short statement.
     pub(crate) fn session_state(&self, scope: &Scope) -> Result<SessionState> {
-        let mut config = self.base.config().clone();
+        let mut state = self.base.clone();
+        let config = state.config_mut();
         config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
-        let mut state =
-            SessionStateBuilder::new_from_existing(self.base.clone()).with_config(config).build();
+        config.set_extension(Arc::clone(&scope.memory));
+        // Some functions keep what the settings were when they were registered. One that goes by
+        // another name here must not come back in place of ours.
+        let options = state.config().options();
+        let renewed: Vec<ScalarUDF> = (state.scalar_functions().iter())
+            .filter(|(name, function)| *name == function.name())
+            .filter_map(|(_, function)| function.inner().with_updated_config(options))
+            .collect();
+        for function in renewed {
+            register(&mut state, Arc::new(function))?;
+        }
         // `now()` is one instant throughout a statement, and none at all without this.
         state.mark_start_execution();
         let view = Arc::new(self.catalog_view(scope));
@@ -98,26 +143,28 @@ impl Shared {
 
     /// The planner's state for work of our own, which calls no function of a session.
     pub(crate) fn plain_session(&self) -> SessionState {
-        self.base.clone()
+        let mut state = self.base.clone();
+        state.config_mut().set_extension(self.statement_memory());
+        state
+    }
+
+    /// What one statement runs with.
+    pub(crate) fn statement_memory(&self) -> Arc<RuntimeEnv> {
+        self.memory.statement()
     }
 
     /// The catalog as `pg_catalog` shows it to the scope's role.
     pub(crate) fn catalog_view(&self, scope: &Scope) -> CatalogView {
         let state = &scope.state;
         CatalogView {
-            visible_relations: privilege::visible_relations(state, &scope.who)
-                .map(|relation| relation.oid)
-                .collect(),
-            visible_schemas: privilege::visible_schemas(state, &scope.who)
-                .map(|schema| schema.oid)
-                .collect(),
+            visible: visible(state, &scope.who),
             role: scope.who.role(),
             session_role: scope.who.role(),
             search_path: scope.search_path(),
             settings: scope.settings.all(),
             database: crate::session::DATABASE.to_owned(),
             process_id: scope.process_id,
-            functions: self.functions.clone(),
+            functions: Arc::clone(&self.functions),
             server_started_us: self.started_ms.saturating_mul(1000),
             client: None,
             server: None,
@@ -127,7 +174,17 @@ impl Shared {
     }
 }
 
-fn callable(state: &SessionState) -> Vec<(String, String, char)> {
+/// What exists for `who`, found out when it is asked for: most statements never do.
+fn visible(state: &Arc<State>, who: &Principal) -> Visible {
+    let (state, who) = (Arc::clone(state), who.clone());
+    Visible::found_by(move || {
+        let relations = privilege::visible_relations(&state, &who).map(|it| it.oid).collect();
+        let schemas = privilege::visible_schemas(&state, &who).map(|it| it.oid).collect();
+        (relations, schemas)
+    })
+}
+
+fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
     let of = |name: &String, kind| ("pg_catalog".to_owned(), name.clone(), kind);
     let scalar = state.scalar_functions().keys().map(|name| of(name, 'f'));
     let aggregate = state.aggregate_functions().keys().map(|name| of(name, 'a'));
@@ -143,25 +200,14 @@ fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {
     state.register_udf(function).map(|_| ()).map_err(from_engine)
 }
 
-pub(crate) fn runtime(limits: &Limits) -> Result<Arc<RuntimeEnv>> {
-    let pool = FairSpillPool::new(limits.memory_bytes);
-    let consumers = std::num::NonZeroUsize::MIN.saturating_add(4);
-    let disk = match &limits.spill_directory {
-        Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
-        None => DiskManagerMode::OsTmpDirectory,
-    };
-    RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, consumers)))
-        .with_disk_manager_builder(
-            DiskManagerBuilder::default()
-                .with_mode(disk)
-                .with_max_temp_directory_size(limits.spill_bytes),
-        )
-        .build_arc()
-        .map_err(from_engine)
+/// The engine's rules, and ours behind them: what it pushes down to relations is there by then.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));
+    rules
 }
 
-fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> Result<SessionState> {
+fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     let mut config = SessionConfig::new().with_information_schema(false);
     if limits.threads > 0 {
         config = config.with_target_partitions(limits.threads);
@@ -170,14 +216,23 @@ fn base_state(runtime: Arc<RuntimeEnv>, limits: &Limits) -> Result<SessionState>
     // An IN-list of join keys pushed into a scan can panic when a key is dictionary-encoded.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
+    // Each sort keeps this much aside for merging what it spilled, from its first row on.
+    let reserve = memory::statement_bytes(limits) / SORTS_AT_ONCE;
+    options.execution.sort_spill_reservation_bytes =
+        options.execution.sort_spill_reservation_bytes.min(reserve);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(runtime)
+        .with_runtime_env(Arc::clone(memory.planning()))
         .with_default_features()
+        .with_optimizer_rules(abandonable(optimizer_rules()))
+        .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))
         .build();
     numeric::install(&mut state);
     input::install(&mut state);
+    // A result takes room beside its arguments and what is made of it.
+    let result_bytes = memory::statement_bytes(limits) / 4;
+    expanding::install(&mut state, result_bytes).map_err(from_engine)?;
     for function in crate::functions::functions() {
         register(&mut state, function)?;
     }

@@ -10,6 +10,8 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use kho_catalog::error::{Error, Kind};
 
+use crate::memory;
+
 /// Translates an error of planning or running a query.
 pub(crate) fn from_engine(error: DataFusionError) -> Error {
     match error {
@@ -70,12 +72,10 @@ fn from_shared(error: &DataFusionError) -> Error {
         DataFusionError::NotImplemented(message) => Error::unsupported(first_line(message)),
         DataFusionError::Plan(message) => from_plan(message),
         DataFusionError::SQL(_, _) => Error::new(Kind::Syntax, first_line(&error.to_string())),
-        DataFusionError::ResourcesExhausted(message) => {
-            Error::new(Kind::OutOfMemory, "the query needs more memory than it may use")
-                .with_detail(first_line(message))
-        }
+        DataFusionError::ResourcesExhausted(message) => exhausted(message),
         DataFusionError::Execution(message) => from_execution(message),
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => of_storage(error),
+        DataFusionError::ObjectStore(_) => of_storage(error),
+        DataFusionError::IoError(error) => from_spill(error),
         DataFusionError::ParquetError(inner) => match inner.as_ref() {
             // A predicate is computed while a file is read; what fails is the predicate.
             ParquetError::ArrowError(message) => from_cast(message),
@@ -93,6 +93,37 @@ fn from_shared(error: &DataFusionError) -> Error {
 /// What failed below the reading of a file.
 fn of_storage(error: &(dyn std::error::Error + 'static)) -> Error {
     Error::of_storage(error).unwrap_or_else(|| Error::new(Kind::Io, "a data file cannot be read"))
+}
+
+/// No memory is left, or a function would have made too much at once: the message begins with the
+/// setting that says how much there is.
+fn exhausted(message: &str) -> Error {
+    let (setting, detail) = message.split_once(": ").unwrap_or((memory::STATEMENT, message));
+    let setting = if setting == memory::TOTAL { memory::TOTAL } else { memory::STATEMENT };
+    let hint = match setting == memory::TOTAL {
+        true => format!("Try again when less is running, or raise {setting}."),
+        false => format!("Make the statement smaller, or raise {setting}."),
+    };
+    Error::new(Kind::OutOfMemory, "the query needs more memory than it may use")
+        .with_detail(format!("{}.", upper_first(&first_line(detail))))
+        .with_hint(hint)
+}
+
+/// The engine itself reads and writes no file but those it spills to.
+fn from_spill(error: &std::io::Error) -> Error {
+    if error.to_string().contains(memory::SPILL_LIMIT_MESSAGE) {
+        let message = "the query needs more temporary space than there may be";
+        return Error::new(Kind::ConfigurationLimitExceeded, message)
+            .with_hint("Try again when less is running, or raise limits.spill_bytes.");
+    }
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => {
+            Error::new(Kind::DiskFull, "no space left for temporary files")
+                .with_hint("Free space at limits.spill_directory, or name another place.")
+        }
+        kind => Error::new(Kind::Io, format!("temporary files failed: {kind}"))
+            .with_hint("See limits.spill_directory."),
+    }
 }
 
 /// An error of ours that is shared between streams, said again.
@@ -151,6 +182,7 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
                 None => Error::internal(first_line(&inner.to_string())),
             },
         },
+        ArrowError::IoError(_, error) => from_spill(error),
         ArrowError::NotYetImplemented(message) => Error::unsupported(first_line(message)),
         ArrowError::ComputeError(message) => from_execution(message),
         other => Error::internal(first_line(&other.to_string())),
@@ -253,6 +285,14 @@ fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+fn upper_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
         None => String::new(),
     }
 }

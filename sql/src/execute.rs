@@ -2,7 +2,8 @@
 //!
 //! What it guarantees: it takes nothing but an [`AuthorizedPlan`]. The work runs in a task of its
 //! own, two batches ahead of the client at most; it ends when the statement is cancelled, when its
-//! time is over, or when the rows are dropped, also in the middle of an aggregate.
+//! time is over, or when the rows are dropped, also in the middle of an aggregate. A hash join that
+//! finds no memory is tried again as a sort-merge join, which spills, if no row was given yet.
 //! On failure: the error comes as the last item.
 
 use std::sync::Arc;
@@ -10,16 +11,22 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
-use crate::errors::from_engine;
+use crate::errors::{from_engine, to_engine};
+use crate::memory::task_context;
+use crate::outcome::Deadline;
 
 /// How many batches may wait for the client.
 const BATCHES_AHEAD: usize = 2;
@@ -28,51 +35,45 @@ const BATCHES_AHEAD: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Limits {
     pub stop: CancellationToken,
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
 }
 
 impl Limits {
     pub(crate) fn new(stop: &CancellationToken, timeout_ms: u64) -> Limits {
         let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        Limits { stop: stop.clone(), deadline }
+        Limits { stop: stop.clone(), deadline: Deadline::at(deadline) }
     }
 
     /// `work`, unless the statement is stopped first.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            error = self.stopped() => Err(error),
+            error = self.canceled() => Err(error),
+            error = self.deadline.passed() => Err(error),
             result = work => result,
         }
     }
 
-    async fn stopped(&self) -> Error {
-        let timeout = async {
-            match self.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.stop.cancelled() => {
-                Error::new(Kind::QueryCanceled, "canceling statement due to user request")
-            }
-            () = timeout => {
-                Error::new(Kind::QueryCanceled, "canceling statement due to statement timeout")
-            }
-        }
+    async fn canceled(&self) -> Error {
+        self.stop.cancelled().await;
+        Error::new(Kind::QueryCanceled, "canceling statement due to user request")
     }
 }
 
-/// Plans the work; nothing is read yet but what planning needs.
+/// Plans the work, apart from other work; nothing is read yet but what planning needs.
 pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.session().create_physical_plan(plan.plan()).await.map_err(from_engine)
+    planned(plan.plan().clone(), plan.session().clone()).await
 }
 
 /// The rows of `plan` in this task: for writes, which stage them as they come.
 pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchStream> {
     let physical = physical(plan).await?;
-    execute_stream(physical, plan.session().task_ctx()).map_err(from_engine)
+    let joins = has_hash_join(physical.as_ref());
+    let rows = execute_stream(physical, task_context(plan.session())).map_err(from_engine)?;
+    match joins {
+        true => Ok(or_by_sorting(rows, plan.plan().clone(), plan.session().clone())),
+        false => Ok(rows),
+    }
 }
 
 /// The rows of `plan` from a task of their own, and their schema.
@@ -84,19 +85,18 @@ pub(crate) async fn spawn(
     let schema = batches.schema();
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let limits = limits.clone();
+    let deadline = limits.deadline.clone();
     let dropped = CancellationToken::new();
     let guard = dropped.clone().drop_guard();
     tokio::spawn(async move {
         loop {
-            let next = async { Ok(batches.next().await) };
             let item = tokio::select! {
                 biased;
                 () = dropped.cancelled() => return,
-                next = limits.run(next) => match next {
-                    Ok(Some(Ok(batch))) => Ok(batch),
-                    Ok(Some(Err(error))) => Err(from_engine(error)),
-                    Ok(None) => return,
-                    Err(error) => Err(error),
+                error = limits.canceled() => Err(error),
+                next = batches.next() => match next {
+                    Some(batch) => batch.map_err(from_engine),
+                    None => return,
                 },
             };
             let failed = item.is_err();
@@ -105,14 +105,62 @@ pub(crate) async fn spawn(
             }
         }
     });
-    Ok((schema, received(receiver, guard)))
+    Ok((schema, received(receiver, guard, deadline)))
 }
 
+/// The time is the receiver's: a client that comes back for more rows has time anew.
 fn received(
     receiver: mpsc::Receiver<Result<RecordBatch>>,
     guard: DropGuard,
+    deadline: Deadline,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
-    futures::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-        receiver.recv().await.map(|item| (item, (receiver, guard)))
+    let state = Some((receiver, guard, deadline));
+    stream::unfold(state, |state| async move {
+        let (mut receiver, guard, deadline) = state?;
+        tokio::select! {
+            biased;
+            item = receiver.recv() => item.map(|item| (item, Some((receiver, guard, deadline)))),
+            error = deadline.passed() => Some((Err(error), None)),
+        }
     })
+}
+
+async fn planned(plan: LogicalPlan, session: SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    apart(async move { session.create_physical_plan(&plan).await.map_err(from_engine) }).await
+}
+
+fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
+    plan.name() == "HashJoinExec" || plan.children().iter().any(|it| has_hash_join(it.as_ref()))
+}
+
+/// `rows`, or if memory runs out before the first of them, those of a plan that joins by sorting.
+fn or_by_sorting(
+    mut rows: SendableRecordBatchStream,
+    plan: LogicalPlan,
+    session: SessionState,
+) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let whole = async move {
+        match rows.next().await {
+            Some(Err(error)) if is_exhausted(&error) => {
+                tracing::debug!(%error, "a join without enough memory is tried again by sorting");
+                drop(rows);
+                let mut session = session;
+                session.config_mut().options_mut().optimizer.prefer_hash_join = false;
+                let context = task_context(&session);
+                let physical = planned(plan, session).await.map_err(to_engine)?;
+                execute_stream(physical, context)
+            }
+            first => {
+                let schema = rows.schema();
+                let whole = stream::iter(first).chain(rows);
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, whole)) as _)
+            }
+        }
+    };
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(whole).try_flatten()))
+}
+
+fn is_exhausted(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }

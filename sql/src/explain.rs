@@ -15,6 +15,7 @@ use sqlparser::ast;
 
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
+use crate::memory::task_context;
 use crate::outcome::Rows;
 use crate::scope::Scope;
 use crate::session::query;
@@ -61,7 +62,7 @@ async fn plan_text(
         return Ok(DisplayableExecutionPlan::new(physical.as_ref()).indent(false).to_string());
     }
     let mut rows =
-        execute_stream(physical.clone(), plan.session().task_ctx()).map_err(from_engine)?;
+        execute_stream(physical.clone(), task_context(plan.session())).map_err(from_engine)?;
     while let Some(batch) = rows.next().await {
         batch.map_err(from_engine)?;
     }

@@ -6,6 +6,7 @@
 //! parse → audit begin → bind → authorize → execute, or stage and commit → audit complete
 
 mod activity;
+mod apart;
 mod authorize;
 mod bind;
 mod call;
@@ -19,7 +20,9 @@ mod explain;
 mod functions;
 pub mod input;
 mod jobs;
+mod join_order;
 pub mod maintenance;
+mod memory;
 mod numeric;
 pub mod outcome;
 pub mod parse;

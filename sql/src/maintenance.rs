@@ -16,7 +16,8 @@ use kho_catalog::state::{KeyKind, Relation, State};
 use kho_catalog::table::{CommitAuthor, Compaction, Effort, Location};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Limits, Shared, runtime};
+use crate::engine::{Limits, Shared};
+use crate::memory::Memory;
 use crate::scope::location;
 
 /// Under whose name the server commits.
@@ -27,7 +28,7 @@ const TURNS: usize = 8;
 /// The maintenance of one warehouse by one server.
 pub struct Maintenance {
     shared: Arc<Shared>,
-    runtime: Arc<RuntimeEnv>,
+    memory: Memory,
 }
 
 /// What was done.
@@ -40,7 +41,7 @@ pub struct Tended {
 
 impl Maintenance {
     pub(crate) fn new(shared: Arc<Shared>, limits: &Limits) -> Result<Maintenance> {
-        Ok(Maintenance { shared, runtime: runtime(limits)? })
+        Ok(Maintenance { shared, memory: Memory::open(limits)? })
     }
 
     /// Waits until tables were written through this server, and says which.
@@ -126,7 +127,7 @@ impl Maintenance {
             if stop.is_cancelled() || !self.shared.tables.compaction_is_due(table).await? {
                 return Ok(());
             }
-            let runtime = Arc::clone(&self.runtime);
+            let runtime = self.memory.statement();
             let compacted =
                 compact(&self.shared, relation, Effort::Due, ROLE, runtime, stop).await?;
             let Some(rows) = compacted else { return Ok(()) };

@@ -6,13 +6,16 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt};
-use kho_catalog::error::Result;
+use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
+use tokio::time::Instant;
 
 use crate::copy::{CopyIn, CopyOptions};
 
@@ -42,6 +45,8 @@ pub struct Rows {
     pub schema: SchemaRef,
     /// The command that the tag names when all rows are out: `SELECT`, `FETCH`, `EXPLAIN`, …
     pub command: &'static str,
+    /// Until when they must be out.
+    pub deadline: Deadline,
     stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
 }
 
@@ -51,12 +56,18 @@ impl Rows {
         command: &'static str,
         stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Rows {
-        Rows { schema, command, stream: Box::pin(stream) }
+        Rows { schema, command, deadline: Deadline::default(), stream: Box::pin(stream) }
+    }
+
+    /// The same rows, which must be out by `deadline`.
+    #[must_use]
+    pub fn until(self, deadline: Deadline) -> Rows {
+        Rows { deadline, ..self }
     }
 
     /// The same rows, with something that lives until they end or are dropped.
     pub(crate) fn keeping(self, kept: impl Send + 'static) -> Rows {
-        let Rows { schema, command, stream } = self;
+        let Rows { schema, command, deadline, stream } = self;
         let state = (stream, Some(kept));
         let stream = futures::stream::unfold(state, |(mut stream, mut kept)| async move {
             let next = stream.next().await;
@@ -65,7 +76,7 @@ impl Rows {
             }
             next.map(|batch| (batch, (stream, kept)))
         });
-        Rows { schema, command, stream: Box::pin(stream) }
+        Rows { schema, command, deadline, stream: Box::pin(stream) }
     }
 }
 
@@ -74,6 +85,34 @@ impl Stream for Rows {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.stream.as_mut().poll_next(cx)
+    }
+}
+
+/// When the time of a statement is over. A client that comes back for more rows of a portal has
+/// time anew, so it can be moved on; all copies are one.
+#[derive(Clone, Debug, Default)]
+pub struct Deadline(Arc<Mutex<Option<Instant>>>);
+
+impl Deadline {
+    /// `None` is never.
+    pub fn at(at: Option<Instant>) -> Deadline {
+        Deadline(Arc::new(Mutex::new(at)))
+    }
+
+    /// The statement has `timeout_ms` from now on; 0 is without end.
+    pub fn renew(&self, timeout_ms: u64) {
+        let at = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Returns when it has passed, with what the client is told.
+    pub async fn passed(&self) -> Error {
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        Error::new(Kind::QueryCanceled, "canceling statement due to statement timeout")
     }
 }
 

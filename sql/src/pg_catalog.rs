@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::catalog::TableProvider;
 use kho_catalog::error::Result;
@@ -55,15 +55,12 @@ pub struct CatalogView {
     pub role: Oid,
     /// `session_user`.
     pub session_role: Oid,
-    /// The datasets and views that exist for the principal.
-    pub visible_relations: BTreeSet<Oid>,
-    /// The schemas that exist for the principal.
-    pub visible_schemas: BTreeSet<Oid>,
+    pub visible: Visible,
     pub search_path: Vec<String>,
     /// Name, value, description.
     pub settings: Vec<(String, String, String)>,
     /// Schema, name and kind (`f`, `a`, `w`, `p` as in `pg_proc.prokind`) of what can be called.
-    pub functions: Vec<(String, String, char)>,
+    pub functions: Arc<[(String, String, char)]>,
     pub database: String,
     pub process_id: i32,
     /// Microseconds since the epoch at which the server began to serve.
@@ -72,6 +69,29 @@ pub struct CatalogView {
     pub server: Option<SocketAddr>,
     /// Every session of the server; who asks sees some of them.
     pub activity: Activity,
+}
+
+type Found = (BTreeSet<Oid>, BTreeSet<Oid>);
+
+/// What exists for a principal, found out once, when it is first asked for.
+#[derive(Clone, Debug)]
+pub struct Visible(Arc<LazyLock<Found, Box<dyn FnOnce() -> Found + Send>>>);
+
+impl Visible {
+    /// `find` gives the relations and the schemas.
+    pub fn found_by(find: impl FnOnce() -> Found + Send + 'static) -> Visible {
+        Visible(Arc::new(LazyLock::new(Box::new(find))))
+    }
+
+    /// The datasets and views that exist for the principal.
+    pub fn relations(&self) -> &BTreeSet<Oid> {
+        &self.0.0
+    }
+
+    /// The schemas that exist for the principal.
+    pub fn schemas(&self) -> &BTreeSet<Oid> {
+        &self.0.1
+    }
 }
 
 /// The system table `schema.name`; `None` where there is no such table. Only what was asked for

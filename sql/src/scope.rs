@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Load, Location, Snapshot};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::bind::Read;
 use crate::engine::Shared;
@@ -35,6 +38,8 @@ pub(crate) struct Scope {
     pub reads: Reads,
     /// The load that this statement's rows are.
     pub load: Option<Load>,
+    /// What the statement may hold, shared by all plans it is made of.
+    pub memory: Arc<RuntimeEnv>,
     /// `kho.as_of`, in milliseconds since the epoch.
     pub as_of_ms: Option<i64>,
     pub process_id: i32,
@@ -105,6 +110,24 @@ impl Scope {
     /// Whether this statement reads rows of `relation`.
     pub(crate) fn has_read(&self, relation: Oid) -> bool {
         lock(&self.reads).contains_key(&relation)
+    }
+
+    /// The right to write a table, waited for no longer than `lock_timeout`.
+    ///
+    /// # Errors
+    /// `55P03` where another writer of this server has it for longer.
+    pub(crate) async fn lease(&self, location: &Location) -> Result<OwnedMutexGuard<()>> {
+        let lease = self.shared.tables.lease(location);
+        match self.settings.lock_timeout_ms() {
+            0 => Ok(lease.await),
+            limit_ms => {
+                let limit = Duration::from_millis(limit_ms);
+                tokio::time::timeout(limit, lease).await.map_err(|_| {
+                    let message = "canceling statement due to lock timeout";
+                    Error::new(Kind::LockNotAvailable, message)
+                })
+            }
+        }
     }
 
     /// The version of `relation` that was the newest at `time_ms`.

@@ -8,17 +8,19 @@
 //! evaluated above the scan, whatever the files below made of it.
 //! What it does not: it does not decide who may read; `authorize` does, before anything runs.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as PlanResult;
 use datafusion::common::tree_node::TreeNode as _;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::Result;
 use kho_catalog::state::{Oid, Relation};
-use kho_catalog::table::Snapshot;
+use kho_catalog::table::{Snapshot, TableSize};
 
 /// `relation` at the version of `snapshot`.
 pub(crate) async fn table(
@@ -32,7 +34,16 @@ pub(crate) async fn table(
         version: snapshot.version(),
         schema,
         inner,
+        snapshot: Some(snapshot.clone()),
     }))
+}
+
+/// How large the table behind `source` is, for the order of joins; `None` where it is no table. A
+/// table whose rows are not all to be seen must not tell it: the order shows in `EXPLAIN`.
+pub(crate) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<SecuredTable>()?.snapshot.as_ref().map(Snapshot::size)
 }
 
 /// Rows that are not a table's own but follow its rules: its changes.
@@ -42,7 +53,7 @@ pub(crate) fn derived(
     inner: Arc<dyn TableProvider>,
 ) -> Arc<dyn TableProvider> {
     let schema = inner.schema();
-    Arc::new(SecuredTable { relation: relation.oid, version, schema, inner })
+    Arc::new(SecuredTable { relation: relation.oid, version, schema, inner, snapshot: None })
 }
 
 #[derive(Debug)]
@@ -51,6 +62,7 @@ struct SecuredTable {
     version: u64,
     schema: SchemaRef,
     inner: Arc<dyn TableProvider>,
+    snapshot: Option<Snapshot>,
 }
 
 #[async_trait::async_trait]

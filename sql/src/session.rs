@@ -25,7 +25,7 @@ use datafusion::scalar::ScalarValue;
 use kho_catalog::audit::{Completion, Ledger, Opened, Record, RecordKind};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Catalog;
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{KHO_ADMIN, Principal};
 use kho_catalog::state::Oid;
 use kho_catalog::types::Type;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ use crate::bind;
 use crate::copy::CopyIn;
 use crate::engine::Shared;
 use crate::errors::from_engine;
+use crate::execute;
 use crate::maintenance::Maintenance;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
@@ -83,6 +84,8 @@ pub struct Account {
     /// Milliseconds since the epoch.
     pub valid_until_ms: Option<i64>,
     pub connection_limit: Option<u32>,
+    /// Whether it has the rights of `kho_admin`, for whom a few connections are kept.
+    pub administers: bool,
 }
 
 /// Where the session stands in a transaction, as `ReadyForQuery` reports it.
@@ -153,6 +156,7 @@ impl Engine {
             verifier: role.verifier.clone(),
             valid_until_ms: role.valid_until_ms,
             connection_limit: role.connection_limit,
+            administers: Principal::of(&state, role.oid).is(KHO_ADMIN),
         }))
     }
 
@@ -196,6 +200,8 @@ impl Engine {
         let seat = self.shared.seats.take(role)?;
         let mut settings = Settings::default();
         settings.reset_all();
+        let timeout_ms = self.shared.statement_timeout_ms.to_string();
+        settings.set("statement_timeout", Some(&timeout_ms))?;
         settings.state("session_authorization", &role.name);
         for (name, value) in &login.settings {
             settings.set(name, Some(value))?;
@@ -232,13 +238,15 @@ impl Session {
         parse::of_client(text)
     }
 
-    /// What `statement` takes and gives. `parameters` are the types the client stated.
+    /// What `statement` takes and gives. `parameters` are the types the client stated. `stop` ends
+    /// it with `57014`.
     pub async fn describe(
         &mut self,
         statement: &Statement,
         parameters: &[Option<Type>],
+        stop: &CancellationToken,
     ) -> Result<Description> {
-        let result = self.describe_inner(statement, parameters).await;
+        let result = self.describe_inner(statement, parameters, stop).await;
         if result.is_err() {
             self.fail();
         }
@@ -342,6 +350,29 @@ impl Session {
         }
     }
 
+    /// How long the client may be silent now, in milliseconds, and what it is told when it was
+    /// silent for longer; `None` is for ever.
+    pub fn idle_limit_ms(&self) -> Option<(u64, Error)> {
+        let (limit_ms, kind, message) = match self.status() {
+            TransactionStatus::Idle => (
+                self.settings.idle_session_ms(),
+                Kind::IdleSession,
+                "terminating connection due to idle-session timeout",
+            ),
+            TransactionStatus::InTransaction | TransactionStatus::Failed => (
+                self.settings.idle_in_transaction_ms(),
+                Kind::IdleInTransaction,
+                "terminating connection due to idle-in-transaction timeout",
+            ),
+        };
+        (limit_ms > 0).then(|| (limit_ms, Error::new(kind, message)))
+    }
+
+    /// How long a statement that is taken up again may go on, in milliseconds; 0 is without end.
+    pub fn statement_timeout_ms(&self) -> u64 {
+        self.settings.statement_timeout_ms()
+    }
+
     /// Settings that PostgreSQL reports (`ParameterStatus`) and that changed since the last call;
     /// the first call gives all of them.
     pub fn take_reported_settings(&mut self) -> Vec<(String, String)> {
@@ -361,22 +392,24 @@ impl Session {
         &mut self,
         statement: &Statement,
         parameters: &[Option<Type>],
+        stop: &CancellationToken,
     ) -> Result<Description> {
         self.refuse_in_failed_block(statement)?;
         let stated: Vec<Option<FieldRef>> = parameters.iter().map(parameter_field).collect();
+        let limits = execute::Limits::new(stop, self.settings.statement_timeout_ms());
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {
             let fields: Vec<_> = types.iter().cloned().map(Some).collect();
             let fields: Vec<_> = fields.iter().map(parameter_field).collect();
             let bound = dispatch::bind_for_description(&scope, &self.settings, executed, &fields);
-            let columns = bound.await?.and_then(|(_, columns)| columns);
+            let columns = limits.run(bound).await?.and_then(|(_, columns)| columns);
             return Ok(Description { parameters: parameter_types(&stated, &[]), columns });
         }
         if let Some(name) = statement.fetches() {
             return Ok(Description { parameters: Vec::new(), columns: self.cursor_columns(&name) });
         }
         let bound = dispatch::bind_for_description(&scope, &self.settings, statement, &stated);
-        let (inferred, columns) = bound.await?.unwrap_or_default();
+        let (inferred, columns) = limits.run(bound).await?.unwrap_or_default();
         Ok(Description { parameters: parameter_types(&stated, &inferred), columns })
     }
 
@@ -416,6 +449,7 @@ impl Session {
             block,
             reads: Reads::default(),
             load: self.settings.load().ok().flatten(),
+            memory: shared.statement_memory(),
             as_of_ms: None,
             process_id: self.login.process_id,
             statement_id: environment.new_id(),

@@ -66,9 +66,9 @@ const SETTINGS: &[Setting] = &[
     setting("extra_float_digits", Rule::Integer("1", 0, 3), "Shortest exact floats."),
     setting("search_path", Rule::SearchPath, "Where names without a schema are looked for."),
     setting("statement_timeout", Rule::Milliseconds("0"), "Ends statements; 0 is never."),
-    setting("lock_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
-    setting("idle_in_transaction_session_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
-    setting("idle_session_timeout", Rule::OneOf(&["0"]), "Not followed: only 0."),
+    setting("lock_timeout", Rule::Milliseconds("0"), "Ends waiting for a table; 0 is never."),
+    setting(IDLE_IN_TRANSACTION, Rule::Milliseconds("0"), "Ends sessions at rest in a block."),
+    setting(IDLE_SESSION, Rule::Milliseconds("0"), "Ends sessions at rest outside a block."),
     setting("transaction_read_only", Rule::OneOf(OFF), "Transactions may write."),
     setting("transaction_isolation", Rule::OneOf(ISOLATION), "What a transaction sees."),
     setting("default_transaction_isolation", Rule::OneOf(ISOLATION), "The same, by default."),
@@ -88,6 +88,8 @@ const SETTINGS: &[Setting] = &[
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
 ];
 
+const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
+const IDLE_SESSION: &str = "idle_session_timeout";
 const DATE_STYLES: &[&str] = &["ISO, MDY", "ISO", "ISO,MDY", "ISO, DMY", "ISO, YMD"];
 const MESSAGE_LEVELS: &[&str] = &["notice", "warning", "error", "log", "debug1"];
 /// Everything a statement reads is one snapshot, so the weaker levels are kept, too.
@@ -208,7 +210,25 @@ impl Settings {
     }
 
     pub(crate) fn statement_timeout_ms(&self) -> u64 {
-        self.get("statement_timeout").ok().and_then(milliseconds).unwrap_or_default()
+        self.duration_ms("statement_timeout")
+    }
+
+    pub(crate) fn lock_timeout_ms(&self) -> u64 {
+        self.duration_ms("lock_timeout")
+    }
+
+    /// How long the client may leave a transaction block alone; 0 is for ever.
+    pub(crate) fn idle_in_transaction_ms(&self) -> u64 {
+        self.duration_ms(IDLE_IN_TRANSACTION)
+    }
+
+    /// How long the client may be silent outside a block; 0 is for ever.
+    pub(crate) fn idle_session_ms(&self) -> u64 {
+        self.duration_ms(IDLE_SESSION)
+    }
+
+    fn duration_ms(&self, name: &str) -> u64 {
+        self.get(name).ok().and_then(milliseconds).unwrap_or_default()
     }
 
     pub(crate) fn time_zone(&self) -> &str {

@@ -1,7 +1,7 @@
 //! Real drivers, as programs use them.
 
 use kho_tests::kho::Kho;
-use kho_tests::programs::{java, node};
+use kho_tests::programs::node;
 use kho_tests::python::client;
 use kho_tests::wire::{Wire, bind};
 use postgres_protocol::message::frontend;
@@ -15,36 +15,6 @@ fn psycopg() {
 #[test]
 fn asyncpg() {
     client(&Kho::start(), "asyncpg_client", &[]);
-}
-
-#[test]
-fn sqlalchemy() {
-    client(&Kho::start(), "sqlalchemy_client", &[]);
-}
-
-#[test]
-fn pandas() {
-    client(&Kho::start(), "pandas_client", &[]);
-}
-
-#[test]
-fn psqlodbc() {
-    client(&Kho::start(), "odbc_client", &[]);
-}
-
-#[test]
-fn duckdb_attach() {
-    client(&Kho::start(), "duckdb_attach", &[]);
-}
-
-#[test]
-fn dbt() {
-    client(&Kho::start(), "dbt_client", &[]);
-}
-
-#[test]
-fn pgjdbc() {
-    java(&Kho::start());
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod fuzz;
 mod house;
 mod keys;
 mod kill;
+mod limits;
 mod maintenance;
 mod model;
 mod psql;

@@ -7,17 +7,18 @@
 //! What it guarantees: only commits not seen before are read. What it does not: commits that
 //! another tool's clean-up removed are not known; they are passed over.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use deltalake_core::logstore::LogStoreRef;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use super::commit::STATEMENT_KEY;
-use super::{Location, OPEN_TABLES, Tables, delta_error, lock};
+use super::kept::Kept;
+use super::{Location, Tables, delta_error, lock};
 use crate::error::Result;
 
 /// How far the clocks of a warehouse's servers may be apart.
@@ -43,9 +44,71 @@ pub struct CommitRecord {
     pub files_removed: Option<i64>,
 }
 
-/// Commit times by table and version: sixteen bytes a commit, for the tables in use.
+/// Commit times by table: eight bytes a commit, for the tables in use.
+pub(super) struct Times(Kept<Location, Arc<Mutex<Known>>>);
+
+/// What is known of one table's times.
 #[derive(Default)]
-pub(super) struct Times(Mutex<HashMap<Location, BTreeMap<u64, i64>>>);
+struct Known {
+    /// The time of each version from 0 on, none earlier than the one before; `UNKNOWN` for commits
+    /// that are gone.
+    times: Vec<i64>,
+    /// Times of versions behind a gap.
+    ahead: BTreeMap<u64, i64>,
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+impl Known {
+    /// Takes the time of `version`; one that is known already stays as it is.
+    fn note(&mut self, version: u64, time_ms: i64) {
+        self.ahead.insert(version, time_ms);
+        while let Some((version, time)) = self.ahead.pop_first() {
+            let next = self.times.len() as u64;
+            if version > next {
+                self.ahead.insert(version, time);
+                return;
+            }
+            if version == next {
+                self.times.push(self.times.last().map_or(time, |newest| time.max(*newest)));
+            }
+        }
+    }
+
+    fn time(&self, version: u64) -> Option<i64> {
+        let known = usize::try_from(version).ok().and_then(|version| self.times.get(version));
+        known.or_else(|| self.ahead.get(&version)).copied()
+    }
+
+    /// The last version up to `newest` whose time is not after `time_ms`.
+    fn version_at(&self, newest: u64, time_ms: i64) -> Option<u64> {
+        let until = usize::try_from(newest).map_or(usize::MAX, |newest| newest.saturating_add(1));
+        let times = self.times.get(..until.min(self.times.len())).unwrap_or_default();
+        let found = times.partition_point(|time| *time <= time_ms).checked_sub(1)?;
+        times.get(found).filter(|time| **time != UNKNOWN).map(|_| found as u64)
+    }
+}
+
+impl Times {
+    pub(super) fn new(limit_bytes: usize) -> Times {
+        Times(Kept::new(limit_bytes))
+    }
+
+    fn of(&self, location: &Location) -> Arc<Mutex<Known>> {
+        self.0.get(location).unwrap_or_default()
+    }
+
+    /// Keeps `known`, which may have grown.
+    fn keep(&self, location: &Location, known: &Arc<Mutex<Known>>) {
+        const TABLE_BYTES: usize = 256;
+        const AHEAD_BYTES: usize = 32;
+        let bytes = {
+            let known = lock(known);
+            known.times.capacity() * size_of::<i64>() + known.ahead.len() * AHEAD_BYTES
+        };
+        self.0.put(location.clone(), Arc::clone(known), TABLE_BYTES + bytes);
+    }
+}
 
 impl Tables {
     /// Every commit of a table, oldest first.
@@ -78,27 +141,30 @@ impl Tables {
     /// `None` for a time before the first.
     pub async fn version_at(&self, location: &Location, time_ms: i64) -> Result<Option<u64>> {
         let snapshot = self.latest(location).await?;
-        let known = lock(&self.inner.times.0).get(location).cloned().unwrap_or_default();
-        let unknown: Vec<u64> =
-            (0..=snapshot.version()).filter(|version| !known.contains_key(version)).collect();
-        let read: Vec<Option<CommitRecord>> = stream::iter(unknown)
-            .map(|version| read_record(snapshot.log_store().clone(), version))
+        let known = self.inner.times.of(location);
+        let unknown: Vec<u64> = {
+            let known = lock(&known);
+            let first = known.times.len() as u64;
+            (first..=snapshot.version()).filter(|it| !known.ahead.contains_key(it)).collect()
+        };
+        let read: Vec<(u64, Option<CommitRecord>)> = stream::iter(unknown)
+            .map(|version| {
+                let record = read_record(snapshot.log_store().clone(), version);
+                record.map_ok(move |record| (version, record))
+            })
             .buffered(CONCURRENT_READS)
             .try_collect()
             .await?;
-        for record in read.into_iter().flatten() {
-            self.note_commit_time(location, record.version, record.time_ms);
-        }
-        let times = lock(&self.inner.times.0);
-        let mut newest = i64::MIN;
-        let mut found = None;
-        for (version, time) in times.get(location).into_iter().flatten() {
-            newest = newest.max(*time);
-            if newest > time_ms || *version > snapshot.version() {
-                break;
+        let found = {
+            let mut known = lock(&known);
+            for (version, record) in read {
+                let time_ms = record.map_or(UNKNOWN, |record| record.time_ms);
+                self.inner.newest_commit_ms.fetch_max(time_ms, Ordering::AcqRel);
+                known.note(version, time_ms);
             }
-            found = Some(*version);
-        }
+            known.version_at(snapshot.version(), time_ms)
+        };
+        self.inner.times.keep(location, &known);
         Ok(found)
     }
 
@@ -109,13 +175,12 @@ impl Tables {
         log_store: &LogStoreRef,
         version: u64,
     ) -> Result<i64> {
-        let known =
-            lock(&self.inner.times.0).get(location).and_then(|it| it.get(&version).copied());
+        let known = lock(&self.inner.times.of(location)).time(version);
         match known {
             Some(time) => Ok(time),
             None => {
                 let record = read_record(log_store.clone(), version).await?;
-                let time_ms = record.map_or(i64::MIN, |record| record.time_ms);
+                let time_ms = record.map_or(UNKNOWN, |record| record.time_ms);
                 self.note_commit_time(location, version, time_ms);
                 Ok(time_ms)
             }
@@ -127,14 +192,9 @@ impl Tables {
         if time_ms <= self.environment().now_ms().saturating_add(CLOCKS_APART_MS) {
             self.inner.newest_commit_ms.fetch_max(time_ms, Ordering::AcqRel);
         }
-        let mut times = lock(&self.inner.times.0);
-        if times.len() >= OPEN_TABLES
-            && !times.contains_key(location)
-            && let Some(other) = times.keys().next().cloned()
-        {
-            times.remove(&other);
-        }
-        times.entry(location.clone()).or_default().insert(version, time_ms);
+        let known = self.inner.times.of(location);
+        lock(&known).note(version, time_ms);
+        self.inner.times.keep(location, &known);
     }
 }
 

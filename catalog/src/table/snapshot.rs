@@ -1,10 +1,15 @@
 //! One version of one table: its columns, its files, and what DataFusion reads it by.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock};
+use std::fmt;
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
+use datafusion::common::pruning::PruningStatistics;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use deltalake_core::delta_datafusion::DeltaScanNext;
 use deltalake_core::kernel::{Action, EagerSnapshot};
@@ -35,6 +40,16 @@ pub struct Snapshot {
     /// Where the log is read: the same, but for a transaction's own view.
     log: LogStoreRef,
     state: Arc<DeltaTableState>,
+    size: Arc<OnceLock<Arc<TableSize>>>,
+}
+
+/// How large a table is, as its log says it: for guesses, never for answers.
+#[derive(Clone, Debug, Default)]
+pub struct TableSize {
+    pub rows: u64,
+    /// For columns of whole numbers and of days: how many values there are from the least to the
+    /// greatest.
+    pub ranges: HashMap<String, u64>,
 }
 
 /// One live file of a snapshot.
@@ -55,7 +70,8 @@ impl Snapshot {
     ) -> Result<Snapshot> {
         let state =
             DeltaTableState::try_new(log_store.as_ref(), version).await.map_err(delta_error)?;
-        Ok(Snapshot { location, log: log_store.clone(), log_store, state: Arc::new(state) })
+        let (state, size) = (Arc::new(state), Arc::default());
+        Ok(Snapshot { location, log: log_store.clone(), log_store, state, size })
     }
 
     /// The same version with its log read from `log`.
@@ -67,7 +83,18 @@ impl Snapshot {
     pub(super) async fn refreshed(self) -> Result<Snapshot> {
         let mut state = DeltaTableState::clone(&self.state);
         state.update(self.log.as_ref(), None).await.map_err(delta_error)?;
-        Ok(Snapshot { state: Arc::new(state), ..self })
+        Ok(Snapshot { state: Arc::new(state), size: Arc::default(), ..self })
+    }
+
+    /// About what the snapshot takes in memory: for each file its path, and statistics of its
+    /// columns as text and as values.
+    pub(super) fn bytes(&self) -> usize {
+        const SNAPSHOT: usize = 64 << 10;
+        const FILE: usize = 512;
+        const COLUMN: usize = 160;
+        let columns = self.schema().fields().len().min(32);
+        let files = self.eager().log_data().num_files();
+        files.saturating_mul(FILE + columns * COLUMN).saturating_add(SNAPSHOT)
     }
 
     pub fn location(&self) -> &Location {
@@ -86,6 +113,11 @@ impl Snapshot {
     /// The columns, in order.
     pub fn columns(&self) -> Result<Vec<TableColumn>> {
         schema::columns(&self.schema())
+    }
+
+    /// How large the table is; found out once for each snapshot.
+    pub fn size(&self) -> Arc<TableSize> {
+        Arc::clone(self.size.get_or_init(|| Arc::new(measured(self.eager()))))
     }
 
     /// The live files, oldest first, in an order that is the same for every reader.
@@ -232,6 +264,43 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({} at {})", self.location, self.version())
+    }
+}
+
+fn measured(snapshot: &EagerSnapshot) -> TableSize {
+    let files = snapshot.log_data();
+    let rows = files.iter().filter_map(|file| file.num_records()).map(|it| it as u64).sum();
+    let mut size = TableSize { rows, ranges: HashMap::new() };
+    for field in snapshot.arrow_schema().fields() {
+        let whole = field.data_type().is_signed_integer() || *field.data_type() == DataType::Date32;
+        let range = if whole { range(snapshot, field.name()) } else { None };
+        if let Some(range) = range {
+            size.ranges.insert(field.name().clone(), range);
+        }
+    }
+    size
+}
+
+/// How many values there are between the bounds of all files; `None` where one has none.
+fn range(snapshot: &EagerSnapshot, column: &str) -> Option<u64> {
+    let column = Column::from_name(column);
+    let whole = |bounds: Option<ArrayRef>| {
+        let bounds = bounds.filter(|it| it.null_count() == 0)?;
+        // Days have no way to 64 bits but by 32.
+        let bounds = match bounds.data_type() {
+            DataType::Date32 => cast(&bounds, &DataType::Int32).ok()?,
+            _ => bounds,
+        };
+        Some(cast(&bounds, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone())
+    };
+    let least = min(&whole(snapshot.min_values(&column))?)?;
+    let greatest = max(&whole(snapshot.max_values(&column))?)?;
+    Some(least.abs_diff(greatest).saturating_add(1))
 }
 
 /// A file's place below the root. The log may hold an absolute path only for foreign tables.

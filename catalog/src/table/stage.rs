@@ -95,7 +95,7 @@ impl Tables {
         let new_keys =
             (!places.is_empty()).then(|| NewKeys { places, batches: Vec::new(), rows: 0 });
         // The newest version seen here; no later one could be older than these files.
-        let after = self.remembered(location).map_or(0, |snapshot| snapshot.version());
+        let after = self.seen_version(location);
         let (location, changes) = (location.clone(), None);
         Stage { store, location, schema, writer, changes, rows: 0, copied: 0, new_keys, after }
     }

@@ -15,6 +15,8 @@ use object_store::ObjectStoreExt;
 use super::*;
 use crate::types::Type;
 
+mod requests;
+
 fn author() -> CommitAuthor {
     CommitAuthor { role: "an".to_owned(), statement: "s1".to_owned() }
 }

@@ -9,6 +9,7 @@ fn account(verifier: Option<&str>, valid_until_ms: Option<i64>, login: bool) -> 
         verifier: verifier.map(str::to_owned),
         valid_until_ms,
         connection_limit: None,
+        administers: false,
     }
 }
 

@@ -117,9 +117,7 @@ async fn open(
             return Err(Stop::Gone);
         }
     };
-    let permit = Arc::clone(&shared.connections).try_acquire_owned().map_err(|_| {
-        Stop::Fatal(Error::new(Kind::TooManyConnections, "sorry, too many clients already"))
-    })?;
+    let permit = seat(shared, &startup.user).map_err(Stop::Fatal)?;
     let (minor, _) = startup.negotiate();
     let registration = shared.registry.register(minor);
     let login = Login {
@@ -133,6 +131,20 @@ async fn open(
     let secret = SecretKey::Bytes(registration.secret().to_vec().into());
     wire.put(&BackendKeyData::new(registration.process_id(), secret))?;
     Ok((session, registration, permit))
+}
+
+/// One of the places for clients; the last ones are for those who look after the server.
+fn seat(shared: &Shared, role: &str) -> kho_catalog::error::Result<OwnedSemaphorePermit> {
+    let none = |message: &str| Error::new(Kind::TooManyConnections, message);
+    let permit = Arc::clone(&shared.connections)
+        .try_acquire_owned()
+        .map_err(|_| none("sorry, too many clients already"))?;
+    if shared.connections.available_permits() < shared.limits.reserved
+        && !shared.engine.account(role)?.is_some_and(|account| account.administers)
+    {
+        return Err(none("remaining connection slots are reserved for members of kho_admin"));
+    }
+    Ok(permit)
 }
 
 /// Tells a client why its connection ends, if there is something to tell, and closes.
@@ -159,9 +171,10 @@ impl Connection {
         }
     }
 
-    /// The next message. At rest, a stop of the server comes first; in the middle of something,
-    /// the client may end it until the deadline.
+    /// The next message. At rest, a stop of the server comes first, and a client can be silent for
+    /// too long; in the middle of something, the client may end it until the deadline.
     async fn next(&mut self) -> Result<Frame, Stop> {
+        let idle = self.session.idle_limit_ms().filter(|_| self.at_rest);
         tokio::select! {
             biased;
             () = self.ending.requested.cancelled(), if self.at_rest => {
@@ -169,6 +182,7 @@ impl Connection {
             }
             () = self.ending.deadline.cancelled() => Err(Stop::Fatal(stopping())),
             frame = self.wire.next() => frame,
+            error = silence(idle) => Err(Stop::Fatal(error)),
         }
     }
 
@@ -369,6 +383,17 @@ impl Connection {
             Some(tag) => self.wire.put(&CommandComplete::new(tag.to_string())),
             None => self.wire.put(&EmptyQueryResponse::new()),
         }
+    }
+}
+
+/// Returns when the client was silent for too long, with what it is told.
+async fn silence(limit: Option<(u64, Error)>) -> Error {
+    match limit {
+        Some((limit_ms, error)) => {
+            tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+            error
+        }
+        None => std::future::pending().await,
     }
 }
 

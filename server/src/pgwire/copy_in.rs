@@ -34,6 +34,24 @@ pub(super) async fn receive(
     let (overall, formats) = formats(copy.options(), copy.schema().fields().len())?;
     let columns = i16::try_from(formats.len()).unwrap_or(i16::MAX);
     connection.wire.put(&CopyInResponse::new(overall, columns, formats))?;
+    let deadline = copy.deadline.clone();
+    tokio::select! {
+        biased;
+        fed = feed(connection, &mut copy, &mut decoder, stop) => fed?,
+        error = deadline.passed() => return Err(error.into()),
+    }
+    // From here on it is committed or not, and that takes the time it takes.
+    let work = connection.session.finish_copy(copy);
+    Ok(connection.wire.attend(stop, work).await??)
+}
+
+/// Gives the client's rows to the write path, up to the last one.
+async fn feed(
+    connection: &mut Connection,
+    copy: &mut CopyIn,
+    decoder: &mut CopyDecoder,
+    stop: &CancellationToken,
+) -> Result<(), Stop> {
     while let Some(data) = next_data(connection, stop).await? {
         for part in data.chunks(PART_BYTES) {
             for batch in decoder.push(part)? {
@@ -44,8 +62,7 @@ pub(super) async fn receive(
     for batch in decoder.finish()? {
         connection.wire.attend(stop, copy.write(batch)).await??;
     }
-    let work = connection.session.finish_copy(copy);
-    Ok(connection.wire.attend(stop, work).await??)
+    Ok(())
 }
 
 /// The format of a whole copy and of each of its columns, as the responses state them.

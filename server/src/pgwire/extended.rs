@@ -109,7 +109,7 @@ impl Connection {
         let description = match &statement {
             Some(statement) => {
                 let stop = self.starts();
-                let work = self.session.describe(statement, &types);
+                let work = self.session.describe(statement, &types, &stop);
                 self.wire.attend(&stop, work).await??
             }
             None => Description { parameters: Vec::new(), columns: None },
@@ -188,6 +188,7 @@ impl Connection {
             Progress::New => self.start(statement, &bound, execute.max_rows).await?,
             Progress::Suspended { cursor, stop } => {
                 self.resumes(&stop);
+                cursor.renew(self.session.statement_timeout_ms());
                 self.send(cursor, stop, execute.max_rows).await?
             }
             Progress::AllSent { command } => {

@@ -53,6 +53,11 @@ impl Cursor {
         Ok(Cursor { pieces: Pieces::new(rows), encoder })
     }
 
+    /// The client comes back for more: sending it may take `timeout_ms`, 0 is without end.
+    pub fn renew(&self, timeout_ms: u64) {
+        self.pieces.rows.deadline.renew(timeout_ms);
+    }
+
     /// The command that the tag names.
     pub fn command(&self) -> &'static str {
         self.pieces.rows.command
@@ -78,7 +83,7 @@ impl Cursor {
             self.encoder.encode(&piece, &mut wire.out)?;
             self.pieces.fit(piece.num_rows(), wire.out.len().saturating_sub(before));
             sent += piece.num_rows() as u64;
-            wire.flush_if_full(stop).await?;
+            wire.flush_if_full(stop, &self.pieces.rows.deadline).await?;
         }
         Ok(Reached::Limit)
     }
@@ -104,7 +109,7 @@ pub async fn send_copy(
         encoder.encode(&piece, &mut wire.out)?;
         pieces.fit(piece.num_rows(), wire.out.len().saturating_sub(before));
         sent += piece.num_rows() as u64;
-        wire.flush_if_full(stop).await?;
+        wire.flush_if_full(stop, &pieces.rows.deadline).await?;
     }
     encoder.finish(&mut wire.out)?;
     Ok(sent)

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::FutureExt as _;
 use kho_catalog::error::{Error, Kind};
+use kho_sql::outcome::Deadline;
 use pgwire::messages::Message;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -183,11 +184,16 @@ impl Wire {
         self.writer.flush().await
     }
 
-    /// Sends what waits if it is enough to be worth it; stops waiting when `stop` says so.
+    /// Sends what waits if it is enough to be worth it; stops waiting when `stop` says so, or when
+    /// the time of the statement is over.
     ///
     /// # Errors
     /// `57014` when stopped, `Gone` where the connection broke.
-    pub async fn flush_if_full(&mut self, stop: &CancellationToken) -> Result<(), Stop> {
+    pub async fn flush_if_full(
+        &mut self,
+        stop: &CancellationToken,
+        deadline: &Deadline,
+    ) -> Result<(), Stop> {
         if self.out.len() < FLUSH_BYTES {
             return Ok(());
         }
@@ -195,6 +201,7 @@ impl Wire {
             biased;
             sent = self.flush() => Ok(sent?),
             () = stop.cancelled() => Err(canceled().into()),
+            error = deadline.passed() => Err(error.into()),
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) fn expand<'a>(
         let mut resolver = Resolver::new(&owner, session, specials, Vec::new(), depth + 1);
         resolver.resolve(&statement).await?;
         let (tables, reads) = resolver.finish();
-        let plan = super::plan(session, tables, statement, &[])?;
+        let plan = super::plan(session, tables, statement, Vec::new())?;
         let columns = (plan.schema().columns().into_iter().zip(&relation.columns))
             .map(|(from, to)| datafusion::logical_expr::Expr::Column(from).alias(&to.name));
         let plan = LogicalPlanBuilder::from(plan.clone())

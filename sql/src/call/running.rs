@@ -43,7 +43,7 @@ pub(super) async fn compact_table(scope: &Scope, arguments: &Arguments<'_>) -> R
         let own = Action::Relation(relation.oid, RelationAction::Own);
         privilege::require(&scope.state, &scope.who, own)?;
     }
-    let runtime = Arc::clone(session.runtime_env());
+    let runtime = Arc::clone(&scope.memory);
     // The statement's own end drops this; what it wrote until then is a leftover.
     let never = CancellationToken::new();
     maintenance::compact(&scope.shared, &relation, Effort::All, &scope.role, runtime, &never)

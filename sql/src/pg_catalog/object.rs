@@ -80,21 +80,22 @@ pub fn part_of(relation: &Relation, oid: Oid) -> Option<Part> {
 
 /// The visible relations.
 pub fn relations(view: &CatalogView) -> impl Iterator<Item = &Arc<Relation>> {
-    view.visible_relations
+    view.visible
+        .relations()
         .iter()
         .filter_map(|oid| view.state.relations.get(oid))
-        .filter(|it| view.visible_schemas.contains(&it.schema))
+        .filter(|it| view.visible.schemas().contains(&it.schema))
 }
 
 /// The visible schemas.
 pub fn schemas(view: &CatalogView) -> impl Iterator<Item = &Arc<Schema>> {
-    view.visible_schemas.iter().filter_map(|oid| view.state.schemas.get(oid))
+    view.visible.schemas().iter().filter_map(|oid| view.state.schemas.get(oid))
 }
 
 pub fn relation(view: &CatalogView, oid: Oid) -> Option<&Arc<Relation>> {
     let relation = view.state.relations.get(&oid)?;
-    let visible =
-        view.visible_relations.contains(&oid) && view.visible_schemas.contains(&relation.schema);
+    let visible = view.visible.relations().contains(&oid)
+        && view.visible.schemas().contains(&relation.schema);
     visible.then_some(relation)
 }
 
@@ -163,7 +164,7 @@ pub fn schema_name(view: &CatalogView, oid: Oid) -> Option<String> {
     if let Some((_, name)) = SYSTEM_SCHEMAS.iter().find(|(it, _)| *it == oid) {
         return Some((*name).to_owned());
     }
-    let visible = view.visible_schemas.contains(&oid);
+    let visible = view.visible.schemas().contains(&oid);
     let schema = view.state.schemas.get(&oid).filter(|_| visible);
     schema.map(|schema| schema.name.clone())
 }
@@ -173,7 +174,7 @@ pub fn find_schema(view: &CatalogView, name: &str) -> Option<Oid> {
         return Some(*oid);
     }
     let schema = view.state.schema(name)?;
-    view.visible_schemas.contains(&schema.oid).then_some(schema.oid)
+    view.visible.schemas().contains(&schema.oid).then_some(schema.oid)
 }
 
 /// Every role, the built-in ones too.

@@ -1,6 +1,5 @@
 //! What clients ask of the system tables, and what they are told.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -16,7 +15,7 @@ use kho_catalog::types::Type;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::{CatalogView, apply, definition, rewrite, table};
+use super::{CatalogView, Visible, apply, definition, rewrite, table};
 
 mod clients;
 mod functions;
@@ -166,19 +165,22 @@ pub fn state() -> State {
 
 /// What `role` sees, if it sees these relations and schemas.
 pub fn view_of(role: Oid, relations: &[Oid], schemas: &[Oid]) -> Arc<CatalogView> {
+    let (relations, schemas) = (relations.to_vec(), schemas.to_vec());
+    let visible =
+        Visible::found_by(|| (relations.into_iter().collect(), schemas.into_iter().collect()));
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned(), String::new());
     Arc::new(CatalogView {
         state: Arc::new(state()),
         role,
         session_role: role,
-        visible_relations: relations.iter().copied().collect(),
-        visible_schemas: schemas.iter().copied().collect::<BTreeSet<_>>(),
+        visible,
         search_path: vec!["$user".to_owned(), "public".to_owned()],
         settings: vec![setting("server_version", "15.0"), setting("search_path", "\"$user\"")],
         functions: vec![
             ("pg_catalog".to_owned(), "abs".to_owned(), 'f'),
             ("kho".to_owned(), "purpose".to_owned(), 'f'),
-        ],
+        ]
+        .into(),
         database: "kho".to_owned(),
         process_id: 42,
         server_started_us: 0,

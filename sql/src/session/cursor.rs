@@ -175,7 +175,7 @@ impl Session {
         let query = dispatch::query(scope, &declare.query, values);
         let (plan, names) = limits.run(query).await?;
         // The cursor outlives this statement's time; each `FETCH` has its own.
-        let open = Limits { stop: CancellationToken::new(), deadline: None };
+        let open = Limits::new(&CancellationToken::new(), 0);
         let rows = limits.run(dispatch::rows(&plan, &open, "FETCH", names)).await?;
         let schema = rows.schema.clone();
         let position = Position {

@@ -125,15 +125,17 @@ impl Session {
             Ok(Done::Rows(rows, versions)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
                 let rows = record::counted(rows, opened, command, versions);
-                Ok(Outcome::Rows(Rows::new(schema, command, rows)))
+                Ok(Outcome::Rows(Rows::new(schema, command, rows).until(limits.deadline)))
             }
             Ok(Done::CopyOut(rows, options, versions)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
                 let rows = record::counted(rows, opened, command, versions);
-                Ok(Outcome::CopyOut(Rows::new(schema, command, rows), options))
+                let rows = Rows::new(schema, command, rows).until(limits.deadline);
+                Ok(Outcome::CopyOut(rows, options))
             }
             Ok(Done::CopyIn(mut copy)) => {
                 copy.record = Some(opened);
+                copy.deadline = limits.deadline;
                 Ok(Outcome::CopyIn(copy))
             }
             Ok(Done::Tag(tag)) => {
@@ -254,7 +256,7 @@ impl Session {
                     Ok(Done::CopyIn(Box::new(begun)))
                 }
                 CopyDirection::ToStdout => {
-                    let (plan, options) = copy::plan_out(scope, copy).await?;
+                    let (plan, options) = limits.run(copy::plan_out(scope, copy)).await?;
                     let versions = record::versions(&scope.state, plan.reads());
                     Ok(Done::CopyOut(
                         rows(&plan, limits, "COPY", Vec::new()).await?,

@@ -8,7 +8,6 @@ use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::Snapshot;
 use tokio::sync::OwnedMutexGuard;
 
-use super::tables;
 use crate::execute::Limits;
 use crate::scope::{Scope, location};
 
@@ -37,7 +36,7 @@ impl Base {
         scope.settings.load()?;
         let lease = match scope.block.head(relation.oid) {
             Some(_) => None,
-            None => Some(tables(scope).lease(&location(relation)?).await),
+            None => Some(scope.lease(&location(relation)?).await?),
         };
         let snapshot = scope.snapshot(relation, None).await?;
         // A block's own load is one load, however many statements it takes.

@@ -33,6 +33,7 @@ use crate::authorize::authorize;
 use crate::bind;
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
+use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 
@@ -319,7 +320,7 @@ impl Work {
         }
         let provider = self.base.snapshot.positioned(Some(&files))?;
         let scan = provider.scan(session, None, &[], None).await.map_err(from_engine)?;
-        let mut rows = execute_stream(scan, session.task_ctx()).map_err(from_engine)?;
+        let mut rows = execute_stream(scan, task_context(session)).map_err(from_engine)?;
         let places: Vec<usize> = (0..self.width()).collect();
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(from_engine)?;

@@ -15,12 +15,14 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::sum::sum;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, case, col, ident, lit};
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::table::{Branch, CHANGE_TYPE, Stage, Staged, TableColumn};
 
 use crate::engine::Shared;
 use crate::errors::{from_arrow, from_engine};
+use crate::memory::task_context;
 
 /// How often a row came, less how often it went.
 const NET: &str = "\u{1}net";
@@ -54,11 +56,13 @@ async fn record(
         .otherwise(lit(-1_i64))
         .map_err(from_engine)?;
     let group: Vec<Expr> = columns.iter().map(|column| ident(&column.name)).collect();
+    let context = task_context(&session);
     let netted = DataFrame::new(session, plan.map_err(from_engine)?)
         .aggregate(group, vec![sum(came).alias(NET)])
         .and_then(|rows| rows.filter(ident(NET).not_eq(lit(0_i64))))
         .map_err(from_engine)?;
-    let mut rows = netted.execute_stream().await.map_err(from_engine)?;
+    let physical = netted.create_physical_plan().await.map_err(from_engine)?;
+    let mut rows = execute_stream(physical, context).map_err(from_engine)?;
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(from_engine)?;
         for (rows, labels) in pieces(&batch)? {

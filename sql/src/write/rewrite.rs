@@ -16,6 +16,7 @@ use super::conform::{Conformer, cast};
 use super::{Base, Pending, commit_author, keys, tables};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::Limits;
+use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
 
@@ -95,7 +96,7 @@ pub(crate) async fn check_rows(
     let conformer = Conformer::new(session, after, &schema)?;
     let provider = snapshot.positioned(None)?;
     let scan = provider.scan(session, None, &[], None).await.map_err(from_engine)?;
-    let mut rows = execute_stream(scan, session.task_ctx()).map_err(from_engine)?;
+    let mut rows = execute_stream(scan, task_context(session)).map_err(from_engine)?;
     let places: Vec<usize> = (0..columns.len()).collect();
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(from_engine)?;
@@ -119,7 +120,7 @@ async fn rewrite(
     let written = async {
         let provider = snapshot.positioned(None)?;
         let scan = provider.scan(session, None, &[], None).await.map_err(from_engine)?;
-        let mut rows = execute_stream(scan, session.task_ctx()).map_err(from_engine)?;
+        let mut rows = execute_stream(scan, task_context(session)).map_err(from_engine)?;
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(from_engine)?;
             let batch = reshaped(&batch, &before, columns, fill.as_ref())?;

@@ -121,7 +121,7 @@ fn comment(view: &CatalogView, oid: Oid, class: Option<&str>) -> Option<String> 
     let relation = || object::relation(view, oid).and_then(|it| it.comment.clone());
     let schema = || {
         let schema = view.state.schemas.get(&oid)?;
-        view.visible_schemas.contains(&oid).then(|| schema.comment.clone())?
+        view.visible.schemas().contains(&oid).then(|| schema.comment.clone())?
     };
     let text = match class {
         Some("pg_class") => relation(),

@@ -106,7 +106,7 @@ fn has_schema(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     let Some(oid) = find(view, name, schema, Kind::UndefinedSchema, "schema")? else {
         return Ok(Value::Null);
     };
-    let visible = view.visible_schemas.contains(&oid);
+    let visible = view.visible.schemas().contains(&oid);
     let Some(of) = view.state.schemas.get(&oid).filter(|_| visible) else {
         let system = definition::SYSTEM_SCHEMAS.iter().any(|(it, _)| *it == oid);
         let uses = |it: &Asked| it.privilege == Some(Privilege::Usage) && !it.grantable;

@@ -16,6 +16,7 @@ use kho_catalog::error::{Error, Result};
 
 use super::Checked;
 use crate::errors::{from_arrow, from_engine};
+use crate::memory::task_context;
 use crate::write::conform::cast;
 
 /// How often a key may be met where it is looked for.
@@ -75,8 +76,8 @@ impl Keys {
         let filters = self.filters()?;
         let session = checked.session;
         let scan = rows.scan(session, Some(&projection), &filters, None).await;
-        let mut found =
-            execute_stream(scan.map_err(from_engine)?, session.task_ctx()).map_err(from_engine)?;
+        let mut found = execute_stream(scan.map_err(from_engine)?, task_context(session))
+            .map_err(from_engine)?;
         let mut met = vec![false; self.batch.num_rows()];
         while let Some(batch) = found.next().await {
             for place in self.places_of(&batch.map_err(from_engine)?)? {

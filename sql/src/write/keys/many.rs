@@ -17,6 +17,7 @@ use kho_catalog::error::{Kind, Result};
 
 use super::Checked;
 use crate::errors::from_engine;
+use crate::memory::task_context;
 
 const NEW: &str = "new";
 const OTHERS: &str = "others";
@@ -130,7 +131,7 @@ fn end(place: usize, which: usize) -> String {
 /// The first batch of rows, if there is a row.
 async fn first(session: &SessionState, plan: &LogicalPlan) -> Result<Option<RecordBatch>> {
     let physical = session.create_physical_plan(plan).await.map_err(from_engine)?;
-    let mut rows = execute_stream(physical, session.task_ctx()).map_err(from_engine)?;
+    let mut rows = execute_stream(physical, task_context(session)).map_err(from_engine)?;
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(from_engine)?;
         if batch.num_rows() > 0 {

@@ -1,0 +1,247 @@
+//! What statements may hold in memory and on disk: one limit for all, one for each.
+//!
+//! What it is: every statement has a pool of its own under the server's, and a runtime around it
+//! that shares everything else: the spill folder and its limit, the cache of file footers.
+//! What it guarantees: what operators ask for beyond either limit is refused, so that they spill,
+//! or fail with `53200`; within a statement, operators that can spill share what there is evenly.
+//! What spills is in a folder of this server's own, readable by its account alone, and what a
+//! killed server left there is removed when it starts again.
+//! What it does not: it counts what operators report. Functions that make much of little are
+//! bounded by [`expanding`], operators that report nothing by [`holding`].
+//! On failure: the message of the refusal begins with the name of the setting to raise.
+
+pub(crate) mod expanding;
+pub(crate) mod holding;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use datafusion::common::Result as PoolResult;
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
+};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, TaskContext};
+use kho_catalog::error::{Error, Kind, Result};
+
+use crate::engine::Limits;
+use crate::errors::from_engine;
+
+/// The settings that a refusal names.
+pub(crate) const TOTAL: &str = "limits.memory_bytes";
+pub(crate) const STATEMENT: &str = "limits.query_memory_bytes";
+/// What the engine says where spilled data reached its limit.
+pub(crate) const SPILL_LIMIT_MESSAGE: &str = "used disk space during the spilling process";
+/// The engine makes its folders with names that begin so.
+const SPILL_FOLDER_PREFIX: &str = "datafusion-";
+
+/// The memory of one server.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// For planning, which holds hardly any data.
+    runtime: Arc<RuntimeEnv>,
+    total: Arc<Total>,
+    statement_bytes: usize,
+    /// Dropped behind the runtime, which has the files in it.
+    _folder: Option<SpillFolder>,
+}
+
+/// The folder that was made for this server alone; gone with it, unless something is left in it.
+#[derive(Debug)]
+struct SpillFolder(PathBuf);
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir(&self.0) {
+            tracing::debug!(%error, "the folder for temporary files stays");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Total {
+    limit_bytes: usize,
+    used_bytes: AtomicUsize,
+}
+
+/// The pool of one statement.
+#[derive(Debug)]
+struct StatementPool {
+    own: FairSpillPool,
+    limit_bytes: usize,
+    total: Arc<Total>,
+}
+
+impl Memory {
+    /// Empties the spill folder and opens it.
+    pub(crate) fn open(limits: &Limits) -> Result<Memory> {
+        let mode = match &limits.spill_directory {
+            Some(folder) => {
+                prepare(folder).map_err(|error| unusable(folder, error))?;
+                DiskManagerMode::Directories(vec![folder.clone()])
+            }
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let total = Total { limit_bytes: limits.memory_bytes, used_bytes: AtomicUsize::new(0) };
+        let total = Arc::new(total);
+        let statement_bytes = statement_bytes(limits);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(StatementPool::new(&total, statement_bytes))
+            .with_metadata_cache_limit(limits.footer_cache_bytes)
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default()
+                    .with_mode(mode)
+                    .with_max_temp_directory_size(limits.spill_bytes),
+            )
+            .build_arc()
+            .map_err(from_engine)?;
+        let _folder = limits.spill_directory.clone().map(SpillFolder);
+        Ok(Memory { runtime, total, statement_bytes, _folder })
+    }
+
+    /// What plans are made with.
+    pub(crate) fn planning(&self) -> &Arc<RuntimeEnv> {
+        &self.runtime
+    }
+
+    /// What one statement runs with.
+    pub(crate) fn statement(&self) -> Arc<RuntimeEnv> {
+        let memory_pool = StatementPool::new(&self.total, self.statement_bytes);
+        Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&self.runtime) })
+    }
+}
+
+/// What one statement may hold: its own limit, but never more than there is for all.
+pub(crate) fn statement_bytes(limits: &Limits) -> usize {
+    limits.query_memory_bytes.min(limits.memory_bytes)
+}
+
+/// What a plan of `session` is run with: the memory of its statement.
+pub(crate) fn task_context(session: &SessionState) -> Arc<TaskContext> {
+    let runtime = session.config().get_extension::<RuntimeEnv>();
+    Arc::new(TaskContext::new(
+        None,
+        session.session_id().to_owned(),
+        session.config().clone(),
+        session.scalar_functions().clone(),
+        session.higher_order_functions().clone(),
+        session.aggregate_functions().clone(),
+        session.window_functions().clone(),
+        runtime.unwrap_or_else(|| Arc::clone(session.runtime_env())),
+    ))
+}
+
+/// Makes the folder, for this account alone, and removes what an earlier run of this server could
+/// not. It is this server's own, and yet nothing is touched but what the engine made.
+fn prepare(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let ours = entry.file_name().to_string_lossy().starts_with(SPILL_FOLDER_PREFIX);
+        if ours && entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn unusable(folder: &Path, error: std::io::Error) -> Error {
+    let folder = folder.display();
+    Error::new(Kind::Io, format!("could not use folder \"{folder}\": {}", error.kind()))
+        .with_hint("Statements spill to limits.spill_directory.")
+        .with_source(error)
+}
+
+impl Total {
+    /// Takes `bytes` if they are there.
+    fn try_take(&self, bytes: usize) -> bool {
+        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit_bytes);
+        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl StatementPool {
+    fn new(total: &Arc<Total>, limit_bytes: usize) -> Arc<dyn MemoryPool> {
+        let own = FairSpillPool::new(limit_bytes);
+        Arc::new(StatementPool { own, limit_bytes, total: Arc::clone(total) })
+    }
+}
+
+impl MemoryPool for StatementPool {
+    fn name(&self) -> &str {
+        "statement"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.own.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.own.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.total.used_bytes.fetch_add(additional, Ordering::Relaxed);
+        self.own.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.own.shrink(reservation, shrink);
+        self.total.give_back(shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> PoolResult<()> {
+        if !self.total.try_take(additional) {
+            let used = self.total.used_bytes.load(Ordering::Relaxed);
+            return Err(refused(TOTAL, reservation, additional, used, self.total.limit_bytes));
+        }
+        self.own.try_grow(reservation, additional).map_err(|_| {
+            self.total.give_back(additional);
+            let used = self.own.reserved();
+            refused(STATEMENT, reservation, additional, used, self.limit_bytes)
+        })
+    }
+
+    fn reserved(&self) -> usize {
+        self.own.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.limit_bytes)
+    }
+}
+
+impl fmt::Display for StatementPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.own.reserved(), self.limit_bytes)
+    }
+}
+
+/// Operators look for this variant of error to know that they have to spill.
+fn refused(
+    setting: &str,
+    reservation: &MemoryReservation,
+    additional: usize,
+    used: usize,
+    limit: usize,
+) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(format!(
+        "{setting}: {} asked for {} more, and {} of {} are in use",
+        reservation.consumer().name(),
+        human_readable_size(additional),
+        human_readable_size(used),
+        human_readable_size(limit),
+    ))
+}
