@@ -94,7 +94,7 @@ impl Memory {
         let total = Arc::new(total);
         let statement_bytes = statement_bytes(limits);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(StatementPool::new(&total, statement_bytes))
+            .with_memory_pool(StatementPool::below(&total, statement_bytes))
             .with_metadata_cache_limit(limits.footer_cache_bytes)
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
@@ -114,7 +114,7 @@ impl Memory {
 
     /// What one statement runs with.
     pub(crate) fn statement(&self) -> Arc<RuntimeEnv> {
-        let memory_pool = StatementPool::new(&self.total, self.statement_bytes);
+        let memory_pool = StatementPool::below(&self.total, self.statement_bytes);
         Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&self.runtime) })
     }
 }
@@ -173,7 +173,7 @@ impl Total {
 }
 
 impl StatementPool {
-    fn new(total: &Arc<Total>, limit_bytes: usize) -> Arc<dyn MemoryPool> {
+    fn below(total: &Arc<Total>, limit_bytes: usize) -> Arc<dyn MemoryPool> {
         let own = FairSpillPool::new(limit_bytes);
         Arc::new(StatementPool { own, limit_bytes, total: Arc::clone(total) })
     }

@@ -48,7 +48,7 @@ fn life(random: &mut StdRng, seed: u64) -> (Folders, Witness) {
     witness.created(Fate::Done(None));
     let step = random.random_range(1..STEPS_MAX).to_string();
     let told = [("KHOTEST_END_AT_STEP", step.as_str())];
-    let from_outside = seed % 2 == 0;
+    let from_outside = seed.is_multiple_of(2);
     let told: &[(&str, &str)] = if from_outside { &[] } else { &told };
     let kho = match Kho::try_start_with(template().copied(), told) {
         Ok(kho) => kho,

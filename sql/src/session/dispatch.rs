@@ -28,6 +28,7 @@ use crate::{ddl, explain, show};
 const RUNS_MAX: usize = 10;
 
 /// What a statement came to, before its record is closed.
+#[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Done {
     Rows(Rows, Vec<kho_catalog::audit::TableVersion>),
     CopyOut(Rows, copy::CopyOptions, Vec<kho_catalog::audit::TableVersion>),

@@ -38,6 +38,7 @@ pub(crate) struct Modification {
 
 /// What the table is joined to.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a statement has one")]
 pub(crate) enum From {
     /// `UPDATE … FROM`, `DELETE … USING`: a row found twice is changed once, by either.
     Beside(Vec<ast::TableWithJoins>),

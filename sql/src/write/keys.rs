@@ -94,7 +94,7 @@ pub(crate) async fn check_stored(
 ) -> Result<()> {
     let rows = snapshot.rows_outside(&[])?;
     for key in relation.keys().iter().filter(|key| names.contains(&key.name)) {
-        Checked::new(session, relation, key, Told::OfBuilding)?.duplicates(&rows).await?;
+        Checked::new(session, relation, key, Told::Building)?.duplicates(&rows).await?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ pub(crate) async fn check_rewritten(
 ) -> Result<()> {
     let rows = staged.rows_staged(tables);
     for key in relation.keys().iter().filter(|key| names.contains(&key.name)) {
-        Checked::new(session, relation, key, Told::OfBuilding)?.duplicates(&rows).await?;
+        Checked::new(session, relation, key, Told::Building)?.duplicates(&rows).await?;
     }
     Ok(())
 }
@@ -192,10 +192,10 @@ impl Recheck {
 /// How a violation is told: of a row that was to be written, or of rows that are there.
 #[derive(Clone, Copy)]
 pub(crate) enum Told {
-    OfWrite,
+    Write,
     /// To a role that may not read the table: without the key's values.
-    OfWriteBlindly,
-    OfBuilding,
+    WriteBlindly,
+    Building,
 }
 
 impl Told {
@@ -203,8 +203,8 @@ impl Told {
     pub(crate) fn of_write(scope: &Scope, relation: &Relation) -> Told {
         let reads = Action::Relation(relation.oid, RelationAction::Select);
         match privilege::require(&scope.state, &scope.who, reads) {
-            Ok(_) => Told::OfWrite,
-            Err(_) => Told::OfWriteBlindly,
+            Ok(_) => Told::Write,
+            Err(_) => Told::WriteBlindly,
         }
     }
 }
@@ -270,16 +270,16 @@ impl<'a> Checked<'a> {
         let values = shown::values(self.session, keys, row)?.join(", ");
         let (names, name) = (self.names().join(", "), &self.key.name);
         Ok(match self.told {
-            Told::OfWrite => Error::new(
+            Told::Write => Error::new(
                 Kind::UniqueViolation,
                 format!("duplicate key value violates unique constraint \"{name}\""),
             )
             .with_detail(format!("Key ({names})=({values}) already exists.")),
-            Told::OfWriteBlindly => Error::new(
+            Told::WriteBlindly => Error::new(
                 Kind::UniqueViolation,
                 format!("duplicate key value violates unique constraint \"{name}\""),
             ),
-            Told::OfBuilding => Error::new(
+            Told::Building => Error::new(
                 Kind::UniqueViolation,
                 format!("could not create unique index \"{name}\""),
             )

@@ -47,7 +47,7 @@ fn statement(random: &mut StdRng) -> &'static str {
 fn extended(random: &mut StdRng, said: &mut Vec<Vec<u8>>) {
     let name = ["", "a"][random.random_range(0..2)];
     let text = statement(random);
-    said.push(written(|it| frontend::parse(name, text, [23, 25].into_iter(), it)));
+    said.push(written(|it| frontend::parse(name, text, [23, 25], it)));
     said.push(written(|it| bind("", name, &[Some("7"), None], it)));
     if random.random_bool(0.5) {
         said.push(written(|it| frontend::describe(b'P', "", it)));

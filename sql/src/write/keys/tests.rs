@@ -102,7 +102,7 @@ async fn insert(tables: &Tables, ids: impl IntoIterator<Item = Option<i64>>) -> 
     let (session, relation) = (session(), relation());
     let snapshot = tables.latest(&location()).await.unwrap();
     let staged = staged(tables, ids).await;
-    match check(tables, &session, &relation, &staged, &snapshot, (&[], Told::OfWrite)).await {
+    match check(tables, &session, &relation, &staged, &snapshot, (&[], Told::Write)).await {
         Ok(()) => {
             let rows = Recheck {
                 session,
@@ -110,7 +110,7 @@ async fn insert(tables: &Tables, ids: impl IntoIterator<Item = Option<i64>>) -> 
                 staged,
                 author: author(),
                 load: None,
-                told: Told::OfWrite,
+                told: Told::Write,
             };
             rows.commit(tables, snapshot).await.unwrap();
             None
@@ -160,10 +160,10 @@ async fn an_append_behind_another_servers_is_checked_again() {
         staged,
         author: author(),
         load: None,
-        told: Told::OfWrite,
+        told: Told::Write,
     };
     for staged in [&same, &different] {
-        check(&other, &session(), &relation(), staged, &stale, (&[], Told::OfWrite)).await.unwrap();
+        check(&other, &session(), &relation(), staged, &stale, (&[], Told::Write)).await.unwrap();
     }
     assert_eq!(insert(&tables, [Some(7)]).await, None);
     let refused = recheck(same).commit(&other, stale.clone()).await.unwrap_err();
@@ -198,13 +198,12 @@ async fn a_changed_row_is_checked_against_those_beside_it() {
         let staged = stage.finish().await.unwrap();
         assert!(staged.has_copied_rows());
         let checked =
-            check(&tables, &session(), &relation(), &staged, &snapshot, (&[0], Told::OfWrite))
-                .await;
+            check(&tables, &session(), &relation(), &staged, &snapshot, (&[0], Told::Write)).await;
         let detail = checked.err().and_then(|error| error.detail().map(str::to_owned));
         assert_eq!(detail, expected);
         // Against a file that stays, each of them is there already.
         let checked =
-            check(&tables, &session(), &relation(), &staged, &snapshot, (&[], Told::OfWrite)).await;
+            check(&tables, &session(), &relation(), &staged, &snapshot, (&[], Told::Write)).await;
         assert_eq!(checked.is_err(), changed < 10);
     }
 }
