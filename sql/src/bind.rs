@@ -15,6 +15,7 @@ mod prepare;
 mod spelling;
 mod types;
 mod view;
+mod wildcard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -69,6 +69,7 @@ impl VisitorMut for Pass {
         if query.settings.is_some() || query.format_clause.is_some() || query.for_clause.is_some() {
             return ControlFlow::Break(Error::unsupported("this clause is not PostgreSQL's"));
         }
+        super::wildcard::qualify(&mut query.body);
         ControlFlow::Continue(())
     }
 }
