@@ -22,7 +22,7 @@ const STATEMENTS: usize = 14;
 
 #[test]
 fn every_version_is_what_a_simple_model_makes_of_the_statements() {
-    let count = seeds::from_environment("KHO_MODEL_SEEDS", 1000);
+    let count = seeds::from_environment("KHO_MODEL_SEEDS", 120);
     seeds::all("the model of versioned tables", KEPT, count, async |seed| {
         Play::begin(seed).await.map_err(|error| format!("{error:?}"))?.all().await
     });
