@@ -11,6 +11,7 @@
 mod crash;
 #[cfg(test)]
 pub(crate) mod faults;
+mod held;
 mod local;
 mod s3;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use url::Url;
 use uuid::Uuid;
 
 pub(crate) use self::crash::step;
+use self::held::Held;
+pub(crate) use self::held::Hold;
 use self::local::DurableLocal;
 pub(crate) use self::local::{make_folders, sync_folder};
 pub use self::s3::S3Options;
@@ -56,6 +59,8 @@ pub struct ManualClock {
 #[derive(Clone, Debug)]
 pub struct Environment {
     store: Arc<dyn ObjectStore>,
+    /// The same store; [`Environment::hold`] gives out places in it.
+    held: Arc<Held>,
     clock: Arc<dyn Clock>,
     local: Option<Arc<DurableLocal>>,
     root: Url,
@@ -73,12 +78,11 @@ impl Environment {
                 let refused = || invalid(location, "Write file:///path/to/folder.");
                 open_directory(&path.ok_or_else(refused)?)
             }
-            "memory" => Ok(Environment {
-                store: Arc::new(InMemory::new()),
-                clock: Arc::new(SystemClock),
-                local: None,
-                root: Url::parse("memory:///").map_err(|_| Error::internal("no memory URL"))?,
-            }),
+            "memory" => {
+                let root = Url::parse("memory:///");
+                let root = root.map_err(|_| Error::internal("no memory URL"))?;
+                Ok(Environment::over(Arc::new(InMemory::new()), None, root))
+            }
             "s3" => Err(Error::internal("a bucket is opened by Environment::connect")),
             "s3a" => Err(invalid("s3a://…", "Write s3://bucket/prefix.")),
             "gs" | "gcs" | "az" | "azure" | "abfs" | "abfss" | "adl" => {
@@ -95,7 +99,22 @@ impl Environment {
             return Environment::open(location);
         }
         let (store, root) = s3::open(location, s3).await?;
-        Ok(Environment { store, clock: Arc::new(SystemClock), local: None, root })
+        Ok(Environment::over(store, None, root))
+    }
+
+    fn over(
+        store: Arc<dyn ObjectStore>,
+        local: Option<Arc<DurableLocal>>,
+        root: Url,
+    ) -> Environment {
+        let held = Held::over(store);
+        Environment {
+            store: Arc::clone(&held) as _,
+            held,
+            clock: Arc::new(SystemClock),
+            local,
+            root,
+        }
     }
 
     /// Opens a folder, which is made if it is absent.
@@ -114,7 +133,8 @@ impl Environment {
     /// store now stands between, nothing goes around it to the local disk any more.
     #[must_use]
     pub fn with_store(mut self, store: Arc<dyn ObjectStore>) -> Environment {
-        self.store = store;
+        self.held = Held::over(store);
+        self.store = Arc::clone(&self.held) as _;
         self.local = None;
         self
     }
@@ -122,6 +142,11 @@ impl Environment {
     /// The object store, rooted at the warehouse.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// A place for the small files of one transaction, which [`Environment::store`] then reads.
+    pub(crate) fn hold(&self) -> Arc<Hold> {
+        self.held.hold()
     }
 
     /// The root as a URL that ends in `/`; to name places in errors and to libraries, not to
@@ -210,7 +235,7 @@ fn open_directory(path: &Path) -> Result<Environment> {
     let root = Url::from_directory_path(local.root())
         .map_err(|()| Error::internal("the warehouse's folder has no URL"))?;
     let store: Arc<dyn ObjectStore> = Arc::clone(&local) as _;
-    Ok(Environment { store, clock: Arc::new(SystemClock), local: Some(local), root })
+    Ok(Environment::over(store, Some(local), root))
 }
 
 fn invalid(location: &str, hint: &str) -> Error {

@@ -47,6 +47,8 @@ const STALE_AFTER_MS: i64 = 2_000;
 /// A read of the log that takes longer is given up: the next one may find the store well again,
 /// and who waits is told within this time.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+/// A little more than the read of another that is waited for may take.
+const TURN_WITHIN: Duration = Duration::from_secs(11);
 
 /// The catalog of one warehouse as one server sees it. Clones share everything.
 #[derive(Clone, Debug)]
@@ -142,17 +144,22 @@ impl Catalog {
     }
 
     /// Reads the log to its end, or gives up when storage does not answer (`58030`).
+    ///
+    /// One reads at a time. Who waits for another's read has all its own time after it: a read that
+    /// began while storage was away does not make those fail that come when it is back.
     pub async fn refresh(&self) -> Result<Arc<State>> {
-        let read = tokio::time::timeout(READ_WITHIN, self.read_to_end()).await;
-        read.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Io, "the warehouse's storage does not answer")
-                .with_hint("The statement can be tried again."))
-        })
+        let asked_ms = self.inner.environment.monotonic_ms();
+        let turn = tokio::time::timeout(TURN_WITHIN, self.inner.reading.lock()).await;
+        let _turn = turn.map_err(|_| no_answer())?;
+        if self.inner.last_read_ms.load(Ordering::Acquire) > asked_ms {
+            return Ok(self.latest());
+        }
+        tokio::time::timeout(READ_WITHIN, self.read_to_end()).await.map_err(|_| no_answer())?
     }
 
+    /// For whoever has the turn to read.
     async fn read_to_end(&self) -> Result<Arc<State>> {
         let environment = &self.inner.environment;
-        let _turn = self.inner.reading.lock().await;
         let started_ms = environment.monotonic_ms();
         let current = self.latest();
         let mut next: Option<State> = None;
@@ -395,4 +402,9 @@ async fn fill_changes(environment: &Environment, changes: &mut [Change]) -> Resu
         }
     }
     Ok(())
+}
+
+fn no_answer() -> Error {
+    Error::new(Kind::Io, "the warehouse's storage does not answer")
+        .with_hint("The statement can be tried again.")
 }

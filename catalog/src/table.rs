@@ -40,7 +40,7 @@ use object_store::prefix::PrefixStore;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use url::Url;
 
-pub use branch::{Branch, Changes};
+pub use branch::{Branch, Changes, Head, Place};
 pub use changes::{CHANGE_TYPE, COMMIT_TIMESTAMP, COMMIT_VERSION};
 pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};
 pub use compact::{Compacted, Compaction, Effort, Progress};

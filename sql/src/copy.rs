@@ -108,7 +108,7 @@ pub(crate) async fn begin_in(
     let name = bind::object_name(name)?;
     let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
     let session = scope.shared.session_state(scope)?;
-    let base = Base::take(scope, &relation, limits).await?;
+    let base = Base::take_to_add(scope, &relation, limits).await?;
     let append = Append::begin(scope, &session, &relation, base)?;
     let table = append.schema().clone();
     let places = copied_columns(&relation, &table, columns)?;

@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
-use kho_catalog::table::{Load, Location, Snapshot};
+use kho_catalog::table::{Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::bind::Read;
@@ -74,7 +74,7 @@ impl Scope {
             (version, _) => version,
         };
         if let (None, Some(head)) = (version, self.block.head(relation.oid)) {
-            return Ok(head.clone());
+            return head.snapshot().await;
         }
         let key = (relation.oid, version);
         if let Some(pinned) = lock(&self.pins).get(&key) {
@@ -86,6 +86,22 @@ impl Scope {
             (None, None) => tables.latest(&location).await?,
         };
         Ok(lock(&self.pins).entry(key).or_insert(snapshot).clone())
+    }
+
+    /// A version of `relation` with the columns that this statement sees, for rows that are added
+    /// without looking at others; in a block that wrote it, its own rows need not be in it.
+    pub(crate) async fn shape(&self, relation: &Relation) -> Result<Snapshot> {
+        match (self.block.head(relation.oid), self.as_of_ms) {
+            (Some(head), None) => Ok(head.shape().clone()),
+            _ => self.snapshot(relation, None).await,
+        }
+    }
+
+    /// Where the rows of a table that is there are written.
+    pub(crate) fn stage(&self, relation: &Relation, columns: &[TableColumn]) -> Result<Stage> {
+        let place = self.block.place(relation.oid);
+        let location = location(relation)?;
+        Ok(self.shared.tables.stage_at(place, &location, columns, relation.keys()))
     }
 
     /// The same scope, whose reads are not told to the block.

@@ -10,13 +10,13 @@
 //! commit; within a server `SERIALIZABLE` excludes it.
 //! On failure: a block that is dropped has changed nothing; its files are removed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Author;
-use kho_catalog::state::{Change, Oid, Relation, RelationKind, State};
-use kho_catalog::table::{Basis, Branch, Changes, Location, Snapshot};
+use kho_catalog::state::{Change, Key, Oid, Relation, RelationKind, State};
+use kho_catalog::table::{Basis, Branch, Changes, Head, Location, Place, Snapshot};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Shared;
@@ -60,11 +60,20 @@ struct Written {
     _lease: Option<OwnedMutexGuard<()>>,
 }
 
+/// A table that the block has written, as its next statement sees it.
+#[derive(Clone)]
+struct Seen {
+    head: Arc<Head>,
+    /// The version that the block's writes go on from.
+    base: Snapshot,
+    place: Place,
+}
+
 /// The block as its next statement sees it. Outside of a block it is empty.
 #[derive(Clone, Default)]
 pub(crate) struct View {
-    /// What the block made of the tables it wrote, and the versions it went on from.
-    heads: HashMap<Oid, (Snapshot, Snapshot)>,
+    /// The tables that the block has written.
+    heads: HashMap<Oid, Seen>,
     /// The catalog before the block; `None` outside of one.
     began: Option<Arc<State>>,
     began_ms: Option<i64>,
@@ -75,13 +84,18 @@ pub(crate) struct View {
 
 impl View {
     /// The table as the block has changed it; `None` where it has not.
-    pub(crate) fn head(&self, relation: Oid) -> Option<&Snapshot> {
-        self.heads.get(&relation).map(|(head, _)| head)
+    pub(crate) fn head(&self, relation: Oid) -> Option<&Arc<Head>> {
+        self.heads.get(&relation).map(|seen| &seen.head)
+    }
+
+    /// Where files of the table are to go; `None` where the block has not written it yet.
+    pub(crate) fn place(&self, relation: Oid) -> Option<&Place> {
+        self.heads.get(&relation).map(|seen| &seen.place)
     }
 
     /// The version that the block's writes of a table go on from; `None` where it wrote none.
     pub(crate) fn base(&self, relation: Oid) -> Option<&Snapshot> {
-        self.heads.get(&relation).map(|(_, base)| base)
+        self.heads.get(&relation).map(|seen| &seen.base)
     }
 
     /// The time of the block's snapshot, for a table that was there before it.
@@ -160,10 +174,12 @@ impl Transaction {
     }
 
     pub(crate) fn view(&self) -> View {
-        let heads = self
-            .written
-            .iter()
-            .map(|it| (it.relation, (it.branch.head().clone(), it.branch.base().clone())));
+        let seen = |it: &Written| Seen {
+            head: Arc::clone(it.branch.head()),
+            base: it.branch.base().clone(),
+            place: it.branch.place(),
+        };
+        let heads = self.written.iter().map(|it| (it.relation, seen(it)));
         let before = |it: &&Written| self.began.relations.contains_key(&it.relation);
         View {
             heads: heads.collect(),
@@ -207,6 +223,8 @@ impl Transaction {
                 written.basis = Basis::Exact;
             }
             written.branch.add(commit).await?;
+            let keys = keys_of(&self.state, relation);
+            written.branch.gather_many(keys).await?;
         }
         if let Some(mut commit) = catalog {
             let changes = (commit.decide)(&self.state)?;
@@ -235,29 +253,20 @@ impl Transaction {
             refuse_changed(shared, &others).await?;
         }
         let mut leases = Vec::new();
-        for Written { relation, branch, basis, _lease } in std::mem::take(&mut self.written) {
+        for Written { relation, mut branch, basis, _lease } in std::mem::take(&mut self.written) {
             leases.push(_lease);
-            let was = self.began.relations.get(&relation);
-            let dropped = !self.state.relations.contains_key(&relation);
-            if dropped && was.is_none() {
-                branch.discard().await;
+            let is_new = !self.began.relations.contains_key(&relation);
+            if is_new && !self.state.relations.contains_key(&relation) {
+                branch.discard(&HashSet::new()).await;
                 continue;
             }
+            branch.gather(keys_of(&self.state, relation)).await?;
             // Rows were added because of others that were read: those may not have changed.
             let basis = match self.reads.contains_key(&relation) {
                 true => Basis::Exact,
                 false => basis,
             };
-            let base = branch.base().clone();
-            let changes = match (was.is_none(), branch.must_net_changes()) {
-                // All rows of a new table came with it.
-                (true, _) => Changes::OfFiles,
-                (false, true) => Changes::Netted(net_changes(shared, &branch).await?),
-                (false, false) => Changes::Recorded,
-            };
-            if let Some(commit) = branch.squash(basis, changes)? {
-                shared.tables.commit(&base, commit).await?;
-            }
+            commit_branch(shared, branch, basis, is_new).await?;
         }
         if let Some(CatalogCommit { decide, author }) = folded(self.catalog) {
             shared.catalog.commit(&author, decide).await?;
@@ -288,7 +297,7 @@ impl Transaction {
                     written.branch.undo(*steps).await?;
                     self.written.push(written);
                 }
-                None => written.branch.discard().await,
+                None => written.branch.discard(&HashSet::new()).await,
             }
         }
         Ok(())
@@ -297,9 +306,39 @@ impl Transaction {
     /// Gives everything up.
     pub(crate) async fn roll_back(self) {
         for written in self.written {
-            written.branch.discard().await;
+            written.branch.discard(&HashSet::new()).await;
         }
     }
+}
+
+/// Makes what a block did to one table visible.
+async fn commit_branch(shared: &Shared, branch: Branch, basis: Basis, is_new: bool) -> Result<()> {
+    let changes = match branch.must_net_changes() {
+        // All rows of a new table came with it.
+        _ if is_new => Changes::OfFiles,
+        true => Changes::Netted(net_changes(shared, &branch).await?),
+        false => Changes::Recorded,
+    };
+    let Some(commit) = branch.squash(basis, changes) else {
+        branch.discard(&HashSet::new()).await;
+        return Ok(());
+    };
+    branch.persist(&commit).await?;
+    let named = commit.files();
+    let committed = shared.tables.commit(branch.base(), commit).await;
+    match &committed {
+        Ok(_) => branch.discard(&named).await,
+        // Only this answer means that no version names the files.
+        Err(error) if error.kind() == Kind::SerializationFailure => {
+            branch.discard(&HashSet::new()).await;
+        }
+        Err(_) => {}
+    }
+    committed.map(|_version| ())
+}
+
+fn keys_of(state: &State, relation: Oid) -> &[Key] {
+    state.relations.get(&relation).map_or(&[], |relation| relation.keys())
 }
 
 /// Whether what was read is still the newest.

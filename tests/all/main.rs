@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod blocks;
 mod cancel;
 mod copy;
 mod demo;

@@ -136,6 +136,16 @@ impl Commit {
         self
     }
 
+    /// The files that it brings, as its table names them.
+    pub fn files(&self) -> HashSet<String> {
+        let path = |action: &Action| match action {
+            Action::Add(add) => Some(add.path.clone()),
+            Action::Cdc(change) => Some(change.path.clone()),
+            _ => None,
+        };
+        self.actions.iter().filter_map(path).collect()
+    }
+
     /// The streams of loads that it goes on with.
     fn streams(&self) -> impl Iterator<Item = &str> {
         self.actions.iter().filter_map(|action| match action {
@@ -143,6 +153,7 @@ impl Commit {
             _ => None,
         })
     }
+
     /// Some files of `snapshot` replaced by others that hold the same rows.
     ///
     /// # Why the metadata are stated once more

@@ -38,6 +38,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
+use object_store::ObjectStore;
 
 use super::commit::{Commit, CommitAuthor, is_plain};
 use super::files::{FileScan, ScanFile};
@@ -223,24 +224,6 @@ async fn write(
     chosen: &[Candidate],
     compaction: &Compaction<'_>,
 ) -> Result<()> {
-    let mut rows = read(snapshot, chosen, compaction).await?;
-    let schema = stage.schema().clone();
-    while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(failed)?;
-        stage.write(&recast(&batch, &schema)?).await?;
-        compaction.progress.advance(batch.num_rows() as u64);
-        // Writing a batch may never wait; whatever else this thread serves should not either.
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
-
-/// The rows of the files, in the order they are to be written in.
-async fn read(
-    snapshot: &Snapshot,
-    chosen: &[Candidate],
-    compaction: &Compaction<'_>,
-) -> Result<SendableRecordBatchStream> {
     let folder = snapshot.location().path();
     let files = (chosen.iter().enumerate())
         .map(|(index, file)| ScanFile {
@@ -251,11 +234,40 @@ async fn read(
         })
         .collect();
     let store = snapshot.log_store().root_object_store(None);
-    let scan = FileScan::new(store, snapshot.schema(), files);
-    let session = session(&compaction.runtime);
+    let Compaction { sort_by, runtime, progress, .. } = compaction;
+    let rows = rows(store, snapshot.schema(), files, sort_by, runtime).await?;
+    write_rows(stage, rows, |rows| progress.advance(rows)).await
+}
+
+/// Writes rows of a table's files into others.
+pub(super) async fn write_rows(
+    stage: &mut Stage,
+    mut rows: SendableRecordBatchStream,
+    written: impl Fn(u64),
+) -> Result<()> {
+    let schema = stage.schema().clone();
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(failed)?;
+        stage.write(&recast(&batch, &schema)?).await?;
+        written(batch.num_rows() as u64);
+        // Writing a batch may never wait; whatever else this thread serves should not either.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// The rows of files of a table with this schema, by these columns or else in their order.
+pub(super) async fn rows(
+    store: Arc<dyn ObjectStore>,
+    schema: SchemaRef,
+    files: Vec<ScanFile>,
+    sort_by: &[String],
+    runtime: &Arc<RuntimeEnv>,
+) -> Result<SendableRecordBatchStream> {
+    let scan = FileScan::new(store, schema, files);
+    let session = session(runtime);
     let plan = scan.scan(&session, None, &[], None).await.map_err(failed)?;
-    let plan = sorted(plan, compaction.sort_by)?;
-    execute_stream(plan, session.task_ctx()).map_err(failed)
+    execute_stream(sorted(plan, sort_by)?, session.task_ctx()).map_err(failed)
 }
 
 /// One partition, so that rows keep their order.

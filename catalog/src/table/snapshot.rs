@@ -81,8 +81,17 @@ impl Snapshot {
 
     /// This snapshot brought to the newest version, reading only what is new.
     pub(super) async fn refreshed(self) -> Result<Snapshot> {
+        self.brought_to(None).await
+    }
+
+    /// The same for a version that is not older than this one.
+    pub(super) async fn refreshed_to(self, version: u64) -> Result<Snapshot> {
+        self.brought_to(Some(version)).await
+    }
+
+    async fn brought_to(self, version: Option<u64>) -> Result<Snapshot> {
         let mut state = DeltaTableState::clone(&self.state);
-        state.update(self.log.as_ref(), None).await.map_err(delta_error)?;
+        state.update(self.log.as_ref(), version).await.map_err(delta_error)?;
         Ok(Snapshot { state: Arc::new(state), size: Arc::default(), ..self })
     }
 

@@ -20,6 +20,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::branch::Place;
 use super::changes::CHANGE_TYPE;
 use super::files::{FileScan, ScanFile};
 use super::schema::{TableColumn, arrow_schema};
@@ -81,7 +82,18 @@ impl Tables {
     /// Begins to write rows with `columns` for the table at `location`. The files are made to be
     /// searched by the columns of `keys`.
     pub fn stage(&self, location: &Location, columns: &[TableColumn], keys: &[Key]) -> Stage {
-        let root: Arc<dyn ObjectStore> = self.environment().store().clone();
+        self.stage_at(None, location, columns, keys)
+    }
+
+    /// The same for a transaction that has a place for its files already.
+    pub fn stage_at(
+        &self,
+        place: Option<&Place>,
+        location: &Location,
+        columns: &[TableColumn],
+        keys: &[Key],
+    ) -> Stage {
+        let root = place.map_or_else(|| self.environment().store().clone(), Place::store);
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root, location.path()));
         let schema = arrow_schema(columns);
         let in_key = |column: &TableColumn| {

@@ -27,10 +27,20 @@ impl Base {
     /// # Errors
     /// `0A000` where the open block cannot take the write, `55000` for a load out of turn.
     pub(crate) async fn take(scope: &Scope, relation: &Relation, limits: &Limits) -> Result<Base> {
-        limits.run(Base::begin(scope, relation)).await
+        limits.run(Base::begin(scope, relation, false)).await
     }
 
-    async fn begin(scope: &Scope, relation: &Relation) -> Result<Base> {
+    /// The same for rows that are added: where no key asks after others, the version of a table
+    /// that the block has written need not hold what the block wrote.
+    pub(crate) async fn take_to_add(
+        scope: &Scope,
+        relation: &Relation,
+        limits: &Limits,
+    ) -> Result<Base> {
+        limits.run(Base::begin(scope, relation, true)).await
+    }
+
+    async fn begin(scope: &Scope, relation: &Relation, adds: bool) -> Result<Base> {
         scope.block.refuse_second(relation.oid)?;
         // A load that is half named is not taken for none.
         scope.settings.load()?;
@@ -38,7 +48,11 @@ impl Base {
             Some(_) => None,
             None => Some(scope.lease(&location(relation)?).await?),
         };
-        let snapshot = scope.snapshot(relation, None).await?;
+        let is_blind = adds && super::keys::current(scope, relation)?.keys().is_empty();
+        let snapshot = match is_blind {
+            true => scope.shape(relation).await?,
+            false => scope.snapshot(relation, None).await?,
+        };
         // A block's own load is one load, however many statements it takes.
         let before = scope.block.base(relation.oid).unwrap_or(&snapshot);
         let loaded = was_loaded(scope, before).await?;

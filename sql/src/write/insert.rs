@@ -25,7 +25,7 @@ use crate::bind::{self, Bound};
 use crate::errors::from_engine;
 use crate::execute::{self, Limits};
 use crate::outcome::Tag;
-use crate::scope::{Scope, location};
+use crate::scope::Scope;
 use crate::session::with_parameters;
 
 /// Rows being added to one table.
@@ -49,8 +49,7 @@ impl Append {
     ) -> Result<Append> {
         let relation = keys::current(scope, relation)?;
         refuse_reshaped(&relation, &base.snapshot)?;
-        let location = location(&relation)?;
-        let stage = tables(scope).stage(&location, &base.snapshot.columns()?, relation.keys());
+        let stage = scope.stage(&relation, &base.snapshot.columns()?)?;
         let conformer = Conformer::new(session, &relation, stage.schema())?;
         let keyed = (!relation.keys().is_empty()).then(|| session.clone());
         Ok(Append { base, relation: Arc::new(relation), conformer, stage, rows: 0, keyed })
@@ -148,7 +147,10 @@ pub(crate) async fn insert(
 ) -> Result<Pending> {
     let relation = target(scope, insert)?;
     // Before the rows' query is bound, so that it reads the version that the rows go behind.
-    let base = Base::take(scope, &relation, limits).await?;
+    let base = match insert.on {
+        Some(_) => Base::take(scope, &relation, limits).await?,
+        None => Base::take_to_add(scope, &relation, limits).await?,
+    };
     if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, parameters).await? {
         return super::modify::modify_behind(scope, &change, base, given, parameters, limits).await;
     }

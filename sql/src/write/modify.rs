@@ -35,7 +35,7 @@ use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
 use crate::memory::task_context;
 use crate::outcome::Tag;
-use crate::scope::{Scope, location};
+use crate::scope::Scope;
 
 /// The values of `$1`, `$2`, … and their fields.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ pub(crate) async fn modify_behind(
     let relation = keys::current(scope, &relation)?;
     refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
-    let stage = tables(scope).stage(&location(&relation)?, &columns, relation.keys());
+    let stage = scope.stage(&relation, &columns)?;
     let mut work = Work::new(scope, &relation, change, base, stage)?;
     match limits.run(work.run(scope, change, given, parameters)).await {
         Ok(()) => work.finish(scope, &relation, change, parameters, limits).await,

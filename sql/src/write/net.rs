@@ -31,7 +31,7 @@ const PIECE_ROWS: usize = 8192;
 
 /// The changes of all steps of `branch`, netted, as records for the change feed.
 pub(crate) async fn net_changes(shared: &Shared, branch: &Branch) -> Result<Staged> {
-    let columns = branch.head().columns()?;
+    let columns = branch.head().shape().columns()?;
     let mut stage = shared.tables.stage(branch.base().location(), &columns, &[]);
     match record(shared.plain_session(), branch, &columns, &mut stage).await {
         Ok(()) => stage.finish().await,
