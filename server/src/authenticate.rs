@@ -71,7 +71,7 @@ impl Authenticator {
                 }
             }
         }
-        let account = self.engine.account(role)?;
+        let account = self.engine.account(role).await?;
         let now_ms = chrono::Utc::now().timestamp_millis();
         let (verifier, standing) = match account.as_ref().and_then(|it| usable(it, now_ms)) {
             Some((verifier, true)) => (verifier, Standing::Welcome),

@@ -109,7 +109,7 @@ pub(crate) async fn begin_in(
     let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
     let session = scope.shared.session_state(scope)?;
     let base = Base::take_to_add(scope, &relation, limits).await?;
-    let append = Append::begin(scope, &session, &relation, base)?;
+    let append = Append::begin(scope, &session, &relation, base).await?;
     let table = append.schema().clone();
     let places = copied_columns(&relation, &table, columns)?;
     let mut sources = Vec::new();

@@ -148,8 +148,8 @@ impl Engine {
     ///
     /// # Errors
     /// `57P03` while the catalog cannot be read.
-    pub fn account(&self, role: &str) -> Result<Option<Account>> {
-        let state = self.shared.catalog.current()?;
+    pub async fn account(&self, role: &str) -> Result<Option<Account>> {
+        let state = self.shared.catalog.fresh().await?;
         Ok(state.role(role).map(|role| Account {
             name: role.name.clone(),
             login: role.login,

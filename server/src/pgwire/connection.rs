@@ -117,7 +117,7 @@ async fn open(
             return Err(Stop::Gone);
         }
     };
-    let permit = seat(shared, &startup.user).map_err(Stop::Fatal)?;
+    let permit = seat(shared, &startup.user).await.map_err(Stop::Fatal)?;
     let (minor, _) = startup.negotiate();
     let registration = shared.registry.register(minor);
     let login = Login {
@@ -134,13 +134,13 @@ async fn open(
 }
 
 /// One of the places for clients; the last ones are for those who look after the server.
-fn seat(shared: &Shared, role: &str) -> kho_catalog::error::Result<OwnedSemaphorePermit> {
+async fn seat(shared: &Shared, role: &str) -> kho_catalog::error::Result<OwnedSemaphorePermit> {
     let none = |message: &str| Error::new(Kind::TooManyConnections, message);
     let permit = Arc::clone(&shared.connections)
         .try_acquire_owned()
         .map_err(|_| none("sorry, too many clients already"))?;
     if shared.connections.available_permits() < shared.limits.reserved
-        && !shared.engine.account(role)?.is_some_and(|account| account.administers)
+        && !shared.engine.account(role).await?.is_some_and(|account| account.administers)
     {
         return Err(none("remaining connection slots are reserved for members of kho_admin"));
     }

@@ -48,7 +48,7 @@ impl Base {
             Some(_) => None,
             None => Some(scope.lease(&location(relation)?).await?),
         };
-        let is_blind = adds && super::keys::current(scope, relation)?.keys().is_empty();
+        let is_blind = adds && super::keys::current(scope, relation).await?.keys().is_empty();
         let snapshot = match is_blind {
             true => scope.shape(relation).await?,
             false => scope.snapshot(relation, None).await?,

@@ -41,13 +41,13 @@ pub(crate) struct Append {
 
 impl Append {
     /// Begins to add rows to `relation` behind `base`; the right to was checked.
-    pub(crate) fn begin(
+    pub(crate) async fn begin(
         scope: &Scope,
         session: &SessionState,
         relation: &Arc<Relation>,
         base: Base,
     ) -> Result<Append> {
-        let relation = keys::current(scope, relation)?;
+        let relation = keys::current(scope, relation).await?;
         refuse_reshaped(&relation, &base.snapshot)?;
         let stage = scope.stage(&relation, &base.snapshot.columns()?)?;
         let conformer = Conformer::new(session, &relation, stage.schema())?;
@@ -160,7 +160,7 @@ pub(crate) async fn insert(
         authorize(scope, bound)
     };
     let plan = limits.run(work).await?;
-    let append = Append::begin(scope, plan.session(), &relation, base)?;
+    let append = Append::begin(scope, plan.session(), &relation, base).await?;
     let wanted = wanted(insert)?;
     let wanted = wanted.as_ref().map(|wanted| (wanted, parameters));
     fill(append, scope, &plan, limits, wanted).await

@@ -40,8 +40,8 @@ const ATTEMPTS: usize = 20;
 ///
 /// # Errors
 /// `40001` where its columns are others, too.
-pub(crate) fn current(scope: &Scope, relation: &Relation) -> Result<Relation> {
-    let state = scope.shared.catalog.current()?;
+pub(crate) async fn current(scope: &Scope, relation: &Relation) -> Result<Relation> {
+    let state = scope.shared.catalog.fresh().await?;
     // What the transaction itself makes is not there yet; its id may be another table's by then.
     let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());
     let now = state.relations.get(&relation.oid).filter(|now| dataset(now) == dataset(relation));

@@ -101,7 +101,7 @@ pub(crate) async fn modify_behind(
     wanted(change)?;
     let relation = target(scope, change)?;
     refuse_volatile(change, &scope.shared.session_state(scope)?)?;
-    let relation = keys::current(scope, &relation)?;
+    let relation = keys::current(scope, &relation).await?;
     refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
     let stage = scope.stage(&relation, &columns)?;
