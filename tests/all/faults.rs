@@ -28,7 +28,7 @@ const READ_BY_OTHERS: usize = 16;
 
 #[test]
 fn one_server_loses_and_doubles_nothing() {
-    let count = seeds::from_environment("KHO_FAULT_SEEDS", 100);
+    let count = seeds::from_environment("KHO_FAULT_SEEDS", 500);
     let folders = Mutex::new(Vec::new());
     seeds::all("faults with one server", KEPT_ONE, count, async |seed| {
         let mut random = StdRng::seed_from_u64(seed);
@@ -39,7 +39,7 @@ fn one_server_loses_and_doubles_nothing() {
 
 #[test]
 fn two_servers_lose_and_double_nothing() {
-    let count = seeds::from_environment("KHO_FAULT_SEEDS", 100) / 2;
+    let count = seeds::from_environment("KHO_FAULT_SEEDS", 500);
     let folders = Mutex::new(Vec::new());
     seeds::all("faults with two servers", KEPT_TWO, count, async |seed| {
         let mut random = StdRng::seed_from_u64(seed);
@@ -93,6 +93,9 @@ async fn play(random: &mut StdRng, names: &[&str]) -> Result<Warehouse, String> 
         false => Warehouse::in_memory(),
     };
     let (witness, mut source) = (Witness::new(TABLE), Source::new(TABLE));
+    if random.random_bool(0.5) {
+        source = source.keyed();
+    }
     let mut dead: Vec<Arc<FaultyStore>> = Vec::new();
     for _ in 0..random.random_range(1..=3) {
         let mut lives = Vec::new();

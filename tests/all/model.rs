@@ -22,7 +22,7 @@ const STATEMENTS: usize = 14;
 
 #[test]
 fn every_version_is_what_a_simple_model_makes_of_the_statements() {
-    let count = seeds::from_environment("KHO_MODEL_SEEDS", 120);
+    let count = seeds::from_environment("KHO_MODEL_SEEDS", 1000);
     seeds::all("the model of versioned tables", KEPT, count, async |seed| {
         Play::begin(seed).await.map_err(|error| format!("{error:?}"))?.all().await
     });
@@ -94,10 +94,12 @@ impl Play {
             servers.push(warehouse.serve_well("b").await?);
         }
         let mut tables = Vec::new();
-        for name in ["s.one", "s.two"] {
-            let source = Source::new(name);
+        for (name, keyed) in [("s.one", false), ("s.two", true)] {
+            let (source, rows) = (Source::new(name), Rows::of(["k", "v"], Vec::new()));
+            let (source, rows) =
+                if keyed { (source.keyed(), rows.keyed()) } else { (source, rows) };
             run(&mut servers[0].connect().await?, &source.create()).await?;
-            let versions = vec![Rows::of(["k", "v"], Vec::new())];
+            let versions = vec![rows];
             tables.push(Table { name, source, versions, reshaped: 0 });
         }
         let mut clients = Vec::new();
@@ -204,13 +206,14 @@ impl Play {
                 return self.refused(client, &text, "0A000").await;
             }
             Block::Open(open) => {
-                open.read[table] |= matches!(effect, Effect::Update { .. } | Effect::Delete { .. });
+                open.read[table] |=
+                    !matches!(effect, Effect::Insert(_) | Effect::Upsert(_) | Effect::Truncate);
                 open.rows(table, versions)
             }
             _ => versions[versions.len() - 1].clone(),
         };
         let Some((next, touched)) = now.after(&effect) else {
-            return self.refused(client, &text, shape_refusal(&effect)).await;
+            return self.refused(client, &text, refusal(&effect)).await;
         };
         let tag = Answer::Tag(tag(&effect, touched.rows));
         self.expect(client, &text, tag).await?;
@@ -239,9 +242,10 @@ impl Play {
         if rows.reads_as(&it.versions[base]) {
             return self.commit_of_nothing(client, table).await;
         }
-        // Rows that were added without looking go in after others; all else is a conflict.
+        // Rows that were added without looking go in after others; all else is a conflict. Keys are
+        // looked at.
         let inserts = effects.iter().all(|effect| matches!(effect, Effect::Insert(_)));
-        let blind = inserts && !read[table] && it.reshaped <= base;
+        let blind = inserts && !rows.is_keyed() && !read[table] && it.reshaped <= base;
         if it.newest() != base && !blind {
             return self.expect(client, "COMMIT", Answer::Error("40001")).await;
         }
@@ -415,8 +419,9 @@ fn reshapes(effect: &Effect) -> bool {
     )
 }
 
-fn shape_refusal(effect: &Effect) -> &'static str {
+fn refusal(effect: &Effect) -> &'static str {
     match effect {
+        Effect::Insert(_) => "23505",
         Effect::AddColumn { .. } => "42701",
         _ => "42703",
     }
@@ -425,7 +430,8 @@ fn shape_refusal(effect: &Effect) -> &'static str {
 fn tag(effect: &Effect, rows: Option<u64>) -> String {
     let rows = rows.unwrap_or_default();
     match effect {
-        Effect::Insert(_) => format!("INSERT 0 {rows}"),
+        Effect::Insert(_) | Effect::Upsert(_) => format!("INSERT 0 {rows}"),
+        Effect::Merge(_) => format!("MERGE {rows}"),
         Effect::Update { .. } => format!("UPDATE {rows}"),
         Effect::Delete { .. } => format!("DELETE {rows}"),
         Effect::Truncate => "TRUNCATE TABLE".to_owned(),

@@ -14,6 +14,8 @@ pub type Value = Option<i64>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     columns: Vec<Column>,
+    /// Whether no two rows may have the same `k`.
+    keyed: bool,
     /// Sorted: a table is a multiset.
     rows: Vec<Vec<Value>>,
 }
@@ -40,6 +42,11 @@ pub enum Effect {
         modulus: i64,
         remainder: i64,
     },
+    /// `INSERT … ON CONFLICT (k) DO UPDATE SET v = excluded.v`, for a table whose key is `k`.
+    Upsert(Vec<(i64, i64)>),
+    /// `MERGE` of rows with different `k`: those found are deleted where `v` is a multiple of
+    /// [`MERGE_DELETES`] and else get a new `v`, the others are inserted.
+    Merge(Vec<(i64, i64)>),
     Truncate,
     AddColumn {
         name: String,
@@ -55,6 +62,9 @@ pub enum Effect {
     /// Several statements in one block.
     Block(Vec<Effect>),
 }
+
+/// See [`Effect::Merge`].
+pub const MERGE_DELETES: i64 = 3;
 
 /// What a statement comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +100,17 @@ impl Rows {
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>, mut rows: Vec<Vec<Value>>) -> Rows {
         let column = |name: &str| Column { name: name.to_owned(), default: None };
         rows.sort();
-        Rows { columns: names.into_iter().map(column).collect(), rows }
+        Rows { columns: names.into_iter().map(column).collect(), keyed: false, rows }
+    }
+
+    /// The same of a table whose key is `k`.
+    #[must_use]
+    pub fn keyed(self) -> Rows {
+        Rows { keyed: true, ..self }
+    }
+
+    pub fn is_keyed(&self) -> bool {
+        self.keyed
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -112,9 +132,24 @@ impl Rows {
         let mut next = self.clone();
         let touched = match effect {
             Effect::Insert(rows) => {
+                let keys: BTreeSet<i64> = rows.iter().map(|(k, _)| *k).collect();
+                let is_new = keys.len() == rows.len() && !keys.iter().any(|k| self.has(*k));
+                if self.keyed && !is_new {
+                    return None;
+                }
                 next.rows.extend(rows.iter().map(|row| self.whole(*row)));
                 Touched::rows(rows.len())
             }
+            Effect::Upsert(rows) => {
+                for row in rows {
+                    match next.rows.iter_mut().find(|it| it[0] == Some(row.0)) {
+                        Some(found) => found[1] = Some(row.1),
+                        None => next.rows.push(self.whole(*row)),
+                    }
+                }
+                Touched::rows(rows.len())
+            }
+            Effect::Merge(rows) => Touched::rows(next.merge(self, rows)),
             Effect::Update { value, modulus, remainder } => {
                 let found = next.rows.iter_mut().filter(|row| hit(row, *modulus, *remainder));
                 Touched::rows(found.map(|row| row[1] = Some(*value)).count())
@@ -143,6 +178,30 @@ impl Rows {
         };
         next.rows.sort();
         Some((next, touched))
+    }
+
+    fn has(&self, k: i64) -> bool {
+        self.rows.iter().any(|row| row[0] == Some(k))
+    }
+
+    /// Merges into what is `before`; gives how many rows were touched.
+    fn merge(&mut self, before: &Rows, given: &[(i64, i64)]) -> usize {
+        let mut touched = 0;
+        for row in given {
+            if !before.has(row.0) {
+                self.rows.push(self.whole(*row));
+                touched += 1;
+            }
+        }
+        self.rows.retain_mut(|row| {
+            let found = given.iter().find(|it| row[0] == Some(it.0) && before.has(it.0));
+            let Some((_, v)) = found else { return true };
+            touched += 1;
+            let stays = row[1].is_none_or(|v| v % MERGE_DELETES != 0);
+            row[1] = Some(*v);
+            stays
+        });
+        touched
     }
 
     /// A row of which `k` and `v` are given.

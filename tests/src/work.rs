@@ -3,10 +3,12 @@
 //! What it guarantees: no two statements of one [`Source`] do the same to a table that has rows,
 //! so that its versions tell which were done.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::model::Effect;
+use crate::model::{Effect, MERGE_DELETES};
 
 /// One thing to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +32,11 @@ pub struct Unit {
 #[derive(Debug)]
 pub struct Source {
     table: String,
+    first: i64,
     next: i64,
     added: Vec<String>,
+    /// Whether `k` is the table's key.
+    keyed: bool,
     /// Whether columns come and go.
     pub reshapes: bool,
 }
@@ -44,11 +49,19 @@ impl Source {
 
     /// The same, with numbers above `first`, where several clients have a source each.
     pub fn starting_at(table: &str, first: i64) -> Source {
-        Source { table: table.to_owned(), next: first, added: Vec::new(), reshapes: true }
+        let (table, added) = (table.to_owned(), Vec::new());
+        Source { table, first, next: first, added, keyed: false, reshapes: true }
+    }
+
+    /// The same for a table whose key is `k`.
+    #[must_use]
+    pub fn keyed(self) -> Source {
+        Source { keyed: true, ..self }
     }
 
     pub fn create(&self) -> String {
-        format!("CREATE TABLE {} (k bigint, v bigint)", self.table)
+        let key = if self.keyed { " PRIMARY KEY" } else { "" };
+        format!("CREATE TABLE {} (k bigint{key}, v bigint)", self.table)
     }
 
     /// The next thing to do.
@@ -75,9 +88,20 @@ impl Source {
         let table = &self.table;
         match effect {
             Effect::Insert(rows) => {
-                let rows: Vec<String> = rows.iter().map(|(k, v)| format!("({k}, {v})")).collect();
-                format!("INSERT INTO {table} (k, v) VALUES {}", rows.join(", "))
+                format!("INSERT INTO {table} (k, v) VALUES {}", listed(rows))
             }
+            Effect::Upsert(rows) => format!(
+                "INSERT INTO {table} (k, v) VALUES {} \
+                 ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+                listed(rows)
+            ),
+            Effect::Merge(rows) => format!(
+                "MERGE INTO {table} AS t USING (VALUES {}) AS n (k, v) ON t.k = n.k \
+                 WHEN MATCHED AND t.v % {MERGE_DELETES} = 0 THEN DELETE \
+                 WHEN MATCHED THEN UPDATE SET v = n.v \
+                 WHEN NOT MATCHED THEN INSERT (k, v) VALUES (n.k, n.v)",
+                listed(rows)
+            ),
             Effect::Update { value, modulus, remainder } => {
                 format!("UPDATE {table} SET v = {value} WHERE k % {modulus} = {remainder}")
             }
@@ -162,7 +186,10 @@ impl Source {
         let modulus = random.random_range(2..5);
         let remainder = random.random_range(0..modulus);
         match random.random_range(0..100) {
-            0..60 => self.insert(random),
+            0..42 => self.insert(random),
+            42..52 => Effect::Merge(self.known(random)),
+            52..60 if self.keyed => Effect::Upsert(self.known(random)),
+            52..60 => self.insert(random),
             60..82 => Effect::Update { value: self.number(), modulus, remainder },
             82..95 => Effect::Delete { modulus, remainder },
             _ => Effect::Truncate,
@@ -171,11 +198,36 @@ impl Source {
 
     fn rows(&mut self, random: &mut StdRng) -> Vec<(i64, i64)> {
         let count = random.random_range(1..4);
-        (0..count).map(|_| (self.number(), random.random_range(0..10))).collect()
+        let again = self.keyed && random.random_bool(0.15);
+        let first = if again { self.some(random) } else { self.number() };
+        let rest = (1..count).map(|_| self.number());
+        let keys: Vec<i64> = std::iter::once(first).chain(rest).collect();
+        keys.into_iter().map(|k| (k, random.random_range(0..10))).collect()
+    }
+
+    /// Rows with different `k`, some of which may be there, and with a `v` of their own.
+    fn known(&mut self, random: &mut StdRng) -> Vec<(i64, i64)> {
+        let count = random.random_range(1..4);
+        let keys: BTreeSet<i64> = (0..count).map(|_| self.some(random)).collect();
+        keys.into_iter().map(|k| (k, self.number())).collect()
+    }
+
+    /// A number that was given out, or one that was not.
+    fn some(&mut self, random: &mut StdRng) -> i64 {
+        match random.random_bool(0.7) {
+            true => self.first + random.random_range(1..=(self.next - self.first).max(1)),
+            false => self.number(),
+        }
     }
 
     fn number(&mut self) -> i64 {
         self.next += 1;
         self.next
     }
+}
+
+/// Rows as `VALUES` lists them.
+fn listed(rows: &[(i64, i64)]) -> String {
+    let rows: Vec<String> = rows.iter().map(|(k, v)| format!("({k}, {v})")).collect();
+    rows.join(", ")
 }
