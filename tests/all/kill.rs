@@ -28,7 +28,7 @@ const STEPS_MAX: u32 = 400;
 
 #[test]
 fn what_was_acknowledged_survives_a_kill_at_any_step() {
-    let count = seeds::from_environment("KHO_KILL_SEEDS", 24);
+    let count = seeds::from_environment("KHO_KILL_SEEDS", 60);
     seeds::all("kill -9", KEPT, count, async |seed| {
         let mut random = StdRng::seed_from_u64(seed);
         let (folders, witness) = life(&mut random, seed);

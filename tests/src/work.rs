@@ -70,6 +70,7 @@ impl Source {
             0..12 => self.read(),
             12..24 => self.copied(random),
             24..40 => self.block(random),
+            40..48 => self.compacted(),
             _ => {
                 let effect = self.effect(random);
                 let steps = vec![Step::Sql(self.sql(&effect))];
@@ -129,6 +130,12 @@ impl Source {
     fn read(&self) -> Unit {
         let steps = vec![Step::Sql(format!("SELECT * FROM {}", self.table))];
         Unit { steps, effect: None, reads: true }
+    }
+
+    /// Files put together, which changes no row.
+    fn compacted(&self) -> Unit {
+        let steps = vec![Step::Sql(format!("CALL kho.compact_table('{}')", self.table))];
+        Unit { steps, effect: None, reads: false }
     }
 
     fn copied(&mut self, random: &mut StdRng) -> Unit {
