@@ -1,7 +1,8 @@
 //! What was acknowledged survives; what was not is either whole or absent.
 
 use bytes::{BufMut, BytesMut};
-use kho_tests::kho::Kho;
+use kho_tests::kho::{Folders, Kho, serve};
+use kho_tests::trace::{Event, events, traced};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
@@ -68,6 +69,49 @@ fn a_stop_is_graceful_and_a_start_finds_everything() {
     assert_eq!(kho.admin().value("SELECT n FROM s.v"), "1000");
     let comment = "SELECT obj_description('s.t'::regclass, 'pg_class')";
     assert_eq!(kho.admin().value(comment), "một nghìn");
+}
+
+/// Before a client is told that its rows are there, the file with the rows, the log's entry and the
+/// folders that name them were synced: each file before it got its name, each folder after.
+#[test]
+fn an_answer_comes_after_every_sync() {
+    let folders = Folders::new();
+    let trace = folders.data().with_file_name("trace");
+    let command = serve(&folders.data(), &folders.keys());
+    let kho = Kho::start_by(folders, &mut traced(&command, &trace));
+    let mut admin = kho.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    admin.run("COMMENT ON TABLE s.t IS 'before'");
+    admin.run("INSERT INTO s.t VALUES (1)");
+    // What is looked for last in the trace.
+    admin.rows("SELECT x FROM generate_series(1, 5) AS g (x)");
+    let (ended, folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    let told = |wanted: &'static str| move |event: &Event| matches!(event, Event::Told(it) if it.contains(wanted));
+    let all = events(&trace, told("SELECT 5\\0"));
+    let inserted = all.iter().position(told("INSERT 0 1\\0")).unwrap();
+    let before = all[..inserted].iter().rposition(told("COMMENT\\0")).unwrap();
+    let work = &all[before..inserted];
+    let place = |wanted: &Event| work.iter().position(|it| it == wanted);
+    let mut named = Vec::new();
+    for (turn, event) in work.iter().enumerate() {
+        let Event::Named { from, to } = event else { continue };
+        let synced = place(&Event::Synced(from.clone()));
+        assert!(
+            synced.is_some_and(|it| it < turn),
+            "{to:?} was named before it was synced: {work:#?}"
+        );
+        let folder = Event::Synced(to.parent().unwrap().to_owned());
+        let kept = work[turn..].iter().any(|it| *it == folder);
+        assert!(kept, "the name of {to:?} was not synced: {work:#?}");
+        named.push(to.strip_prefix(folders.data()).unwrap().display().to_string());
+    }
+    let data = named.iter().filter(|it| it.ends_with(".parquet")).count();
+    let commits = named.iter().filter(|it| it.ends_with("00000000000000000001.json")).count();
+    assert_eq!((data, commits), (1, 1), "{named:?}");
+    let ledger = |event: &&Event| matches!(event, Event::Synced(path) if path.to_string_lossy().contains("audit"));
+    assert!(work.iter().filter(ledger).count() >= 1, "the ledger was not synced: {work:#?}");
 }
 
 /// Several writers of one table: each is done once, or told to try again; no row is lost.
