@@ -3,7 +3,8 @@
 //! What it is: what changing rows and reading changes are built on. It reads the given files one
 //! after another, in order, and adds constant columns and, if asked, where each row stands.
 //! What it guarantees: the same files give the same places, every time.
-//! What it does not: it prunes whole files only, and evaluates no filter.
+//! What it does not: it passes over whole files only, by their statistics and bloom filters, and
+//! evaluates no filter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
-use super::DataFile;
+use super::{DataFile, lookup};
 
 /// The column that tells a row's file: its index among the snapshot's files.
 pub const FILE_COLUMN: &str = "__kho_file";
@@ -57,6 +58,7 @@ pub(super) struct FileScan {
     store: Arc<dyn ObjectStore>,
     schema: SchemaRef,
     files: Vec<ScanFile>,
+    /// By which files are passed over; then `store` is the warehouse's root.
     pruning: Option<(Arc<EagerSnapshot>, Vec<DataFile>)>,
 }
 
@@ -119,6 +121,27 @@ impl FileScan {
     }
 }
 
+impl FileScan {
+    /// Those candidates whose bloom filters do not prove the contrary.
+    pub(super) async fn holding(
+        &self,
+        session: &dyn Session,
+        filters: &[Expr],
+    ) -> PlanResult<Vec<ScanFile>> {
+        let files = self.candidates(session, filters)?;
+        let asked = match self.pruning {
+            Some(_) => lookup::asked(session, &self.schema, filters)?,
+            None => Vec::new(),
+        };
+        if asked.is_empty() {
+            return Ok(files);
+        }
+        let runtime = session.runtime_env();
+        let held = lookup::holding(&self.store, runtime, files, &asked).await?;
+        Ok(held.into_iter().map(|(file, _)| file).collect())
+    }
+}
+
 #[async_trait::async_trait]
 impl TableProvider for FileScan {
     fn schema(&self) -> SchemaRef {
@@ -164,7 +187,7 @@ impl TableProvider for FileScan {
             Some(projection) => Arc::new(self.schema.project(projection)?),
             None => self.schema.clone(),
         };
-        let files = self.candidates(session, filters)?;
+        let files = self.holding(session, filters).await?;
         let count = session.config().target_partitions().clamp(1, files.len().max(1));
         let mut parts: Vec<Vec<ScanFile>> = vec![Vec::new(); count];
         for (index, file) in files.into_iter().enumerate() {

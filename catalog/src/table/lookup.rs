@@ -3,7 +3,7 @@
 //! What it is: the rows of named files, through the engine's own Parquet scan. Files are passed
 //! over by the log's statistics, row groups by theirs and by their bloom filters, pages by the
 //! page index. Footers come from the engine's cache of them: a cache of Kho's own, with its own
-//! limit, would be put in [`Lookup::footer`] and [`Lookup::reader`].
+//! limit, would be put in [`footer`] and [`Lookup::reader`].
 //! What it guarantees: no row for which the filters are true is passed over.
 //! What it does not: rows for which they are not true may come along; a filter above decides.
 
@@ -50,46 +50,51 @@ impl Lookup {
         Lookup { store, files }
     }
 
-    /// Those of `files` that have a row group which may hold what `guarantees` ask for, restricted
-    /// to these row groups.
-    async fn with_value(
-        &self,
-        runtime: &RuntimeEnv,
-        files: Vec<PartitionedFile>,
-        guarantees: &[LiteralGuarantee],
-    ) -> PlanResult<Vec<PartitionedFile>> {
-        let looked = stream::iter(files).map(|file| async move {
-            let footer = self.footer(runtime, &file.object_meta).await?;
-            let path = &file.object_meta.location;
-            let kept = bloom::row_groups(self.store.as_ref(), path, &footer, guarantees).await?;
-            Ok::<_, DataFusionError>((file, kept))
-        });
-        let looked: Vec<_> = looked.buffered(FILES_AT_ONCE).try_collect().await?;
-        let some = looked.into_iter().filter(|(_, kept)| kept.contains(&true));
-        Ok(some
-            .map(|(file, kept)| {
-                let access = |kept| if kept { RowGroupAccess::Scan } else { RowGroupAccess::Skip };
-                let plan = ParquetAccessPlan::new(kept.into_iter().map(access).collect());
-                file.with_extension(plan)
-            })
-            .collect())
-    }
-
-    async fn footer(
-        &self,
-        runtime: &RuntimeEnv,
-        file: &ObjectMeta,
-    ) -> PlanResult<Arc<ParquetMetaData>> {
-        DFParquetMetadata::new(self.store.as_ref(), file)
-            .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
-            .fetch_metadata()
-            .await
-    }
-
     fn reader(&self, runtime: &RuntimeEnv) -> Arc<CachedParquetFileReaderFactory> {
         let footers = runtime.cache_manager.get_file_metadata_cache();
         Arc::new(CachedParquetFileReaderFactory::new(self.store.clone(), footers))
     }
+}
+
+/// What `filters` ask of a row, where that can be looked up in bloom filters; else nothing.
+pub(super) fn asked(
+    session: &dyn Session,
+    schema: &SchemaRef,
+    filters: &[Expr],
+) -> PlanResult<Vec<LiteralGuarantee>> {
+    let Some(filter) = conjunction(filters.to_vec()) else { return Ok(Vec::new()) };
+    let plan_schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let filter = session.create_physical_expr(filter, &plan_schema)?;
+    let guarantees = LiteralGuarantee::analyze(&filter);
+    Ok(if bloom::are_few(&guarantees) { guarantees } else { Vec::new() })
+}
+
+/// Those of `files` that have a row group which may hold what is asked for, and which row groups
+/// these are. `store` is the warehouse's root.
+pub(super) async fn holding(
+    store: &Arc<dyn ObjectStore>,
+    runtime: &RuntimeEnv,
+    files: Vec<ScanFile>,
+    asked: &[LiteralGuarantee],
+) -> PlanResult<Vec<(ScanFile, Vec<bool>)>> {
+    let looked = stream::iter(files).map(|file| async move {
+        let footer = footer(store.as_ref(), runtime, &meta(&file)).await?;
+        let kept = bloom::row_groups(store.as_ref(), &file.path, &footer, asked).await?;
+        Ok::<_, DataFusionError>((file, kept))
+    });
+    let looked: Vec<_> = looked.buffered(FILES_AT_ONCE).try_collect().await?;
+    Ok(looked.into_iter().filter(|(_, kept)| kept.contains(&true)).collect())
+}
+
+async fn footer(
+    store: &dyn ObjectStore,
+    runtime: &RuntimeEnv,
+    file: &ObjectMeta,
+) -> PlanResult<Arc<ParquetMetaData>> {
+    DFParquetMetadata::new(store, file)
+        .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
+        .fetch_metadata()
+        .await
 }
 
 impl Staged {
@@ -159,17 +164,19 @@ impl TableProvider for Lookup {
             .with_parquet_file_reader_factory(self.reader(runtime))
             .with_enable_page_index(true)
             .with_bloom_filter_on_read(true);
-        let mut files: Vec<PartitionedFile> = files.into_iter().map(partitioned).collect();
         if let Some(filter) = conjunction(filters.to_vec()) {
             let plan_schema = DFSchema::try_from(schema.as_ref().clone())?;
-            let filter = session.create_physical_expr(filter, &plan_schema)?;
-            let guarantees = LiteralGuarantee::analyze(&filter);
-            source = source.with_predicate(filter);
-            if !guarantees.is_empty() && bloom::are_few(&guarantees) {
-                source = source.with_bloom_filter_on_read(false);
-                files = self.with_value(runtime, files, &guarantees).await?;
-            }
+            source = source.with_predicate(session.create_physical_expr(filter, &plan_schema)?);
         }
+        let asked = asked(session, &schema, filters)?;
+        let files: Vec<PartitionedFile> = match asked.is_empty() {
+            true => files.iter().map(partitioned).collect(),
+            false => {
+                source = source.with_bloom_filter_on_read(false);
+                let held = holding(&self.store, runtime, files, &asked).await?;
+                held.into_iter().map(restricted).collect()
+            }
+        };
         if files.is_empty() {
             return none();
         }
@@ -195,12 +202,23 @@ fn groups(files: Vec<PartitionedFile>, threads: usize) -> Vec<FileGroup> {
 
 /// The file as the cache of footers knows it: files are never written again under a name, so
 /// their times tell nothing.
-fn partitioned(file: ScanFile) -> PartitionedFile {
-    PartitionedFile::from(ObjectMeta {
-        location: file.path,
+fn meta(file: &ScanFile) -> ObjectMeta {
+    ObjectMeta {
+        location: file.path.clone(),
         last_modified: chrono::DateTime::UNIX_EPOCH,
         size: file.size_bytes,
         e_tag: None,
         version: None,
-    })
+    }
+}
+
+fn partitioned(file: &ScanFile) -> PartitionedFile {
+    PartitionedFile::from(meta(file))
+}
+
+/// The file, of which some row groups are read.
+fn restricted((file, kept): (ScanFile, Vec<bool>)) -> PartitionedFile {
+    let access = |kept| if kept { RowGroupAccess::Scan } else { RowGroupAccess::Skip };
+    let plan = ParquetAccessPlan::new(kept.into_iter().map(access).collect());
+    partitioned(&file).with_extension(plan)
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Column;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::Expr;
 use deltalake_core::delta_datafusion::DeltaScanNext;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use deltalake_core::logstore::LogStoreRef;
@@ -20,7 +21,7 @@ use super::files::{FileScan, ScanFile};
 use super::lookup::Lookup;
 use super::schema::{self, TableColumn};
 use super::{Location, delta_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What a scan takes its settings from.
 ///
@@ -160,6 +161,24 @@ impl Snapshot {
     /// `0A000` for a table whose rows are not simply those of its files: partitioned tables,
     /// deletion vectors and column mapping, which other writers may have switched on.
     pub fn positioned(&self, only: Option<&[usize]>) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(self.positions(only)?))
+    }
+
+    /// The files, by their places in [`Snapshot::files`], that may have a row for which all
+    /// `filters` are true.
+    pub async fn files_holding(
+        &self,
+        session: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<Vec<usize>> {
+        let found = self.positions(None)?.holding(session, filters).await;
+        let found = found.map_err(|error| {
+            Error::new(Kind::Io, "a table's files could not be looked into").with_source(error)
+        })?;
+        Ok(found.iter().filter_map(|file| usize::try_from(file.index).ok()).collect())
+    }
+
+    fn positions(&self, only: Option<&[usize]>) -> Result<FileScan> {
         self.refuse_foreign_layout()?;
         let folder = self.location.path();
         let files = (self.files().into_iter().enumerate())
@@ -173,7 +192,7 @@ impl Snapshot {
             .collect();
         let store = self.log_store.root_object_store(None);
         let scan = FileScan::with_positions(store, self.schema(), files);
-        Ok(Arc::new(scan.pruned_by(Arc::new(self.eager().clone()), self.files())))
+        Ok(scan.pruned_by(Arc::new(self.eager().clone()), self.files()))
     }
 
     /// The rows outside of the files `removed`, for look-ups by key.

@@ -4,6 +4,7 @@ mod checkpoints;
 mod compaction;
 mod corruption;
 mod leftovers;
+mod lookups;
 
 use std::sync::Arc;
 

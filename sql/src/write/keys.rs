@@ -13,7 +13,7 @@
 //! with the rows within their range; memory is the engine's, and a join that does not fit in it
 //! is done again by sorting, which spills.
 
-mod few;
+pub(crate) mod few;
 mod many;
 mod shown;
 #[cfg(test)]

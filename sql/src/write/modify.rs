@@ -28,6 +28,7 @@ use super::keys::Told;
 use super::positions::Positions;
 use super::reshaping::refuse_reshaped;
 use super::returning::{self, Wanted, Which};
+use super::upsert::Proposed;
 use super::{Pending, commit_author, keys, tables};
 use crate::authorize::authorize;
 use crate::bind;
@@ -49,6 +50,8 @@ pub(crate) struct Parameters<'a> {
 pub(crate) struct Given {
     pub extra: bind::Extra,
     pub reads: Vec<bind::Read>,
+    /// Rows that are joined to the table by a key, see [`Proposed`].
+    pub proposed: Option<Proposed>,
 }
 
 /// Binds the query that finds the rows, for the types of its parameters, and what is given back.
@@ -226,8 +229,12 @@ impl Work {
         given: Given,
         parameters: Parameters<'_>,
     ) -> Result<()> {
-        let mut extra = given.extra;
-        extra.push((ROWS.to_owned(), self.base.snapshot.positioned(None)?));
+        let (mut extra, snapshot) = (given.extra, &self.base.snapshot);
+        let files = match given.proposed.filter(|_| !self.base.loaded) {
+            Some(proposed) => proposed.narrow(scope, snapshot, &mut extra).await?,
+            None => None,
+        };
+        extra.push((ROWS.to_owned(), snapshot.positioned(files.as_deref())?));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
         let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;

@@ -4,6 +4,8 @@
 //! Two proposed rows may have one key. Of them the first is inserted; the others are nothing to
 //! `DO NOTHING`, and an error to `DO UPDATE`, as in PostgreSQL. NULLs conflict with nothing.
 
+mod proposed;
+
 use std::sync::Arc;
 
 use datafusion::datasource::ViewTable;
@@ -19,6 +21,8 @@ use super::target::{bind_insert, target_name};
 use crate::bind;
 use crate::scope::Scope;
 use crate::session::with_parameters;
+
+pub(super) use self::proposed::Proposed;
 
 const PROPOSED: &str = "\u{1}proposed";
 const EXCLUDED: &str = "excluded";
@@ -41,8 +45,9 @@ pub(super) async fn of_insert(
     let Some(key) = arbiter(relation, conflict)? else { return Ok(None) };
     let mut bound = bind_insert(scope, insert, relation, parameters.fields).await?;
     bound.plan = with_parameters(bound.plan, parameters.values)?;
-    let proposed = Arc::new(ViewTable::new(bound.plan, None));
-    let given = Given { extra: vec![(PROPOSED.to_owned(), proposed)], reads: bound.reads };
+    let rows = Arc::new(ViewTable::new(bound.plan.clone(), None));
+    let (extra, reads) = (vec![(PROPOSED.to_owned(), rows as _)], bound.reads.clone());
+    let given = Given { extra, reads, proposed: Some(Proposed { bound, key: key.clone() }) };
     let table = shown(insert)?;
     let change = Modification {
         target: target_name(insert)?.clone(),

@@ -38,7 +38,7 @@ pub(super) struct Keys {
 impl Keys {
     /// The keys of `batches`, which have the columns of the key among others.
     pub(super) fn new(checked: &Checked<'_>, batches: &[RecordBatch]) -> Result<Keys> {
-        let batch = whole(checked, batches)?;
+        let batch = whole(&checked.names(), batches)?;
         let fields = batch.schema();
         let fields = fields.fields().iter().map(|it| SortField::new(it.data_type().clone()));
         let converter = RowConverter::new(fields.collect()).map_err(|it| from_arrow(&it))?;
@@ -73,7 +73,7 @@ impl Keys {
         let schema = rows.schema();
         let place = |name: &&str| schema.index_of(name).map_err(|it| from_arrow(&it));
         let projection = checked.names().iter().map(place).collect::<Result<Vec<_>>>()?;
-        let filters = self.filters()?;
+        let filters = filters(&self.batch)?;
         let session = checked.session;
         let scan = rows.scan(session, Some(&projection), &filters, None).await;
         let mut found = execute_stream(scan.map_err(from_engine)?, task_context(session))
@@ -98,36 +98,34 @@ impl Keys {
         let rows = self.converter.convert_columns(&columns).map_err(|it| from_arrow(&it))?;
         Ok(rows.iter().filter_map(|row| self.places.get(&row.owned()).copied()).collect())
     }
-
-    /// What every row with one of the keys fulfils: each column is one of its values in the keys,
-    /// and within their range, which prunes where a long list does not.
-    fn filters(&self) -> Result<Vec<Expr>> {
-        let mut filters = Vec::new();
-        let schema = self.batch.schema();
-        for (field, values) in schema.fields().iter().zip(self.batch.columns()) {
-            let column = || Expr::Column(PlanColumn::from_name(field.name()));
-            let values = distinct(values)?;
-            match values.as_slice() {
-                [] => {}
-                [value] => filters.push(column().eq(lit(value.clone()))),
-                [least, .., greatest] => {
-                    filters.push(column().gt_eq(lit(least.clone())));
-                    filters.push(column().lt_eq(lit(greatest.clone())));
-                    filters
-                        .push(column().in_list(values.iter().cloned().map(lit).collect(), false));
-                }
-            }
-        }
-        Ok(filters)
-    }
 }
 
-/// The key's columns of all rows that have no NULL in them, in one batch.
-fn whole(checked: &Checked<'_>, batches: &[RecordBatch]) -> Result<RecordBatch> {
+/// What every row with one of `keys` fulfils: each column is one of its values in the keys, and
+/// within their range, which prunes where a long list does not.
+pub(crate) fn filters(keys: &RecordBatch) -> Result<Vec<Expr>> {
+    let mut filters = Vec::new();
+    for (field, values) in keys.schema().fields().iter().zip(keys.columns()) {
+        let column = || Expr::Column(PlanColumn::from_name(field.name()));
+        let values = distinct(values)?;
+        match values.as_slice() {
+            [] => {}
+            [value] => filters.push(column().eq(lit(value.clone()))),
+            [least, .., greatest] => {
+                filters.push(column().gt_eq(lit(least.clone())));
+                filters.push(column().lt_eq(lit(greatest.clone())));
+                filters.push(column().in_list(values.iter().cloned().map(lit).collect(), false));
+            }
+        }
+    }
+    Ok(filters)
+}
+
+/// The columns `names` of all rows that have no NULL in them, in one batch.
+pub(crate) fn whole(names: &[&str], batches: &[RecordBatch]) -> Result<RecordBatch> {
     let mut parts = Vec::with_capacity(batches.len());
     for batch in batches {
         let place = |name: &&str| batch.schema().index_of(name).map_err(|it| from_arrow(&it));
-        let places = checked.names().iter().map(place).collect::<Result<Vec<_>>>()?;
+        let places = names.iter().map(place).collect::<Result<Vec<_>>>()?;
         let keys = batch.project(&places).map_err(|it| from_arrow(&it))?;
         let is_whole = |row: usize| keys.columns().iter().all(|column| column.is_valid(row));
         let complete: BooleanArray = (0..keys.num_rows()).map(|row| Some(is_whole(row))).collect();
