@@ -107,9 +107,10 @@ fn exhausted(message: &str) -> Error {
 /// What can be done about memory that is used up.
 fn raise(message: &str) -> String {
     match message.split_once(": ").map(|(setting, _)| setting) {
-        Some(memory::TOTAL) => {
-            format!("Try again when less is running, or raise {}.", memory::TOTAL)
-        }
+        Some(memory::TOTAL) => format!(
+            "Make the statement smaller, try again when less is running, or raise {}.",
+            memory::TOTAL
+        ),
         Some(memory::MAINTENANCE) => format!("Raise {}.", memory::MAINTENANCE),
         _ => format!("Make the statement smaller, or raise {}.", memory::STATEMENT),
     }

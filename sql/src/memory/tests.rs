@@ -142,7 +142,9 @@ fn a_refusal_names_the_setting_to_raise() {
         assert_eq!(below.hint(), direct.hint());
         direct.hint().unwrap().to_owned()
     };
-    assert_eq!(hint(&statement), "Try again when less is running, or raise limits.memory_bytes.");
+    let total =
+        "Make the statement smaller, try again when less is running, or raise limits.memory_bytes.";
+    assert_eq!(hint(&statement), total);
     assert_eq!(hint(&maintenance), "Raise maintenance.memory_bytes.");
     let held = MemoryConsumer::new("sort").register(&statement.statement().memory_pool);
     let refused = from_engine(held.try_grow(5 * MEBIBYTE / 2).unwrap_err());
