@@ -72,10 +72,11 @@ const JOINS_WORTH_ORDERING: f64 = 100_000.0;
 /// two sharers of three quarters of it: sixteen sorts beside each other have room, and as many
 /// exchanges between threads.
 const SORT_RESERVE_PART: usize = 64;
-/// A batch has one row for so many bytes that a statement has. A merge of sorted parts needs a
-/// batch of each, twice, and must have room for four: rows of half a kilobyte fit everywhere.
-const BYTES_FOR_A_ROW: usize = 64 * 1024;
-const FEWEST_BATCH_ROWS: usize = 256;
+/// A batch has one row for so many bytes that a statement has. A merge of sorted parts must have
+/// room for four batches: of rows of a kilobyte where there are sixteen sorts, and of four where
+/// there are four.
+const BYTES_FOR_A_ROW: usize = 256 * 1024;
+const FEWEST_BATCH_ROWS: usize = 128;
 
 /// The shared parts.
 pub(crate) struct Shared {
