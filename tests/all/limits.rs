@@ -148,17 +148,13 @@ fn ten_times_its_memory(memory: u64, width: u64, statements: usize) {
     wire.run("SELECT 1");
     let before = kho.process().peak_memory_bytes();
     let rows = (10 * memory * MEBIBYTE / width).next_multiple_of(2_000);
-    let started = Instant::now();
     sorts_by_spilling(&mut wire, rows, width);
-    eprintln!("{:?} sort", started.elapsed());
     for (statement, answer) in heavy(rows, width).iter().take(statements) {
         let answers = wire.simple(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
         let answer: Vec<_> = answer.iter().map(|number| Some(number.to_string())).collect();
         assert_eq!(answers[0].rows, [answer], "{statement}");
-        eprintln!("{:?} {statement}", started.elapsed());
     }
     let grown = kho.process().peak_memory_bytes() - before;
-    eprintln!("{} MiB more memory", grown / MEBIBYTE);
     assert!(grown < (192 + 2 * memory) * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
     nothing_is_spilled(&spill);
 }
@@ -206,7 +202,6 @@ fn what_must_be_held_at_once_is_refused_and_the_server_lives() {
         assert_eq!(wire.value("SELECT 1"), "1");
     }
     let grown = kho.process().peak_memory_bytes() - before;
-    eprintln!("{} MiB more memory", grown / MEBIBYTE);
     assert!(grown < 256 * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
     nothing_is_spilled(&spill);
 }
@@ -268,10 +263,8 @@ fn a_large_answer_takes_little_memory() {
     wire.run("SELECT 1");
     let before = kho.process().peak_memory_bytes();
     let statement = format!("SELECT t, x FROM {} AS a", wide(ROWS, 1_500));
-    let started = Instant::now();
     wire.send(|buffer| frontend::query(&statement, buffer)).unwrap();
     takes_all(&mut wire, ROWS, None);
-    eprintln!("simple {:?} {}", started.elapsed(), kho.process().peak_memory_bytes() - before);
     // All at once, and in parts of a portal.
     for part in [0, 20_000] {
         wire.send(|buffer| {
@@ -283,7 +276,6 @@ fn a_large_answer_takes_little_memory() {
         })
         .unwrap();
         takes_all(&mut wire, ROWS, Some(part));
-        eprintln!("{part} {:?} {}", started.elapsed(), kho.process().peak_memory_bytes() - before);
     }
     let grown = kho.process().peak_memory_bytes() - before;
     assert!(grown < 200_000_000, "{} MiB more memory", grown / MEBIBYTE);
