@@ -15,6 +15,11 @@ use kho_server::demo;
 use kho_server::{Server, observe};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The system's allocator keeps what one thread freed for that thread alone: a large answer, made by
+/// one and sent by another, left hundreds of megabytes behind.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The stack of each worker thread; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// How long the process waits for its threads once the server has stopped.

@@ -68,8 +68,15 @@ impl Default for Limits {
 
 /// Joins that take fewer rows than this are done before a better order is found.
 const JOINS_WORTH_ORDERING: f64 = 100_000.0;
-/// Sorts of one statement, in all of its threads, that must find room beside each other.
-const SORTS_AT_ONCE: usize = 32;
+/// What sorts keep aside for merging, as a part of what a statement has. A sort and its merge are
+/// two sharers of three quarters of it: sixteen sorts beside each other have room, and as many
+/// exchanges between threads.
+const SORT_RESERVE_PART: usize = 64;
+/// A batch has one row for so many bytes that a statement has. A merge of sorted parts must have
+/// room for four batches: of rows of a kilobyte where there are sixteen sorts, and of four where
+/// there are four.
+const BYTES_FOR_A_ROW: usize = 256 * 1024;
+const FEWEST_BATCH_ROWS: usize = 128;
 
 /// The shared parts.
 pub(crate) struct Shared {
@@ -212,12 +219,15 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     if limits.threads > 0 {
         config = config.with_target_partitions(limits.threads);
     }
+    let rows = (memory::statement_bytes(limits) / BYTES_FOR_A_ROW).max(FEWEST_BATCH_ROWS);
+    let rows = rows.min(config.batch_size());
+    config = config.with_batch_size(rows);
     let options = config.options_mut();
     // An IN-list of join keys pushed into a scan can panic when a key is dictionary-encoded.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
     // Each sort keeps this much aside for merging what it spilled, from its first row on.
-    let reserve = memory::statement_bytes(limits) / SORTS_AT_ONCE;
+    let reserve = memory::statement_bytes(limits) / SORT_RESERVE_PART;
     options.execution.sort_spill_reservation_bytes =
         options.execution.sort_spill_reservation_bytes.min(reserve);
     let mut state = SessionStateBuilder::new()

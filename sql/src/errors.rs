@@ -98,15 +98,35 @@ fn of_storage(error: &(dyn std::error::Error + 'static)) -> Error {
 /// No memory is left, or a function would have made too much at once: the message begins with the
 /// setting that says how much there is.
 fn exhausted(message: &str) -> Error {
-    let (setting, detail) = message.split_once(": ").unwrap_or((memory::STATEMENT, message));
-    let setting = if setting == memory::TOTAL { memory::TOTAL } else { memory::STATEMENT };
-    let hint = match setting == memory::TOTAL {
-        true => format!("Try again when less is running, or raise {setting}."),
-        false => format!("Make the statement smaller, or raise {setting}."),
-    };
+    let detail = message.split_once(": ").map_or(message, |(_, detail)| detail);
     Error::new(Kind::OutOfMemory, "the query needs more memory than it may use")
         .with_detail(format!("{}.", upper_first(&first_line(detail))))
-        .with_hint(hint)
+        .with_hint(raise(message))
+}
+
+/// What can be done about memory that is used up.
+fn raise(message: &str) -> String {
+    match message.split_once(": ").map(|(setting, _)| setting) {
+        Some(memory::TOTAL) => format!(
+            "Make the statement smaller, try again when less is running, or raise {}.",
+            memory::TOTAL
+        ),
+        Some(memory::MAINTENANCE) => format!("Raise {}.", memory::MAINTENANCE),
+        _ => format!("Make the statement smaller, or raise {}.", memory::STATEMENT),
+    }
+}
+
+/// An error from below the engine; where memory was used up, with the setting to raise.
+pub(crate) fn with_setting(error: Error) -> Error {
+    let source = std::error::Error::source(&error);
+    let engine = source.and_then(|source| source.downcast_ref::<DataFusionError>());
+    match engine.map(DataFusionError::find_root) {
+        Some(DataFusionError::ResourcesExhausted(message)) if error.hint().is_none() => {
+            let hint = raise(message);
+            error.with_hint(hint)
+        }
+        _ => error,
+    }
 }
 
 /// The engine itself reads and writes no file but those it spills to.

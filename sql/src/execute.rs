@@ -1,7 +1,7 @@
 //! Runs an authorized plan as a stream.
 //!
 //! What it guarantees: it takes nothing but an [`AuthorizedPlan`]. The work runs in a task of its
-//! own, two batches ahead of the client at most; it ends when the statement is cancelled, when its
+//! own, [`BYTES_AHEAD`] ahead of the client at most; it ends when the statement is cancelled, when its
 //! time is over, or when the rows are dropped, also in the middle of an aggregate. A hash join that
 //! finds no memory is tried again as a sort-merge join, which spills, if no row was given yet.
 //! On failure: the error comes as the last item.
@@ -18,7 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -28,8 +28,10 @@ use crate::errors::{from_engine, to_engine};
 use crate::memory::task_context;
 use crate::outcome::Deadline;
 
-/// How many batches may wait for the client.
-const BATCHES_AHEAD: usize = 2;
+/// What may wait for the client, or one batch that is larger.
+const BYTES_AHEAD: u32 = 8 << 20;
+/// How many batches that is, where they are small.
+const BATCHES_AHEAD: usize = 16;
 
 /// When and why a statement ends before its work is done.
 #[derive(Clone)]
@@ -84,6 +86,7 @@ pub(crate) async fn spawn(
     let mut batches = limits.run(stream(plan)).await?;
     let schema = batches.schema();
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+    let room = Arc::new(Semaphore::new(BYTES_AHEAD as usize));
     let limits = limits.clone();
     let deadline = limits.deadline.clone();
     let dropped = CancellationToken::new();
@@ -100,7 +103,15 @@ pub(crate) async fn spawn(
                 },
             };
             let failed = item.is_err();
-            if sender.send(item).await.is_err() || failed {
+            let bytes = item.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AHEAD);
+            let held = tokio::select! {
+                biased;
+                () = dropped.cancelled() => return,
+                held = Arc::clone(&room).acquire_many_owned(bytes) => held,
+            };
+            let Ok(held) = held else { return };
+            if sender.send(Ahead { item, held }).await.is_err() || failed {
                 return;
             }
         }
@@ -108,9 +119,15 @@ pub(crate) async fn spawn(
     Ok((schema, received(receiver, guard, deadline)))
 }
 
+/// What waits for the client, and the room it takes while it does.
+struct Ahead {
+    item: Result<RecordBatch>,
+    held: OwnedSemaphorePermit,
+}
+
 /// The time is the receiver's: a client that comes back for more rows has time anew.
 fn received(
-    receiver: mpsc::Receiver<Result<RecordBatch>>,
+    receiver: mpsc::Receiver<Ahead>,
     guard: DropGuard,
     deadline: Deadline,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
@@ -119,7 +136,11 @@ fn received(
         let (mut receiver, guard, deadline) = state?;
         tokio::select! {
             biased;
-            item = receiver.recv() => item.map(|item| (item, Some((receiver, guard, deadline)))),
+            ahead = receiver.recv() => {
+                let Ahead { item, held } = ahead?;
+                drop(held);
+                Some((item, Some((receiver, guard, deadline))))
+            }
             error = deadline.passed() => Some((Err(error), None)),
         }
     })

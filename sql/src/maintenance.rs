@@ -17,6 +17,7 @@ use kho_catalog::table::{CommitAuthor, Compaction, Effort, Location};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Limits, Shared};
+use crate::errors::with_setting;
 use crate::memory::Memory;
 use crate::scope::location;
 
@@ -41,7 +42,7 @@ pub struct Tended {
 
 impl Maintenance {
     pub(crate) fn new(shared: Arc<Shared>, limits: &Limits) -> Result<Maintenance> {
-        Ok(Maintenance { shared, memory: Memory::open(limits)? })
+        Ok(Maintenance { shared, memory: Memory::for_maintenance(limits)? })
     }
 
     /// Waits until tables were written through this server, and says which.
@@ -172,6 +173,7 @@ pub(crate) async fn compact(
             Ok(None)
         }
         Err(error) => {
+            let error = with_setting(error);
             job.fail(&error);
             Err(error)
         }

@@ -3,7 +3,7 @@
 //! What it is: every statement has a pool of its own under the server's, and a runtime around it
 //! that shares everything else: the spill folder and its limit, the cache of file footers.
 //! What it guarantees: what operators ask for beyond either limit is refused, so that they spill,
-//! or fail with `53200`; within a statement, operators that can spill share what there is evenly.
+//! or fail with `53200`; within a statement, operators that can spill share evenly, see [`sharing`].
 //! What spills is in a folder of this server's own, readable by its account alone, and what a
 //! killed server left there is removed when it starts again.
 //! What it does not: it counts what operators report. Functions that make much of little are
@@ -12,6 +12,7 @@
 
 pub(crate) mod expanding;
 pub(crate) mod holding;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use datafusion::common::Result as PoolResult;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
-    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, human_readable_size,
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, TaskContext};
@@ -34,10 +35,12 @@ use kho_catalog::error::{Error, Kind, Result};
 
 use crate::engine::Limits;
 use crate::errors::from_engine;
+use crate::memory::sharing::{Sharing, Spent};
 
 /// The settings that a refusal names.
 pub(crate) const TOTAL: &str = "limits.memory_bytes";
 pub(crate) const STATEMENT: &str = "limits.query_memory_bytes";
+pub(crate) const MAINTENANCE: &str = "maintenance.memory_bytes";
 /// What the engine says where spilled data reached its limit.
 pub(crate) const SPILL_LIMIT_MESSAGE: &str = "used disk space during the spilling process";
 /// The engine makes its folders with names that begin so.
@@ -50,6 +53,8 @@ pub(crate) struct Memory {
     runtime: Arc<RuntimeEnv>,
     total: Arc<Total>,
     statement_bytes: usize,
+    /// The setting that bounds one statement.
+    statement_setting: &'static str,
     /// Dropped behind the runtime, which has the files in it.
     _folder: Option<SpillFolder>,
 }
@@ -68,6 +73,7 @@ impl Drop for SpillFolder {
 
 #[derive(Debug)]
 struct Total {
+    setting: &'static str,
     limit_bytes: usize,
     used_bytes: AtomicUsize,
 }
@@ -75,14 +81,27 @@ struct Total {
 /// The pool of one statement.
 #[derive(Debug)]
 struct StatementPool {
-    own: FairSpillPool,
-    limit_bytes: usize,
+    own: Sharing,
+    setting: &'static str,
     total: Arc<Total>,
 }
 
 impl Memory {
-    /// Empties the spill folder and opens it.
+    /// The memory of statements. Empties the spill folder and opens it.
     pub(crate) fn open(limits: &Limits) -> Result<Memory> {
+        Memory::bounded_by(limits, TOTAL, STATEMENT)
+    }
+
+    /// The memory of maintenance, which has one setting for all it does.
+    pub(crate) fn for_maintenance(limits: &Limits) -> Result<Memory> {
+        Memory::bounded_by(limits, MAINTENANCE, MAINTENANCE)
+    }
+
+    fn bounded_by(
+        limits: &Limits,
+        total_setting: &'static str,
+        statement_setting: &'static str,
+    ) -> Result<Memory> {
         let mode = match &limits.spill_directory {
             Some(folder) => {
                 prepare(folder).map_err(|error| unusable(folder, error))?;
@@ -90,11 +109,14 @@ impl Memory {
             }
             None => DiskManagerMode::OsTmpDirectory,
         };
-        let total = Total { limit_bytes: limits.memory_bytes, used_bytes: AtomicUsize::new(0) };
-        let total = Arc::new(total);
+        let total = Arc::new(Total {
+            setting: total_setting,
+            limit_bytes: limits.memory_bytes,
+            used_bytes: AtomicUsize::new(0),
+        });
         let statement_bytes = statement_bytes(limits);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(StatementPool::below(&total, statement_bytes))
+            .with_memory_pool(StatementPool::below(&total, statement_bytes, statement_setting))
             .with_metadata_cache_limit(limits.footer_cache_bytes)
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
@@ -104,7 +126,7 @@ impl Memory {
             .build_arc()
             .map_err(from_engine)?;
         let _folder = limits.spill_directory.clone().map(SpillFolder);
-        Ok(Memory { runtime, total, statement_bytes, _folder })
+        Ok(Memory { runtime, total, statement_bytes, statement_setting, _folder })
     }
 
     /// What plans are made with.
@@ -114,7 +136,8 @@ impl Memory {
 
     /// What one statement runs with.
     pub(crate) fn statement(&self) -> Arc<RuntimeEnv> {
-        let memory_pool = StatementPool::below(&self.total, self.statement_bytes);
+        let memory_pool =
+            StatementPool::below(&self.total, self.statement_bytes, self.statement_setting);
         Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&self.runtime) })
     }
 }
@@ -173,9 +196,9 @@ impl Total {
 }
 
 impl StatementPool {
-    fn below(total: &Arc<Total>, limit_bytes: usize) -> Arc<dyn MemoryPool> {
-        let own = FairSpillPool::new(limit_bytes);
-        Arc::new(StatementPool { own, limit_bytes, total: Arc::clone(total) })
+    fn below(total: &Arc<Total>, limit_bytes: usize, setting: &'static str) -> Arc<dyn MemoryPool> {
+        let own = Sharing::new(limit_bytes);
+        Arc::new(StatementPool { own, setting, total: Arc::clone(total) })
     }
 }
 
@@ -194,38 +217,38 @@ impl MemoryPool for StatementPool {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.total.used_bytes.fetch_add(additional, Ordering::Relaxed);
-        self.own.grow(reservation, additional);
+        self.own.give(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.own.shrink(reservation, shrink);
+        self.own.take_back(reservation, shrink);
         self.total.give_back(shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> PoolResult<()> {
         if !self.total.try_take(additional) {
             let used = self.total.used_bytes.load(Ordering::Relaxed);
-            return Err(refused(TOTAL, reservation, additional, used, self.total.limit_bytes));
+            let spent = Spent { used, limit: self.total.limit_bytes };
+            return Err(refused(self.total.setting, reservation, additional, &spent));
         }
-        self.own.try_grow(reservation, additional).map_err(|_| {
+        self.own.try_give(reservation, additional).map_err(|spent| {
             self.total.give_back(additional);
-            let used = self.own.reserved();
-            refused(STATEMENT, reservation, additional, used, self.limit_bytes)
+            refused(self.setting, reservation, additional, &spent)
         })
     }
 
     fn reserved(&self) -> usize {
-        self.own.reserved()
+        self.own.used()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.limit_bytes)
+        MemoryLimit::Finite(self.own.limit())
     }
 }
 
 impl fmt::Display for StatementPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes", self.own.reserved(), self.limit_bytes)
+        write!(f, "{} of {} bytes", self.own.used(), self.own.limit())
     }
 }
 
@@ -234,14 +257,13 @@ fn refused(
     setting: &str,
     reservation: &MemoryReservation,
     additional: usize,
-    used: usize,
-    limit: usize,
+    spent: &Spent,
 ) -> DataFusionError {
     DataFusionError::ResourcesExhausted(format!(
-        "{setting}: {} asked for {} more, and {} of {} are in use",
+        "{setting}: {} asked for {} more, and {} of the {} there are for it are in use",
         reservation.consumer().name(),
         human_readable_size(additional),
-        human_readable_size(used),
-        human_readable_size(limit),
+        human_readable_size(spent.used),
+        human_readable_size(spent.limit),
     ))
 }

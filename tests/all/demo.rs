@@ -14,6 +14,7 @@ fn start(folder: &Path, arguments: &[&str]) -> Process {
         .arg("--data")
         .arg(folder)
         .args(arguments)
+        .env("KHO_LIMITS__SPILL_DIRECTORY", folder.with_file_name("spill"))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let process = Process::start(&mut command);
@@ -121,16 +122,18 @@ fn the_guide_works_line_by_line_and_again_after_a_restart() {
 #[test]
 fn a_demo_that_was_killed_while_it_was_built_is_built_anew() {
     let folder = tempfile::tempdir().unwrap();
+    let demo = folder.path().join("demo");
     let mut command = kho("demo");
     command
         .arg("--data")
-        .arg(folder.path())
+        .arg(&demo)
+        .env("KHO_LIMITS__SPILL_DIRECTORY", demo.with_file_name("spill"))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let first = Process::start(&mut command);
     first.wait_for(|line| line.contains("business.registry").then_some(()));
     first.kill();
-    let second = start(folder.path(), &[]);
+    let second = start(&demo, &[]);
     assert!(second.log().contains("building the demo in"), "{}", second.log());
     walk(&second.log());
 }

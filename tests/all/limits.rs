@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use fallible_iterator::FallibleIterator;
 use kho_tests::kho::{Folders, Kho};
 use kho_tests::wire::{Target, Wire};
 use postgres_protocol::message::backend::Message;
@@ -17,73 +18,192 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A server whose statements have `memory` mebibytes, and where it spills to.
 fn start(memory: u64, more: &[(&str, &str)]) -> (Kho, PathBuf) {
     let folders = Folders::new();
-    let spill = folders.data().with_file_name("spill");
+    let spill = folders.spill();
     let memory = (memory * MEBIBYTE).to_string();
-    let spilled = spill.display().to_string();
-    let mut environment = vec![
-        ("KHO_LIMITS__MEMORY_BYTES", memory.as_str()),
-        ("KHO_LIMITS__SPILL_DIRECTORY", spilled.as_str()),
-    ];
+    let mut environment = vec![("KHO_LIMITS__MEMORY_BYTES", memory.as_str())];
     environment.extend_from_slice(more);
     (Kho::start_with(folders, &environment), spill)
 }
 
 /// Rows of about `width` bytes, as a subquery.
 fn wide(rows: u64, width: u64) -> String {
+    made_of("x", rows, width)
+}
+
+/// The same, whose text says what `number` is.
+fn made_of(number: &str, rows: u64, width: u64) -> String {
     let times = width / 6;
     format!(
-        "(SELECT x, repeat(lpad(x::text, 6, '0'), {times}) AS t FROM generate_series(1, {rows}) AS g (x))"
+        "(SELECT x, repeat(lpad(({number})::text, 6, '0'), {times}) AS t \
+         FROM generate_series(1, {rows}) AS g (x))"
     )
 }
 
-/// Ten times what there is: a statement finishes, or is refused and nothing else happens.
+/// Nothing of what ran is left on disk, while the server runs.
+fn nothing_is_spilled(spill: &Path) {
+    let servers = std::fs::read_dir(spill).unwrap().map(|it| it.unwrap().path());
+    let mut folders = 0;
+    for folder in servers.flat_map(|it| std::fs::read_dir(it).unwrap()) {
+        let left: Vec<_> = std::fs::read_dir(folder.unwrap().path()).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        folders += 1;
+    }
+    assert_eq!(folders, 2, "one of the statements', one of maintenance's");
+}
+
+/// `ORDER BY` over all rows, each of which the client sees and compares with the one before.
+fn sorts_by_spilling(wire: &mut Wire, rows: u64, width: u64) {
+    let large = made_of("x * 7919 % 1000003", rows, width);
+    let statement = format!("SELECT t, x FROM {large} AS a ORDER BY t DESC, x");
+    wire.send(|buffer| frontend::query(&statement, buffer)).unwrap();
+    let (mut seen, mut sum) = (0, 0);
+    let mut last: Option<(String, u64)> = None;
+    loop {
+        match wire.receive().unwrap() {
+            Message::DataRow(body) => {
+                let ranges: Vec<_> = body.ranges().collect().unwrap();
+                let value = |column: usize| {
+                    let range = ranges[column].clone().unwrap();
+                    std::str::from_utf8(&body.buffer()[range]).unwrap()
+                };
+                let (t, x) = (value(0).to_owned(), value(1).parse::<u64>().unwrap());
+                if let Some((before, earlier)) = &last {
+                    assert!((before, x) > (&t, *earlier), "row {seen}: {x} is behind {earlier}");
+                }
+                (seen, sum, last) = (seen + 1, sum + x, Some((t, x)));
+            }
+            Message::ReadyForQuery(_) => break,
+            Message::ErrorResponse(_) => panic!("refused after {seen} rows: {statement}"),
+            _ => {}
+        }
+    }
+    assert_eq!((seen, sum), (rows, rows * (rows + 1) / 2));
+}
+
+/// Groups, joins and windows over `rows`, and the numbers each must answer.
+fn heavy(rows: u64, width: u64) -> Vec<(String, Vec<u64>)> {
+    let (large, half) = (wide(rows, width), wide(rows / 2, width));
+    let pairs = made_of("x / 2", rows, width);
+    let length = width / 6 * 6;
+    let sum = rows * (rows + 1) / 2;
+    let joined = |join: &str| {
+        format!(
+            "SELECT count(*), count(b.t), coalesce(sum(a.x), 0), min(length(a.t)) \
+             FROM {large} AS a {join} {half} AS b ON a.t = b.t"
+        )
+    };
+    let half_sum = rows / 2 * (rows / 2 + 1) / 2;
+    vec![
+        (
+            format!(
+                "SELECT count(*), sum(c), sum(s), min(length(t)) FROM \
+                 (SELECT t, count(*) AS c, sum(x) AS s FROM {pairs} AS a GROUP BY t) AS b"
+            ),
+            vec![rows / 2 + 1, rows, sum, length],
+        ),
+        (joined("JOIN"), vec![rows / 2, rows / 2, half_sum, length]),
+        (
+            format!(
+                "SELECT count(*), max(n), min(length(t)) FROM (SELECT t, row_number() \
+                 OVER (PARTITION BY x % 1000 ORDER BY t) AS n FROM {large} AS a) AS b"
+            ),
+            vec![rows, rows / 1000, length],
+        ),
+        (
+            format!(
+                "SELECT count(*), sum(length(m)) FROM \
+                 (SELECT x, max(t) AS m FROM {large} AS a GROUP BY x) AS b"
+            ),
+            vec![rows, rows * length],
+        ),
+        (format!("SELECT count(DISTINCT t) FROM {pairs} AS a"), vec![rows / 2 + 1]),
+        (
+            format!(
+                "SELECT count(*) FROM (SELECT t FROM {large} AS a UNION SELECT t FROM {half} AS b) AS c"
+            ),
+            vec![rows],
+        ),
+        (joined("LEFT JOIN"), vec![rows, rows / 2, sum, length]),
+        (joined("FULL JOIN"), vec![rows, rows / 2, sum, length]),
+        (
+            format!(
+                "SELECT count(*), sum(x) FROM {large} AS a WHERE t IN (SELECT t FROM {half} AS b)"
+            ),
+            vec![rows / 2, half_sum],
+        ),
+        (
+            format!(
+                "SELECT count(*), sum(x) FROM {large} AS a \
+                 WHERE NOT EXISTS (SELECT FROM {half} AS b WHERE a.t = b.t)"
+            ),
+            vec![rows / 2, sum - half_sum],
+        ),
+    ]
+}
+
+/// A statement finishes with the right answer, and the server holds little more than it may.
+fn ten_times_its_memory(memory: u64, width: u64, statements: usize) {
+    let (mut kho, spill) = start(memory, &[]);
+    let mut wire = kho.admin();
+    wire.run("SELECT 1");
+    let before = kho.process().peak_memory_bytes();
+    let rows = (10 * memory * MEBIBYTE / width).next_multiple_of(2_000);
+    sorts_by_spilling(&mut wire, rows, width);
+    for (statement, answer) in heavy(rows, width).iter().take(statements) {
+        let answers = wire.simple(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        let answer: Vec<_> = answer.iter().map(|number| Some(number.to_string())).collect();
+        assert_eq!(answers[0].rows, [answer], "{statement}");
+    }
+    let grown = kho.process().peak_memory_bytes() - before;
+    assert!(grown < (192 + 2 * memory) * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
+    nothing_is_spilled(&spill);
+}
+
 #[test]
-fn a_query_larger_than_memory_finishes_or_is_refused_and_the_server_lives() {
+fn ten_times_a_small_memory_finishes_by_spilling() {
+    ten_times_its_memory(16, 200, 3);
+}
+
+#[test]
+fn ten_times_its_memory_of_wide_rows_finishes_by_spilling() {
+    ten_times_its_memory(64, 2_000, usize::MAX);
+}
+
+/// What cannot be spilled is refused, and nothing else happens.
+#[test]
+fn what_must_be_held_at_once_is_refused_and_the_server_lives() {
     let (mut kho, spill) = start(16, &[]);
     let mut wire = kho.admin();
+    wire.run("SELECT 1");
     let before = kho.process().peak_memory_bytes();
     let large = wide(800_000, 200);
+    // The first two make much of little, and hold none of it.
     let finish = [
-        format!("SELECT count(*) FROM (SELECT t FROM {large} AS a ORDER BY t DESC OFFSET 1) AS s"),
-        format!(
-            "SELECT count(*) + 1 - 2 FROM (SELECT t, count(*) FROM {large} AS a GROUP BY t) AS s"
-        ),
-        format!("SELECT count(*) - 1 FROM {large} AS a JOIN {large} AS b ON a.t = b.t"),
-        "SELECT count(*) - 2200001 FROM generate_series(1, 3000000) AS g (x)".to_owned(),
-        "SELECT max(length(repeat('x', 100000))) + 699999 FROM generate_series(1, 10000) AS g (x)"
-            .to_owned(),
+        "SELECT count(*) FROM generate_series(1, 3000000) AS g (x)",
+        "SELECT sum(length(repeat('x', 10000))) / 1000 FROM generate_series(1, 300000) AS g (x)",
     ];
-    // Wide rows and so little memory: a sort that cannot hold two batches of them is refused.
-    for statement in &finish {
-        match wire.simple(statement) {
-            Ok(answers) => {
-                assert_eq!(answers[0].rows, [[Some("799999".to_owned())]], "{statement}")
-            }
-            Err(error) => assert_eq!(error.sqlstate(), Some("53200"), "{statement}"),
-        }
-        assert_eq!(wire.value("SELECT 1"), "1");
+    for statement in finish {
+        assert_eq!(wire.value(statement), "3000000", "{statement}");
     }
     let refused = [
         format!("SELECT max(t || s) FROM (SELECT sum(x) OVER () AS s, t FROM {large} AS a) AS b"),
         format!("SELECT cardinality(array_agg(t)) FROM {large} AS a"),
         format!("SELECT length(string_agg(t, ',')) FROM {large} AS a"),
+        format!("SELECT count(*), max(a.t), max(b.t) FROM {large} AS a CROSS JOIN {large} AS b"),
         "SELECT length(repeat('x', 1000000000))".to_owned(),
         "SELECT cardinality(generate_series(1, 1000000000))".to_owned(),
     ];
     for statement in &refused {
         let error = wire.refusal(statement);
         assert_eq!(error.sqlstate, "53200", "{statement}: {error}");
-        assert!(error.to_string().contains("limits."), "{statement}: {error}");
+        let hint = error.hint.as_deref().unwrap_or_default();
+        assert!(hint.starts_with("Make the statement smaller"), "{statement}: {error}");
+        assert!(hint.contains("or raise limits."), "{statement}: {error}");
         assert_eq!(wire.value("SELECT 1"), "1");
     }
     let grown = kho.process().peak_memory_bytes() - before;
-    assert!(grown < 320 * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
-    // Nothing of it is left on disk.
-    let servers = std::fs::read_dir(&spill).unwrap().map(|it| it.unwrap().path());
-    for folder in servers.flat_map(|it| std::fs::read_dir(it).unwrap()) {
-        let left: Vec<_> = std::fs::read_dir(folder.unwrap().path()).unwrap().collect();
-        assert!(left.is_empty(), "{left:?}");
-    }
+    assert!(grown < 256 * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
+    nothing_is_spilled(&spill);
 }
 
 /// One statement does not get what all have together.
@@ -116,58 +236,81 @@ fn what_spills_has_a_limit_too() {
 #[test]
 fn what_a_killed_server_spilled_is_removed() {
     let folders = Folders::new();
-    let spill = folders.data().with_file_name("spill").display().to_string();
-    let environment = [("KHO_LIMITS__SPILL_DIRECTORY", spill.as_str())];
-    let folders = Kho::start_with(folders, &environment).kill();
-    let left = |spill: &str| -> Vec<PathBuf> {
-        let servers = std::fs::read_dir(spill).unwrap().map(|it| it.unwrap().path());
-        servers.flat_map(|it| std::fs::read_dir(it).unwrap()).map(|it| it.unwrap().path()).collect()
+    let spill = folders.spill();
+    let folders = Kho::start_in(folders).kill();
+    let within = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect()
     };
-    let old = left(&spill);
+    let old: Vec<PathBuf> = within(&spill).iter().flat_map(|it| within(it)).collect();
     // One of the statements', one of maintenance's.
     assert_eq!(old.len(), 2, "{old:?}");
     for folder in &old {
         std::fs::write(folder.join("rows"), "a person's data").unwrap();
     }
-    let kho = Kho::start_with(folders, &environment);
+    let kho = Kho::start_in(folders);
     assert!(old.iter().all(|folder| !folder.exists()), "{old:?}");
     let (ended, _folders) = kho.stop();
     assert!(ended.status.success(), "{}", ended.log);
-    assert_eq!(left(&spill), Vec::<PathBuf>::new());
+    assert_eq!(within(&spill), Vec::<PathBuf>::new(), "a server that ends leaves not even its own");
 }
 
-/// Half a gigabyte passes through the server without staying in it.
+/// A gigabyte passes through the server without staying in it, whichever way it is asked for.
 #[test]
 fn a_large_answer_takes_little_memory() {
+    const ROWS: u64 = 700_000;
     let mut kho = Kho::start();
     let mut wire = kho.admin();
     wire.run("SELECT 1");
     let before = kho.process().peak_memory_bytes();
-    let statement = format!("SELECT t FROM {} AS a", wide(2_500_000, 200));
-    wire.send(|buffer| {
-        frontend::parse("", &statement, [], buffer)?;
-        kho_tests::wire::bind("", "", &[], buffer)?;
-        frontend::execute("", 0, buffer)?;
-        frontend::sync(buffer);
-        Ok(())
-    })
-    .unwrap();
-    let (mut rows, mut bytes) = (0_u64, 0_u64);
+    let statement = format!("SELECT t, x FROM {} AS a", wide(ROWS, 1_500));
+    wire.send(|buffer| frontend::query(&statement, buffer)).unwrap();
+    takes_all(&mut wire, ROWS, None);
+    // All at once, and in parts of a portal.
+    for part in [0, 20_000] {
+        wire.send(|buffer| {
+            frontend::parse("", &statement, [], buffer)?;
+            kho_tests::wire::bind("", "", &[], buffer)?;
+            frontend::execute("", part, buffer)?;
+            frontend::flush(buffer);
+            Ok(())
+        })
+        .unwrap();
+        takes_all(&mut wire, ROWS, Some(part));
+    }
+    let grown = kho.process().peak_memory_bytes() - before;
+    assert!(grown < 200_000_000, "{} MiB more memory", grown / MEBIBYTE);
+}
+
+/// Reads an answer to its end; of a portal, asking for one `part` after the other.
+fn takes_all(wire: &mut Wire, expected: u64, part: Option<i32>) {
+    let (mut rows, mut bytes, mut parts) = (0_u64, 0_u64, 1);
     loop {
         match wire.receive().unwrap() {
             Message::DataRow(body) => {
                 rows += 1;
                 bytes += body.buffer().len() as u64;
             }
+            Message::PortalSuspended => {
+                parts += 1;
+                let more = wire.send(|buffer| {
+                    frontend::execute("", part.unwrap(), buffer)?;
+                    frontend::flush(buffer);
+                    Ok(())
+                });
+                more.unwrap();
+            }
+            Message::CommandComplete(_) if part.is_some() => {
+                wire.send(|buffer| Ok(frontend::sync(buffer))).unwrap();
+            }
             Message::ReadyForQuery(_) => break,
             Message::ErrorResponse(_) => panic!("refused after {rows} rows"),
             _ => {}
         }
     }
-    assert_eq!(rows, 2_500_000);
-    assert!(bytes > 500_000_000, "{bytes}");
-    let grown = kho.process().peak_memory_bytes() - before;
-    assert!(grown < 200 * MEBIBYTE, "{} MiB more memory", grown / MEBIBYTE);
+    assert_eq!(rows, expected);
+    assert!(bytes > expected * 1_500, "{bytes}");
+    let least = part.filter(|part| *part > 0).map_or(1, |part| expected / part as u64);
+    assert!(parts >= least, "{parts} parts");
 }
 
 #[test]

@@ -44,6 +44,11 @@ impl Folders {
         self.root.path().join("keys")
     }
 
+    /// Where its servers spill: gone with the rest, also where one was killed.
+    pub fn spill(&self) -> PathBuf {
+        spill_beside(&self.keys())
+    }
+
     /// Other folders with the same in them; nothing may be serving them.
     pub fn copied(&self) -> Folders {
         let copy = Folders::new();
@@ -155,10 +160,16 @@ pub fn serve(data: &Path, keys: &Path) -> Command {
     command
         .env("KHO_DATA", data)
         .env("KHO_KEYS__DIRECTORY", keys)
+        .env("KHO_LIMITS__SPILL_DIRECTORY", spill_beside(keys))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0")
         .env("KHO_ADMIN_PASSWORD", ADMIN_PASSWORD);
     command
+}
+
+/// The data may be no folder; the keys always are one.
+fn spill_beside(keys: &Path) -> PathBuf {
+    keys.with_file_name("spill")
 }
 
 /// The command `kho SUBCOMMAND`, configured by nothing that surrounds the tests: what steers them

@@ -6,13 +6,15 @@ use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::config::ConfigOptions;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 use datafusion::scalar::ScalarValue;
+use kho_catalog::error::{Error, Kind};
 
 use super::{Memory, STATEMENT, TOTAL, expanding};
 use crate::engine::Limits;
+use crate::errors::{from_engine, with_setting};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -46,16 +48,108 @@ fn a_statement_has_its_own_limit_and_shares_the_servers() {
     assert_eq!((one.reserved(), used), (0, 0));
 }
 
-/// Two that can spill have half each, so that the first does not starve the second.
+fn spilling(name: &str, pool: &Arc<dyn MemoryPool>) -> MemoryReservation {
+    MemoryConsumer::new(name).with_can_spill(true).register(pool)
+}
+
+/// Two that can spill have half of three quarters each: the first does not starve the second.
 #[test]
 fn operators_that_spill_share_a_statement() {
-    let memory = Memory::open(&limits()).unwrap();
-    let pool = memory.statement().memory_pool.clone();
-    let spilling = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool);
-    let (one, two) = (spilling("one"), spilling("two"));
-    one.try_grow(MEBIBYTE).unwrap();
-    assert!(one.try_grow(1).is_err());
-    two.try_grow(MEBIBYTE).unwrap();
+    let pool = Memory::open(&limits()).unwrap().statement().memory_pool.clone();
+    let (one, two) = (spilling("one", &pool), spilling("two", &pool));
+    one.try_grow(3 * MEBIBYTE / 4).unwrap();
+    let refused = message(&one.try_grow(1).unwrap_err());
+    assert!(refused.starts_with(STATEMENT), "{refused}");
+    assert!(refused.contains("768.0 KB of the 768.0 KB"), "{refused}");
+    two.try_grow(3 * MEBIBYTE / 4).unwrap();
+    drop(two);
+    one.try_grow(3 * MEBIBYTE / 4).unwrap();
+    assert_eq!(pool.reserved(), 3 * MEBIBYTE / 2);
+}
+
+/// The merges of two sorts get their parts, however much the gathering takes, and the other way.
+#[test]
+fn a_sort_and_its_merge_do_not_starve_each_other() {
+    let pool = Memory::open(&limits()).unwrap().statement().memory_pool.clone();
+    let sorts = ["ExternalSorter[0]", "ExternalSorter[1]"].map(|name| spilling(name, &pool));
+    let merges = ["ExternalSorterMerge[0]", "ExternalSorterMerge[1]"]
+        .map(|name| MemoryConsumer::new(name).register(&pool));
+    let part = 3 * MEBIBYTE / 4 / 4 * 2;
+    for merge in &merges {
+        merge.try_grow(part).unwrap();
+        assert!(merge.try_grow(1).is_err(), "a merge takes no more than its part");
+    }
+    for sort in &sorts {
+        sort.try_grow(part).unwrap();
+        assert!(sort.try_grow(1).is_err(), "and leaves the others theirs");
+    }
+}
+
+/// A quarter is there for what cannot spill; what sharers do not hold is, too, and then is not theirs.
+#[test]
+fn what_cannot_spill_has_a_quarter_and_what_is_left() {
+    let pool = Memory::open(&limits()).unwrap().statement().memory_pool.clone();
+    let (sort, join) = (spilling("sort", &pool), MemoryConsumer::new("join").register(&pool));
+    sort.try_grow(3 * MEBIBYTE / 2).unwrap();
+    join.try_grow(MEBIBYTE / 2).unwrap();
+    assert!(join.try_grow(1).is_err());
+    sort.free();
+    join.try_grow(MEBIBYTE).unwrap();
+    sort.try_grow(MEBIBYTE / 2).unwrap();
+    assert!(sort.try_grow(1).is_err());
+    join.free();
+    sort.try_grow(MEBIBYTE).unwrap();
+}
+
+/// Each of many is refused beyond its part and never before, whatever the others do; the books
+/// agree at the end.
+#[test]
+fn nobody_is_refused_within_its_part() {
+    let limits = Limits { memory_bytes: 1 << 30, query_memory_bytes: 64 << 20, ..limits() };
+    let pool = Memory::open(&limits).unwrap().statement().memory_pool.clone();
+    let sharers: Vec<_> = (0..48).map(|_| spilling("sharer", &pool)).collect();
+    std::thread::scope(|scope| {
+        for sharer in &sharers {
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    while sharer.size() < MEBIBYTE {
+                        sharer.try_grow(MEBIBYTE / 16).unwrap();
+                    }
+                    sharer.try_grow(1).unwrap_err();
+                    sharer.free();
+                }
+            });
+        }
+    });
+    assert_eq!(pool.reserved(), 0);
+}
+
+/// Maintenance has one setting, and its refusals name it.
+#[test]
+fn a_refusal_names_the_setting_to_raise() {
+    let statement = Memory::open(&limits()).unwrap();
+    let limits = Limits { query_memory_bytes: 3 * MEBIBYTE, ..limits() };
+    let maintenance = Memory::for_maintenance(&limits).unwrap();
+    let hint = |memory: &Memory| {
+        let runtime = memory.statement();
+        let held = MemoryConsumer::new("sort").register(&runtime.memory_pool);
+        let refused = held.try_grow(4 * MEBIBYTE).unwrap_err();
+        let direct = from_engine(refused.context("while sorting"));
+        assert_eq!(direct.kind(), Kind::OutOfMemory);
+        let refused = held.try_grow(4 * MEBIBYTE).unwrap_err();
+        let below = Error::new(Kind::OutOfMemory, "not sorted").with_source(refused);
+        let below = with_setting(below);
+        assert_eq!(below.hint(), direct.hint());
+        direct.hint().unwrap().to_owned()
+    };
+    let total =
+        "Make the statement smaller, try again when less is running, or raise limits.memory_bytes.";
+    assert_eq!(hint(&statement), total);
+    assert_eq!(hint(&maintenance), "Raise maintenance.memory_bytes.");
+    let held = MemoryConsumer::new("sort").register(&statement.statement().memory_pool);
+    let refused = from_engine(held.try_grow(5 * MEBIBYTE / 2).unwrap_err());
+    let hint = "Make the statement smaller, or raise limits.query_memory_bytes.";
+    assert_eq!(refused.hint(), Some(hint));
 }
 
 #[test]
