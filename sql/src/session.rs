@@ -14,6 +14,7 @@ mod prepared;
 mod record;
 mod savepoint;
 mod seat;
+mod set_config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Real drivers, as programs use them.
 
 use kho_tests::kho::Kho;
-use kho_tests::programs::node;
+use kho_tests::programs::{java, node};
 use kho_tests::python::client;
 use kho_tests::wire::{Wire, bind};
 use postgres_protocol::message::frontend;
@@ -20,6 +20,36 @@ fn asyncpg() {
 #[test]
 fn node_postgres() {
     node(&Kho::start());
+}
+
+#[test]
+fn jdbc() {
+    java(&Kho::start());
+}
+
+#[test]
+fn odbc() {
+    client(&Kho::start(), "odbc_client", &[]);
+}
+
+#[test]
+fn sqlalchemy() {
+    client(&Kho::start(), "sqlalchemy_client", &[]);
+}
+
+#[test]
+fn pandas() {
+    client(&Kho::start(), "pandas_client", &[]);
+}
+
+#[test]
+fn duckdb_attaches_it() {
+    client(&Kho::start(), "duckdb_attach", &[]);
+}
+
+#[test]
+fn dbt_builds_its_starter_project() {
+    client(&Kho::start(), "dbt_client", &[]);
 }
 
 /// What BI tools ask when they connect and when someone looks through the catalog.

@@ -177,17 +177,33 @@ impl Rewriter {
         let Expr::CompoundFieldAccess { root, access_chain } = expr else {
             return;
         };
-        let vector = self.is_vector(root);
-        match access_chain.as_mut_slice() {
-            // The vectors of the system tables are counted from 0, arrays from 1.
-            [AccessExpr::Subscript(Subscript::Index { index })] if vector => {
-                let taken = std::mem::replace(index, literals::number(0));
-                *index = Expr::BinaryOp {
-                    left: Box::new(Expr::Nested(Box::new(taken))),
-                    op: BinaryOperator::Plus,
-                    right: Box::new(literals::number(1)),
-                };
+        // `a.b[1]` is parsed as a field of `a`, and then an element of it.
+        let fields = access_chain.iter().map_while(|access| match access {
+            AccessExpr::Dot(Expr::Identifier(ident)) => Some(ident.clone()),
+            _ => None,
+        });
+        let mut parts: Vec<Ident> = fields.collect();
+        let (vector, at) = match root.as_ref() {
+            Expr::Identifier(first) if !parts.is_empty() => {
+                let at = parts.len();
+                parts.insert(0, first.clone());
+                (self.is_vector(&Expr::CompoundIdentifier(parts)), at)
             }
+            root => (self.is_vector(root), 0),
+        };
+        // The vectors of the system tables are counted from 0, arrays from 1.
+        if vector
+            && let Some(AccessExpr::Subscript(Subscript::Index { index })) =
+                access_chain.get_mut(at)
+        {
+            let taken = std::mem::replace(index, literals::number(0));
+            *index = Expr::BinaryOp {
+                left: Box::new(Expr::Nested(Box::new(taken))),
+                op: BinaryOperator::Plus,
+                right: Box::new(literals::number(1)),
+            };
+        }
+        match access_chain.as_mut_slice() {
             // `(row).field`.
             [AccessExpr::Dot(Expr::Identifier(field))] => {
                 let name = literals::text(&fold(field));

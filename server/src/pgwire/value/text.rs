@@ -161,6 +161,7 @@ impl Column<'_> {
                 | Wire::Int2
                 | Wire::Int4
                 | Wire::Int8
+                | Wire::Oid
                 | Wire::Float4
                 | Wire::Float8
                 | Wire::Numeric(_)

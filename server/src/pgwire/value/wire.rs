@@ -5,7 +5,7 @@
 
 use arrow::datatypes::{DataType, Field};
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::types::Type;
+use kho_catalog::types::{TYPE_KEY, Type};
 use kho_sql::input::array_oid;
 
 /// How values travel: as text or in PostgreSQL's binary form.
@@ -67,6 +67,8 @@ pub(super) enum Wire {
     Int2,
     Int4,
     Int8,
+    /// A number of a system table, carried as an `Int64`.
+    Oid,
     Float4,
     Float8,
     /// Precision and scale; `None` where the type modifier cannot say them.
@@ -92,6 +94,11 @@ impl Wire {
             && let Some(declared) = Type::from_field(field)
         {
             return Wire::of_type(&declared);
+        }
+        if field.data_type() == &DataType::Int64
+            && field.metadata().get(TYPE_KEY).is_some_and(|declared| declared == "oid")
+        {
+            return Wire::Oid;
         }
         Wire::of_arrow(field.data_type())
     }
@@ -148,6 +155,7 @@ impl Wire {
             Wire::Int2 => 21,
             Wire::Int4 => 23,
             Wire::Text => 25,
+            Wire::Oid => 26,
             Wire::Json => 114,
             Wire::Float4 => 700,
             Wire::Float8 => 701,
@@ -171,7 +179,7 @@ impl Wire {
         match self {
             Wire::Boolean => 1,
             Wire::Int2 => 2,
-            Wire::Int4 | Wire::Float4 | Wire::Date => 4,
+            Wire::Int4 | Wire::Oid | Wire::Float4 | Wire::Date => 4,
             Wire::Int8 | Wire::Float8 | Wire::Time | Wire::Timestamp | Wire::TimestampTz => 8,
             Wire::Interval | Wire::Uuid => 16,
             Wire::Numeric(_)

@@ -30,8 +30,9 @@ pub fn rewrite(expr: &mut Expr, vector: bool, system: bool) {
         ("array_upper", [array, dimension]) => *expr = upper(array, dimension, vector),
         ("array_lower", [array, dimension]) => *expr = lower(array, dimension, vector),
         ("generate_subscripts", [array, dimension]) => {
-            let last = upper(array, dimension, false);
-            *expr = call("unnest", vec![call("generate_series", vec![number(1), last])]);
+            let last = upper(array, dimension, vector);
+            let first = number(i64::from(!vector));
+            *expr = call("unnest", vec![call("generate_series", vec![first, last])]);
         }
         // A row (x, n) for each element x at position n.
         ("_pg_expandarray", [array]) => {
