@@ -10,6 +10,7 @@ use kho_catalog::types::Type;
 use sqlparser::ast;
 
 use crate::errors::to_engine;
+use crate::pg_catalog::OID_PARAMETER;
 
 /// The type a name in SQL stands for.
 pub(crate) fn sql_type(of: &ast::DataType) -> Result<Type> {
@@ -23,6 +24,9 @@ pub(super) struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> PlanResult<Option<FieldRef>> {
         use ast::DataType as T;
+        if let Some(parameter) = oid_parameter(sql_type) {
+            return Ok(Some(Arc::new(Field::new("", parameter, true))));
+        }
         let ours = match sql_type {
             // Exact numbers without a precision, as wide as they come.
             T::Numeric(ast::ExactNumberInfo::None)
@@ -41,6 +45,21 @@ impl TypePlanner for Types {
         let field = ours.to_field("", true);
         let name = if field.data_type().is_string() { "cast" } else { "" };
         Ok(Some(Arc::new(field.with_name(name))))
+    }
+}
+
+/// The type that only an `oid` among the parameters has: an unsigned integer.
+fn oid_parameter(of: &ast::DataType) -> Option<DataType> {
+    match of {
+        ast::DataType::Custom(name, _) => match name.0.last()?.as_ident() {
+            Some(ident) if ident.value == OID_PARAMETER => Some(DataType::UInt32),
+            _ => None,
+        },
+        ast::DataType::Array(ast::ArrayElemTypeDef::SquareBracket(element, _)) => {
+            let element = Field::new_list_field(oid_parameter(element)?, true);
+            Some(DataType::List(Arc::new(element)))
+        }
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use kho_catalog::error::Error;
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Statement, Subscript, TableFactor, VisitMut, VisitorMut,
+    Statement, Subscript, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use super::scope::{Found, Scope, fold, output_name};
@@ -25,6 +25,7 @@ mod literals;
 mod relations;
 mod subqueries;
 
+pub use casts::OID_PARAMETER;
 pub use literals::literal;
 
 /// Makes PostgreSQL's own constructs in `statement` plannable.
@@ -119,6 +120,7 @@ impl VisitorMut for Rewriter {
                 functions::rewrite(expr, vector, system);
             }
             Expr::Subquery(_) => subqueries::scalar(expr),
+            Expr::Between { .. } => every_row(expr),
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 literals::like_pattern(pattern, escape_char);
             }
@@ -263,6 +265,24 @@ fn drop_default_collation(expr: &mut Expr) {
             let inner = std::mem::replace(inner.as_mut(), literals::number(0));
             *expr = inner;
         }
+    }
+}
+
+/// `ctid BETWEEN '(0,0)'::tid AND '(4294967295,0)'::tid`, the whole range of addresses: every row is
+/// in it, whatever its address would be. DuckDB reads tables in such ranges.
+fn every_row(expr: &mut Expr) {
+    let Expr::Between { expr: of, negated: false, low, high } = expr else { return };
+    let column = match of.as_ref() {
+        Expr::Identifier(ident) => Some(ident),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        _ => None,
+    };
+    let page = |bound: &Expr| casts::tid(bound)?.split_once(',')?.0.parse::<u32>().ok();
+    if column.is_some_and(|ident| fold(ident) == "ctid")
+        && casts::tid(low).as_deref() == Some("0,0")
+        && page(high) == Some(u32::MAX)
+    {
+        *expr = Expr::Value(Value::Boolean(true).with_empty_span());
     }
 }
 

@@ -97,9 +97,10 @@ impl Column<'_> {
         let flags = out.len();
         out.put_i32(0);
         out.put_u32(self.wire.scalar().oid());
+        let first = if matches!(self.wire, Wire::Vector(_)) { 0 } else { 1 };
         for length in &dimensions {
             out.put_i32(i32::try_from(*length).map_err(|_| too_long())?);
-            out.put_i32(1);
+            out.put_i32(first);
         }
         if self.write_elements(row, spelling, out)?
             && let Some(place) = out.get_mut(flags..flags + 4)

@@ -85,6 +85,8 @@ pub(super) enum Wire {
     /// Also structs and maps.
     Json,
     Array(Box<Wire>),
+    /// Of `Int2` or `Oid`, counted from 0.
+    Vector(Box<Wire>),
 }
 
 impl Wire {
@@ -95,12 +97,19 @@ impl Wire {
         {
             return Wire::of_type(&declared);
         }
-        if field.data_type() == &DataType::Int64
-            && field.metadata().get(TYPE_KEY).is_some_and(|declared| declared == "oid")
-        {
-            return Wire::Oid;
+        Wire::of_system(field).unwrap_or_else(|| Wire::of_arrow(field.data_type()))
+    }
+
+    /// The types that only the system tables have, carried as wider integers.
+    fn of_system(field: &Field) -> Option<Wire> {
+        let declared = field.metadata().get(TYPE_KEY)?.as_str();
+        match (field.data_type(), declared) {
+            (DataType::Int64, "oid") => Some(Wire::Oid),
+            (DataType::List(_), "oid[]") => Some(Wire::Array(Box::new(Wire::Oid))),
+            (DataType::List(_), "int2vector") => Some(Wire::Vector(Box::new(Wire::Int2))),
+            (DataType::List(_), "oidvector") => Some(Wire::Vector(Box::new(Wire::Oid))),
+            _ => None,
         }
-        Wire::of_arrow(field.data_type())
     }
 
     pub(super) fn of_type(of: &Type) -> Wire {
@@ -172,6 +181,10 @@ impl Wire {
                 let element = element.scalar().oid();
                 array_oid(element).unwrap_or(2277)
             }
+            Wire::Vector(element) => match element.as_ref() {
+                Wire::Oid => 30,
+                _ => 22,
+            },
         }
     }
 
@@ -187,7 +200,8 @@ impl Wire {
             | Wire::Varchar(_)
             | Wire::Bytea
             | Wire::Json
-            | Wire::Array(_) => -1,
+            | Wire::Array(_)
+            | Wire::Vector(_) => -1,
         }
     }
 
@@ -207,7 +221,7 @@ impl Wire {
     /// The type of the values at the bottom of an array.
     pub(super) fn scalar(&self) -> &Wire {
         match self {
-            Wire::Array(element) => element.scalar(),
+            Wire::Array(element) | Wire::Vector(element) => element.scalar(),
             other => other,
         }
     }

@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{
     ArrayElemTypeDef, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    ObjectNamePart,
+    Ident, ObjectName, ObjectNamePart,
 };
 
 use super::call;
@@ -39,6 +39,9 @@ pub fn rewrite(expr: &mut Expr) {
         *expr = call(input, vec![inner]);
         return;
     }
+    if let Some(marked) = marked(inner, data_type) {
+        **inner = marked;
+    }
     plain(data_type);
     if let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type
         && let Some(array) = cast_text(inner, element)
@@ -49,6 +52,36 @@ pub fn rewrite(expr: &mut Expr) {
     if is_text(data_type) {
         show(inner);
     }
+}
+
+/// The type of a parameter that is an `oid`, to who plans types; in no text that parses.
+pub const OID_PARAMETER: &str = "\u{1}oid";
+
+/// A parameter cast to `oid` or `oid[]`: the client is told that it is one, and sends it so.
+fn marked(inner: &Expr, data_type: &DataType) -> Option<Expr> {
+    let Expr::Value(value) = inner else { return None };
+    if !matches!(value.value, sqlparser::ast::Value::Placeholder(_)) {
+        return None;
+    }
+    let is_oid = |of: &DataType| custom(of).is_some_and(|name| name == "oid");
+    let marker = ObjectName::from(vec![Ident::with_quote('"', OID_PARAMETER)]);
+    let unsigned = DataType::Custom(marker, Vec::new());
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_oid(element) => {
+            Some(super::literals::cast(inner.clone(), super::literals::array_of(unsigned)))
+        }
+        of if is_oid(of) => Some(super::literals::cast(inner.clone(), unsigned)),
+        _ => None,
+    }
+}
+
+/// The inside of a literal address of a row, `'(page,item)'::tid`.
+pub fn tid(expr: &Expr) -> Option<String> {
+    let Expr::Cast { expr, data_type, .. } = expr else { return None };
+    let Expr::Value(value) = expr.as_ref() else { return None };
+    let sqlparser::ast::Value::SingleQuotedString(text) = &value.value else { return None };
+    let text = text.trim().strip_prefix('(')?.strip_suffix(')')?;
+    (custom(data_type)? == "tid").then(|| text.to_owned())
 }
 
 /// `expr` as a client sees it: a number that stands for a name becomes the name.
