@@ -179,7 +179,7 @@ pub(crate) fn parameter_type(field: Option<&Field>) -> Type {
 const OID: u32 = 26;
 const OID_ARRAY: u32 = 1028;
 
-/// The number of a parameter's type, where binding has marked it as an `oid`.
+/// The number of a parameter's type, where it is an `oid`.
 fn number(field: &Field) -> Option<u32> {
     match field.data_type() {
         DataType::UInt32 => Some(OID),

@@ -46,7 +46,7 @@ mod value;
 mod tests;
 
 pub use function::functions;
-pub use rewrite::{OID_PARAMETER, rewrite};
+pub use rewrite::{OID, rewrite};
 
 /// The catalog at one version, as one principal in one session may know it.
 #[derive(Clone, Debug)]

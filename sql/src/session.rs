@@ -397,6 +397,11 @@ impl Session {
     ) -> Result<Description> {
         self.refuse_in_failed_block(statement)?;
         let stated: Vec<Option<FieldRef>> = parameters.iter().map(parameter_field).collect();
+        // What concerns the session alone looks at nothing, and begins no transaction.
+        if is_own(statement.ast()) {
+            let columns = dispatch::own_columns(&self.settings, statement)?;
+            return Ok(Description::of(parameter_fields(&stated, &[]), columns));
+        }
         let limits = execute::Limits::new(stop, self.settings.statement_timeout_ms());
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {

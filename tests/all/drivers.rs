@@ -102,6 +102,34 @@ fn the_rust_driver_reads_binary_values() {
     });
 }
 
+/// A parameter is of the type that it is cast to, unless something else tells; an `oid` is one.
+#[test]
+fn parameters_are_told_by_what_they_are_cast_to() {
+    let kho = Kho::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = connect(&kho).connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let cast = client.prepare("SELECT $1::integer, $2::date, $3::text[], $4::oid").await;
+        let cast = cast.unwrap();
+        assert_eq!(cast.params(), [Type::INT4, Type::DATE, Type::TEXT_ARRAY, Type::OID]);
+        assert_eq!(cast.columns()[3].type_(), &Type::OID);
+        let optional = "SELECT relname FROM pg_class WHERE $1::oid IS NULL OR oid = $1";
+        let optional = client.prepare(optional).await.unwrap();
+        assert_eq!(optional.params(), [Type::OID]);
+        let rows = client.query(&optional, &[&1259_u32]).await.unwrap();
+        assert_eq!(rows[0].get::<_, &str>(0), "pg_class");
+        assert_eq!(rows.len(), 1);
+        let listed = "SELECT oid FROM pg_class WHERE oid = ANY($1) ORDER BY oid";
+        let listed = client.prepare(listed).await.unwrap();
+        assert_eq!(listed.params(), [Type::OID_ARRAY]);
+        // Numbers beyond the sign of four bytes are taken as they are.
+        let rows = client.query(&listed, &[&vec![1259_u32, 1247, u32::MAX]]).await.unwrap();
+        let found: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, [1247, 1259]);
+    });
+}
+
 /// A statement prepared before the table changed answers with the table of now, or says so.
 #[test]
 fn a_prepared_statement_sees_the_data_of_now() {

@@ -15,7 +15,7 @@ use kho_catalog::state::{Change, Oid, Relation, RelationKind, State, View};
 use sqlparser::ast::{
     Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
-    visit_expressions, visit_expressions_mut,
+    visit_expressions, visit_expressions_mut, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
@@ -219,6 +219,22 @@ fn column_ident(expression: &Expr) -> Option<&Ident> {
         Expr::CompoundIdentifier(parts) => parts.last(),
         _ => None,
     }
+}
+
+/// Schema and name of the relations in the `FROM`s of a view's query; of those without a schema
+/// there is none, they are common table expressions.
+pub(crate) fn named_relations(view: &View) -> Result<BTreeSet<(String, String)>> {
+    let Some(text) = view.query.value() else { return Ok(BTreeSet::new()) };
+    let mut named = BTreeSet::new();
+    let query = parse::query(text)?;
+    let _ = visit_relations::<_, (), _>(&query, |name| {
+        let parts: Vec<String> = name.0.iter().filter_map(|it| it.as_ident()).map(fold).collect();
+        if let [.., schema, name] = parts.as_slice() {
+            named.insert((schema.clone(), name.clone()));
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(named)
 }
 
 /// The words of a view's query, one of which each column is that it names; `None` where it may take

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use kho_catalog::error::Result;
-use kho_catalog::state::{Oid, Relation, View};
+use kho_catalog::state::{Oid, Relation, State, View};
 
 use super::CatalogView;
 use super::object::{self, Part, part_oid};
@@ -17,7 +17,7 @@ use super::relations::{PG_CLASS, PG_NAMESPACE};
 use super::rows::Rows;
 use super::scope;
 use super::value::Value;
-use crate::command::depend::words;
+use crate::command::depend::{named_relations, words};
 
 const PG_TYPE: i64 = 1247;
 const PG_ATTRDEF: i64 = 2604;
@@ -99,7 +99,8 @@ fn rule(view: &CatalogView, relation: &Relation, of: &View, rows: &mut Rows) -> 
     push(rule, whole, INTERNAL, rows)?;
     push(rule, whole, NORMAL, rows)?;
     let words = words(of)?;
-    for read in of.depends_on.iter().filter_map(|oid| object::relation(view, *oid)) {
+    for oid in reads(&view.state, of)? {
+        let Some(read) = object::relation(view, oid) else { continue };
         let columns = read.columns.iter().enumerate();
         let named = columns
             .filter(|(_, column)| words.as_ref().is_none_or(|it| it.contains(&column.name)))
@@ -114,6 +115,23 @@ fn rule(view: &CatalogView, relation: &Relation, of: &View, rows: &mut Rows) -> 
         }
     }
     Ok(())
+}
+
+/// What a view reads itself. It depends on what the views that it reads depend on, too.
+fn reads(state: &State, of: &View) -> Result<Vec<Oid>> {
+    let named = named_relations(of)?;
+    let is_named = |oid: Oid| {
+        let relation = state.relations.get(&oid)?;
+        let schema = state.schemas.get(&relation.schema)?;
+        let mut named = named.iter();
+        Some(named.any(|(of, name)| *of == schema.name && *name == relation.name))
+    };
+    let reached = |oid: Oid| {
+        let mut others = of.depends_on.iter().filter_map(|it| state.relations.get(it)?.view());
+        others.any(|other| other.depends_on.contains(&oid))
+    };
+    let own = |oid: &Oid| is_named(*oid).unwrap_or_default() || !reached(*oid);
+    Ok(of.depends_on.iter().copied().filter(own).collect())
 }
 
 /// A column's number.

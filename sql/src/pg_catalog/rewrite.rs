@@ -25,7 +25,7 @@ mod literals;
 mod relations;
 mod subqueries;
 
-pub use casts::OID_PARAMETER;
+pub use casts::OID;
 pub use literals::literal;
 
 /// Makes PostgreSQL's own constructs in `statement` plannable.

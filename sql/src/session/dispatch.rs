@@ -40,6 +40,17 @@ pub(super) enum Done {
     Empty,
 }
 
+/// The columns that a statement gives which concerns the session alone.
+pub(super) fn own_columns(settings: &Settings, statement: &Statement) -> Result<Option<SchemaRef>> {
+    match statement.ast() {
+        Ast::Sql(sql) => match sql.as_ref() {
+            ast::Statement::ShowVariable { variable } => show::schema(settings, variable).map(Some),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
 /// Binds far enough to say what a statement takes and gives; `None` for one that takes no
 /// parameters and gives no rows.
 pub(super) async fn bind_for_description(
@@ -84,8 +95,8 @@ pub(super) async fn bind_for_description(
         ast::Statement::Explain { .. } => {
             return Ok(Some((Vec::new(), Some(explain::schema()))));
         }
-        ast::Statement::ShowVariable { variable } => {
-            return Ok(Some((Vec::new(), Some(show::schema(settings, variable)?))));
+        ast::Statement::ShowVariable { .. } => {
+            return Ok(Some((Vec::new(), own_columns(settings, statement)?)));
         }
         _ => return Ok(None),
     };

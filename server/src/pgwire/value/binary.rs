@@ -28,13 +28,7 @@ impl Column<'_> {
             Values::Int16(array) => out.put_i16(array.value(row)),
             Values::UInt16(array) => out.put_i32(i32::from(array.value(row))),
             Values::Int32(array) => out.put_i32(array.value(row)),
-            Values::UInt32(array) => out.put_i64(i64::from(array.value(row))),
-            Values::Int64(array) if self.wire == Wire::Oid => {
-                let oid = u32::try_from(array.value(row));
-                out.put_u32(
-                    oid.map_err(|_| Error::new(Kind::NumericOutOfRange, "OID out of range"))?,
-                );
-            }
+            Values::UInt32(array) => out.put_u32(array.value(row)),
             Values::Int64(array) => out.put_i64(array.value(row)),
             Values::Float16(array) => out.put_f32(array.value(row).to_f32()),
             Values::Float32(array) => out.put_f32(array.value(row)),

@@ -137,17 +137,10 @@ impl<'a> Column<'a> {
         } else {
             Wire::of_field(&field.clone().with_data_type(array.data_type().clone()))
         };
-        let mut values = layout::values_of(array)?;
-        // The elements' own field does not know what the whole was declared as.
-        if let (Wire::Array(element) | Wire::Vector(element), Values::List(_, child)) =
-            (&wire, &mut values)
-        {
-            child.wire = Wire::clone(element);
-        }
         Ok(Column {
             wire,
             nulls: array.logical_nulls().filter(|nulls| nulls.null_count() > 0),
-            values,
+            values: layout::values_of(array)?,
             offsets: Offsets::default(),
         })
     }

@@ -67,7 +67,7 @@ pub(super) enum Wire {
     Int2,
     Int4,
     Int8,
-    /// A number of a system table, carried as an `Int64`.
+    /// What no other type is carried as, an unsigned integer.
     Oid,
     Float4,
     Float8,
@@ -100,12 +100,10 @@ impl Wire {
         Wire::of_system(field).unwrap_or_else(|| Wire::of_arrow(field.data_type()))
     }
 
-    /// The types that only the system tables have, carried as wider integers.
+    /// The vectors of the system tables.
     fn of_system(field: &Field) -> Option<Wire> {
         let declared = field.metadata().get(TYPE_KEY)?.as_str();
         match (field.data_type(), declared) {
-            (DataType::Int64, "oid") => Some(Wire::Oid),
-            (DataType::List(_), "oid[]") => Some(Wire::Array(Box::new(Wire::Oid))),
             (DataType::List(_), "int2vector") => Some(Wire::Vector(Box::new(Wire::Int2))),
             (DataType::List(_), "oidvector") => Some(Wire::Vector(Box::new(Wire::Oid))),
             _ => None,
@@ -151,6 +149,7 @@ impl Wire {
             | DataType::FixedSizeList(element, _) => Wire::Array(Box::new(Wire::of_field(element))),
             DataType::Dictionary(_, values) => Wire::of_arrow(values),
             DataType::RunEndEncoded(_, values) => Wire::of_field(values),
+            DataType::UInt32 => Wire::Oid,
             // What is left without a type (a union) is sent as the text Arrow shows it as.
             other => Type::from_arrow(other).map_or(Wire::Text, |of| Wire::of_type(&of)),
         }

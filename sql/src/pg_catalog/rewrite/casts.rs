@@ -39,9 +39,6 @@ pub fn rewrite(expr: &mut Expr) {
         *expr = call(input, vec![inner]);
         return;
     }
-    if let Some(marked) = marked(inner, data_type) {
-        **inner = marked;
-    }
     plain(data_type);
     if let DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) = data_type
         && let Some(array) = cast_text(inner, element)
@@ -54,25 +51,11 @@ pub fn rewrite(expr: &mut Expr) {
     }
 }
 
-/// The type of a parameter that is an `oid`, to who plans types; in no text that parses.
-pub const OID_PARAMETER: &str = "\u{1}oid";
+/// An `oid`, to who plans types; in no text that parses.
+pub const OID: &str = "\u{1}oid";
 
-/// A parameter cast to `oid` or `oid[]`: the client is told that it is one, and sends it so.
-fn marked(inner: &Expr, data_type: &DataType) -> Option<Expr> {
-    let Expr::Value(value) = inner else { return None };
-    if !matches!(value.value, sqlparser::ast::Value::Placeholder(_)) {
-        return None;
-    }
-    let is_oid = |of: &DataType| custom(of).is_some_and(|name| name == "oid");
-    let marker = ObjectName::from(vec![Ident::with_quote('"', OID_PARAMETER)]);
-    let unsigned = DataType::Custom(marker, Vec::new());
-    match data_type {
-        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_oid(element) => {
-            Some(super::literals::cast(inner.clone(), super::literals::array_of(unsigned)))
-        }
-        of if is_oid(of) => Some(super::literals::cast(inner.clone(), unsigned)),
-        _ => None,
-    }
+pub fn oid() -> DataType {
+    DataType::Custom(ObjectName::from(vec![Ident::with_quote('"', OID)]), Vec::new())
 }
 
 /// The inside of a literal address of a row, `'(page,item)'::tid`.
@@ -198,11 +181,12 @@ fn plain(data_type: &mut DataType) {
         "int4" | "int" | "integer" | "information_schema.cardinal_number" => {
             DataType::Integer(None)
         }
-        "int8" | "oid" | "xid" | "cid" | "xid8" => DataType::BigInt(None),
+        "oid" => oid(),
+        "int8" | "xid" | "cid" | "xid8" => DataType::BigInt(None),
         "float4" => DataType::Real,
         "float8" => DataType::DoublePrecision,
         "int2vector" => super::literals::array_of(DataType::SmallInt(None)),
-        "oidvector" => super::literals::array_of(DataType::BigInt(None)),
+        "oidvector" => super::literals::array_of(oid()),
         "regtype[]" => super::literals::array_of(DataType::BigInt(None)),
         _ => return,
     };
