@@ -7,6 +7,7 @@
 //! half to even for floats. A whole number is an integer, or a bigint where it is too large.
 
 mod checked;
+mod oids;
 mod operands;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use kho_catalog::table::FILE_COLUMN;
 /// made, so that whoever is told the result's columns sees the types that will come.
 pub(crate) fn type_as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = narrow_literals(plan)?;
+    let plan = rewrite(plan, &oids::beside)?;
     let plan = WideSum.analyze(plan, &ConfigOptions::default())?;
     signed_result(plan)
 }
