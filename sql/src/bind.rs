@@ -32,7 +32,8 @@ use sqlparser::ast;
 
 use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
-pub(crate) use types::sql_type;
+pub(crate) use prepare::sets_config;
+pub(crate) use types::{Oids, sql_type};
 
 use crate::apart::apart;
 use crate::errors::from_engine;

@@ -182,8 +182,16 @@ fn not_found(field: &Column, valid: &[Column]) -> Error {
             return Error::new(Kind::UndefinedTable, message);
         }
     }
+    if SYSTEM_COLUMNS.contains(&field.name.as_str()) {
+        return Error::unsupported(format!("system column \"{}\" is not supported", field.name))
+            .with_detail("A row has no address: where it lies would tell of rows that are hidden.")
+            .with_hint("Name a row by its key.");
+    }
     Error::new(Kind::UndefinedColumn, format!("column \"{}\" does not exist", field.flat_name()))
 }
+
+/// What every table of PostgreSQL has beside its columns.
+const SYSTEM_COLUMNS: [&str; 5] = ["ctid", "xmin", "xmax", "cmin", "cmax"];
 
 /// Arrow's errors are about values.
 pub(crate) fn from_arrow(error: &ArrowError) -> Error {

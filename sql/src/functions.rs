@@ -47,9 +47,8 @@ impl ScalarUDFImpl for TypeOf {
         };
         let name = match field.data_type() {
             DataType::Null => "unknown".to_owned(),
-            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-                "bigint".to_owned()
-            }
+            DataType::UInt32 => "oid".to_owned(),
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt64 => "bigint".to_owned(),
             DataType::Interval(_) | DataType::Duration(_) => "interval".to_owned(),
             DataType::Decimal128(..) => "numeric".to_owned(),
             _ => match Type::from_field(field) {

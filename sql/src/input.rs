@@ -41,7 +41,7 @@ use kho_catalog::types::Type;
 
 pub use bytes::parse_uuid;
 pub use number::Number;
-pub use oid::{array_oid, type_of_oid};
+pub use oid::{array_oid, is_number, type_of_oid};
 pub use receive::numeric_text;
 
 pub(crate) use function::{check_documents, is_text, read_column};

@@ -7,6 +7,7 @@
 //! half to even for floats. A whole number is an integer, or a bigint where it is too large.
 
 mod checked;
+mod oids;
 mod operands;
 #[cfg(test)]
 mod tests;
@@ -33,10 +34,11 @@ use checked::Checked;
 use kho_catalog::table::FILE_COLUMN;
 
 /// A plan whose whole numbers are integers where they fit, whose sums of bigint are numeric and
-/// whose result has no unsigned numbers, which PostgreSQL lacks. It is applied as soon as a plan is
+/// whose result has no unsigned numbers but oids, which PostgreSQL lacks. It is applied as soon as a plan is
 /// made, so that whoever is told the result's columns sees the types that will come.
 pub(crate) fn type_as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = narrow_literals(plan)?;
+    let plan = rewrite(plan, &oids::beside)?;
     let plan = WideSum.analyze(plan, &ConfigOptions::default())?;
     signed_result(plan)
 }
@@ -112,7 +114,8 @@ fn narrowed(column: &DataType, value: &Expr) -> Option<ScalarValue> {
 
 /// Unsigned columns of the result (`row_number()`, `cardinality()`) as bigint.
 fn signed_result(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let unsigned = |of: &DataType| of.is_unsigned_integer();
+    // One kind is PostgreSQL's too: an oid.
+    let unsigned = |of: &DataType| of.is_unsigned_integer() && *of != DataType::UInt32;
     // The places of rows to be changed are ours, and no client sees them.
     let placed = plan.schema().has_column_with_unqualified_name(FILE_COLUMN);
     let is_query = !matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Statement(_));

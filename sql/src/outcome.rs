@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt};
 use kho_catalog::error::{Error, Kind, Result};
@@ -145,12 +145,47 @@ impl fmt::Display for Tag {
 }
 
 /// What a statement takes and gives, before it is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Description {
     /// The types of `$1`, `$2`, …
     pub parameters: Vec<Type>,
+    /// Those of them that are an `oid` or an array of them, by PostgreSQL's number of that.
+    pub numbers: Vec<Option<u32>>,
     /// The columns of the rows it will give; `None` for a statement without rows.
     pub columns: Option<SchemaRef>,
+}
+
+impl Description {
+    /// What is told of these parameters and columns.
+    pub(crate) fn of(parameters: Vec<Option<FieldRef>>, columns: Option<SchemaRef>) -> Description {
+        Description {
+            numbers: parameters.iter().map(|it| it.as_deref().and_then(number)).collect(),
+            parameters: parameters.iter().map(|it| parameter_type(it.as_deref())).collect(),
+            columns,
+        }
+    }
+}
+
+/// The type of a parameter's values; text where nothing tells.
+pub(crate) fn parameter_type(field: Option<&Field>) -> Type {
+    let Some(field) = field else { return Type::Text };
+    match number(field) {
+        Some(OID) => Type::BigInt,
+        Some(_) => Type::Array(Box::new(Type::BigInt)),
+        None => Type::from_field(field).unwrap_or(Type::Text),
+    }
+}
+
+const OID: u32 = 26;
+const OID_ARRAY: u32 = 1028;
+
+/// The number of a parameter's type, where it is an `oid`.
+fn number(field: &Field) -> Option<u32> {
+    match field.data_type() {
+        DataType::UInt32 => Some(OID),
+        DataType::List(element) if element.data_type() == &DataType::UInt32 => Some(OID_ARRAY),
+        _ => None,
+    }
 }
 
 /// Something a client should be told that is not an error.

@@ -28,6 +28,7 @@ mod apply;
 mod attributes;
 mod cluster;
 mod definition;
+mod depend;
 mod function;
 mod information_schema;
 mod keys;
@@ -45,7 +46,7 @@ mod value;
 mod tests;
 
 pub use function::functions;
-pub use rewrite::rewrite;
+pub use rewrite::{OID, rewrite};
 
 /// The catalog at one version, as one principal in one session may know it.
 #[derive(Clone, Debug)]
@@ -116,6 +117,7 @@ fn build(view: &CatalogView, definition: &'static definition::Definition) -> Res
             relations::fill(view, definition.name, &mut rows)?;
             attributes::fill(view, definition.name, &mut rows)?;
             keys::fill(view, definition.name, &mut rows)?;
+            depend::fill(view, definition.name, &mut rows)?;
             roles::fill(view, definition.name, &mut rows)?;
             cluster::fill(view, definition.name, &mut rows)?;
             procedures::fill(view, definition.name, &mut rows)?;

@@ -14,6 +14,7 @@ mod prepared;
 mod record;
 mod savepoint;
 mod seat;
+mod set_config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -396,6 +397,11 @@ impl Session {
     ) -> Result<Description> {
         self.refuse_in_failed_block(statement)?;
         let stated: Vec<Option<FieldRef>> = parameters.iter().map(parameter_field).collect();
+        // What concerns the session alone looks at nothing, and begins no transaction.
+        if is_own(statement.ast()) {
+            let columns = dispatch::own_columns(&self.settings, statement)?;
+            return Ok(Description::of(parameter_fields(&stated, &[]), columns));
+        }
         let limits = execute::Limits::new(stop, self.settings.statement_timeout_ms());
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {
@@ -403,14 +409,14 @@ impl Session {
             let fields: Vec<_> = fields.iter().map(parameter_field).collect();
             let bound = dispatch::bind_for_description(&scope, &self.settings, executed, &fields);
             let columns = limits.run(bound).await?.and_then(|(_, columns)| columns);
-            return Ok(Description { parameters: parameter_types(&stated, &[]), columns });
+            return Ok(Description::of(parameter_fields(&stated, &[]), columns));
         }
         if let Some(name) = statement.fetches() {
-            return Ok(Description { parameters: Vec::new(), columns: self.cursor_columns(&name) });
+            return Ok(Description::of(Vec::new(), self.cursor_columns(&name)));
         }
         let bound = dispatch::bind_for_description(&scope, &self.settings, statement, &stated);
         let (inferred, columns) = limits.run(bound).await?.unwrap_or_default();
-        Ok(Description { parameters: parameter_types(&stated, &inferred), columns })
+        Ok(Description::of(parameter_fields(&stated, &inferred), columns))
     }
 
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
@@ -485,14 +491,16 @@ pub(crate) fn with_parameters(plan: LogicalPlan, values: &[ScalarValue]) -> Resu
     plan.with_param_values(values).map_err(from_engine)
 }
 
-/// The types of parameters: as stated, else as inferred.
-fn parameter_types(stated: &[Option<FieldRef>], inferred: &[Option<FieldRef>]) -> Vec<Type> {
-    let types = (0..stated.len().max(inferred.len())).map(|index| {
+/// The fields of parameters: as stated, else as inferred.
+fn parameter_fields(
+    stated: &[Option<FieldRef>],
+    inferred: &[Option<FieldRef>],
+) -> Vec<Option<FieldRef>> {
+    let fields = (0..stated.len().max(inferred.len())).map(|index| {
         let of = |fields: &[Option<FieldRef>]| fields.get(index).cloned().flatten();
-        let field = of(stated).or_else(|| of(inferred));
-        field.and_then(|field| Type::from_field(&field)).unwrap_or(Type::Text)
+        of(stated).or_else(|| of(inferred))
     });
-    types.collect()
+    fields.collect()
 }
 
 fn parameter_field(of: &Option<Type>) -> Option<FieldRef> {

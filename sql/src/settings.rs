@@ -16,6 +16,8 @@ enum Rule {
     /// Only these, in any case; the first is the default.
     OneOf(&'static [&'static str]),
     Text(&'static str),
+    /// `on` or `off`, the default, in any of PostgreSQL's spellings.
+    Switch,
     Milliseconds(&'static str),
     TimeZone,
     SearchPath,
@@ -59,7 +61,7 @@ const SETTINGS: &[Setting] = &[
     reported("server_version", Rule::Fixed(SERVER_VERSION), "The PostgreSQL version followed."),
     reported("is_superuser", Rule::Fixed("off"), "Nobody is."),
     reported("in_hot_standby", Rule::Fixed("off"), "Never."),
-    reported("default_transaction_read_only", Rule::OneOf(OFF), "Transactions may write."),
+    reported(DEFAULT_READ_ONLY, Rule::Switch, "Transactions only read, unless they say else."),
     setting("server_version_num", Rule::Fixed("150000"), "The version as a number."),
     setting("bytea_output", Rule::OneOf(&["hex"]), "How bytea is written."),
     setting("client_min_messages", Rule::OneOf(MESSAGE_LEVELS), "Which notices are sent."),
@@ -69,9 +71,9 @@ const SETTINGS: &[Setting] = &[
     setting("lock_timeout", Rule::Milliseconds("0"), "Ends waiting for a table; 0 is never."),
     setting(IDLE_IN_TRANSACTION, Rule::Milliseconds("0"), "Ends sessions at rest in a block."),
     setting(IDLE_SESSION, Rule::Milliseconds("0"), "Ends sessions at rest outside a block."),
-    setting("transaction_read_only", Rule::OneOf(OFF), "Transactions may write."),
-    setting("transaction_isolation", Rule::OneOf(ISOLATION), "What a transaction sees."),
-    setting("default_transaction_isolation", Rule::OneOf(ISOLATION), "The same, by default."),
+    setting(READ_ONLY, Rule::Switch, "This transaction only reads."),
+    setting(IN_ISOLATION, Rule::OneOf(ISOLATION), "What a transaction sees."),
+    setting(DEFAULT_ISOLATION, Rule::OneOf(ISOLATION), "The same, by default."),
     setting("default_transaction_deferrable", Rule::OneOf(OFF), "Not followed: only off."),
     setting("row_security", Rule::OneOf(ON), "Policies cannot be switched off."),
     setting("synchronous_commit", Rule::OneOf(&["on"]), "Commits are durable."),
@@ -88,6 +90,10 @@ const SETTINGS: &[Setting] = &[
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
 ];
 
+const READ_ONLY: &str = "transaction_read_only";
+const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
+const IN_ISOLATION: &str = "transaction_isolation";
+const DEFAULT_ISOLATION: &str = "default_transaction_isolation";
 const IDLE_IN_TRANSACTION: &str = "idle_in_transaction_session_timeout";
 const IDLE_SESSION: &str = "idle_session_timeout";
 const DATE_STYLES: &[&str] = &["ISO, MDY", "ISO", "ISO,MDY", "ISO, DMY", "ISO, YMD"];
@@ -95,6 +101,13 @@ const MESSAGE_LEVELS: &[&str] = &["notice", "warning", "error", "log", "debug1"]
 /// Everything a statement reads is one snapshot, so the weaker levels are kept, too.
 const ISOLATION: &[&str] =
     &["read committed", "read uncommitted", "repeatable read", "serializable"];
+
+/// What a statement says of a transaction; `None` of what it does not mention.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Modes {
+    pub isolation: Option<&'static str>,
+    pub read_only: Option<bool>,
+}
 
 /// The settings of one session. Values that were set; the rest are defaults.
 #[derive(Clone, Debug, Default)]
@@ -164,9 +177,12 @@ impl Settings {
         self.initial = self.values.clone();
     }
 
-    /// Everything as the session began (`RESET ALL`, `DISCARD ALL`).
+    /// Everything as the session began (`RESET ALL`, `DISCARD ALL`), but what the open transaction
+    /// is.
     pub(crate) fn reset_all(&mut self) {
+        let kept = [READ_ONLY, IN_ISOLATION].map(|name| (name, self.values.remove(name)));
         self.values = self.initial.clone();
+        self.values.extend(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
         self.changed = SETTINGS.iter().filter(|it| it.reported).map(|it| it.name).collect();
     }
 
@@ -177,7 +193,44 @@ impl Settings {
 
     pub(crate) fn get(&self, name: &str) -> Result<&str> {
         let setting = find(name)?;
-        Ok(self.values.get(setting.name).map_or(default(setting.rule), String::as_str))
+        let value = self.values.get(setting.name);
+        // Outside a block, what a transaction would be is what the next one will be.
+        match (value, setting.name) {
+            (None, READ_ONLY) => self.get(DEFAULT_READ_ONLY),
+            (None, IN_ISOLATION) => self.get(DEFAULT_ISOLATION),
+            _ => Ok(value.map_or(default(setting.rule), String::as_str)),
+        }
+    }
+
+    /// A transaction begins: it is as it says, or as the session says, whatever the session says
+    /// later.
+    pub(crate) fn begin_transaction(&mut self, modes: Modes) {
+        let own = self.get(DEFAULT_ISOLATION).map(str::to_owned);
+        let isolation = modes.isolation.map(str::to_owned).or(own.ok());
+        let own = self.get(DEFAULT_READ_ONLY).map(str::to_owned);
+        let read_only = modes.read_only.map(|it| switch(it).to_owned()).or(own.ok());
+        self.values.extend(isolation.map(|it| (IN_ISOLATION, it)));
+        self.values.extend(read_only.map(|it| (READ_ONLY, it)));
+    }
+
+    /// What `SET TRANSACTION` says of the open transaction.
+    pub(crate) fn set_transaction(&mut self, modes: Modes) -> Result<()> {
+        self.set_modes(modes, [IN_ISOLATION, READ_ONLY])
+    }
+
+    /// What `SET SESSION CHARACTERISTICS` says of the transactions to come.
+    pub(crate) fn set_transactions(&mut self, modes: Modes) -> Result<()> {
+        self.set_modes(modes, [DEFAULT_ISOLATION, DEFAULT_READ_ONLY])
+    }
+
+    fn set_modes(&mut self, modes: Modes, [isolation, read_only]: [&str; 2]) -> Result<()> {
+        if let Some(level) = modes.isolation {
+            self.set(isolation, Some(level))?;
+        }
+        match modes.read_only {
+            Some(it) => self.set(read_only, Some(switch(it))),
+            None => Ok(()),
+        }
     }
 
     /// The value as `SHOW` gives it: durations with their unit.
@@ -261,13 +314,27 @@ impl Settings {
 
     /// Whether transactions are to be serializable.
     pub(crate) fn is_serializable(&self) -> bool {
-        self.get("transaction_isolation").is_ok_and(|it| it == "serializable")
+        self.get(IN_ISOLATION).is_ok_and(|it| it == "serializable")
+    }
+
+    /// Whether the transaction, or a statement that is its own, promises to write nothing.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.get(READ_ONLY).is_ok_and(|it| it == "on")
     }
 
     /// The instant of `kho.as_of`, as written; `None` is now.
     pub(crate) fn as_of(&self) -> Option<&str> {
         self.get("kho.as_of").ok().filter(|value| !value.is_empty())
     }
+}
+
+/// Whether a setting is one of the open transaction and ends with it, `LOCAL` or not.
+pub(crate) fn is_of_transaction(name: &str) -> bool {
+    [READ_ONLY, IN_ISOLATION].iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 fn find(name: &str) -> Result<&'static Setting> {
@@ -287,6 +354,7 @@ fn default(rule: Rule) -> &'static str {
         | Rule::Milliseconds(value)
         | Rule::Integer(value, ..)
         | Rule::Fixed(value) => value,
+        Rule::Switch => "off",
         Rule::TimeZone => "UTC",
         Rule::Sequence => "",
         Rule::SearchPath => "\"$user\", public",
@@ -303,7 +371,7 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
     };
     match setting.rule {
         Rule::Fixed(_) => Err(Error::new(
-            Kind::NotInPrerequisiteState,
+            Kind::CannotChangeParameter,
             format!("parameter \"{name}\" cannot be changed"),
         )),
         Rule::OneOf(values) => {
@@ -323,6 +391,16 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
             }
         }
         Rule::Text(_) => Ok(value.to_owned()),
+        Rule::Switch => {
+            let among = |words: &[&str]| words.iter().any(|it| it.eq_ignore_ascii_case(value));
+            match (among(ON), among(OFF)) {
+                (false, false) => Err(Error::new(
+                    Kind::InvalidParameterValue,
+                    format!("parameter \"{name}\" requires a Boolean value"),
+                )),
+                (on, _) => Ok(switch(on).to_owned()),
+            }
+        }
         Rule::Milliseconds(_) => {
             milliseconds(value).map(|value| value.to_string()).ok_or_else(invalid)
         }

@@ -9,7 +9,7 @@ use sqlparser::ast;
 
 use crate::errors::from_arrow;
 use crate::outcome::{Rows, Tag};
-use crate::settings::Settings;
+use crate::settings::{Modes, Settings, is_of_transaction};
 
 /// The columns that `SHOW` gives.
 pub(crate) fn schema(settings: &Settings, variable: &[ast::Ident]) -> Result<SchemaRef> {
@@ -62,33 +62,57 @@ pub(crate) fn set(settings: &mut Settings, statement: &ast::Statement) -> Result
     }
 }
 
-/// Whether a transaction of these modes may read only. It sees one snapshot whatever its level.
-pub(crate) fn is_read_only(modes: &[ast::TransactionMode]) -> bool {
-    use ast::{TransactionAccessMode as Access, TransactionMode as Mode};
-    modes.iter().any(|mode| matches!(mode, Mode::AccessMode(Access::ReadOnly)))
-}
-
-/// The isolation level that modes name, as its setting spells it.
-pub(crate) fn isolation(modes: &[ast::TransactionMode]) -> Option<&'static str> {
-    use ast::{TransactionIsolationLevel as Level, TransactionMode as Mode};
-    modes.iter().find_map(|mode| match mode {
-        Mode::IsolationLevel(Level::ReadUncommitted) => Some("read uncommitted"),
-        Mode::IsolationLevel(Level::ReadCommitted) => Some("read committed"),
-        Mode::IsolationLevel(Level::RepeatableRead | Level::Snapshot) => Some("repeatable read"),
-        Mode::IsolationLevel(Level::Serializable) => Some("serializable"),
-        Mode::AccessMode(_) => None,
-    })
+/// What the modes of a transaction say. It sees one snapshot whatever its level.
+pub(crate) fn modes(modes: &[ast::TransactionMode]) -> Modes {
+    use ast::{
+        TransactionAccessMode as Access, TransactionIsolationLevel as Level,
+        TransactionMode as Mode,
+    };
+    let mut said = Modes::default();
+    for mode in modes {
+        match mode {
+            Mode::AccessMode(access) => said.read_only = Some(*access == Access::ReadOnly),
+            Mode::IsolationLevel(level) => {
+                said.isolation = Some(match level {
+                    Level::ReadUncommitted => "read uncommitted",
+                    Level::ReadCommitted => "read committed",
+                    Level::RepeatableRead | Level::Snapshot => "repeatable read",
+                    Level::Serializable => "serializable",
+                });
+            }
+        }
+    }
+    said
 }
 
 /// Whether a `SET` holds until the end of its transaction block only.
 pub(crate) fn is_local(statement: &ast::Statement) -> bool {
-    matches!(
-        statement,
+    match statement {
+        ast::Statement::Set(ast::Set::SingleAssignment { scope, variable, .. }) => {
+            matches!(scope, Some(ast::ContextModifier::Local))
+                || is_of_transaction(&variable.to_string())
+        }
+        ast::Statement::Set(ast::Set::SetTimeZone { local, .. }) => *local,
+        ast::Statement::Set(ast::Set::SetTransaction { session, .. }) => !session,
+        ast::Statement::Reset(ast::ResetStatement {
+            reset: ast::Reset::ConfigurationParameter(name),
+        }) => is_of_transaction(&name.to_string()),
+        _ => false,
+    }
+}
+
+/// The warning that a `SET` for the open block alone has no block to be for.
+pub(crate) fn no_block(statement: &ast::Statement) -> Option<&'static str> {
+    match statement {
+        ast::Statement::Set(ast::Set::SetTransaction { .. }) => {
+            Some("SET TRANSACTION can only be used in transaction blocks")
+        }
         ast::Statement::Set(
             ast::Set::SingleAssignment { scope: Some(ast::ContextModifier::Local), .. }
-                | ast::Set::SetTimeZone { local: true, .. }
-        )
-    )
+            | ast::Set::SetTimeZone { .. },
+        ) => Some("SET LOCAL can only be used in transaction blocks"),
+        _ => None,
+    }
 }
 
 fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
@@ -111,19 +135,10 @@ fn set_one(settings: &mut Settings, set: &ast::Set) -> Result<()> {
             settings.set("client_encoding", Some(charset_name.value.as_str()))
         }
         ast::Set::SetNamesDefault {} => settings.set("client_encoding", None),
-        ast::Set::SetTransaction { modes, snapshot: None, session: true }
-            if is_read_only(modes) =>
-        {
-            Err(Error::unsupported("sessions that may read only are not supported")
-                .with_hint("Use BEGIN READ ONLY."))
-        }
-        ast::Set::SetTransaction { modes, snapshot: None, session } => {
-            let name = match session {
-                true => "default_transaction_isolation",
-                false => "transaction_isolation",
-            };
-            isolation(modes).map_or(Ok(()), |level| settings.set(name, Some(level)))
-        }
+        ast::Set::SetTransaction { modes: said, snapshot: None, session } => match session {
+            true => settings.set_transactions(modes(said)),
+            false => settings.set_transaction(modes(said)),
+        },
         _ => Err(Error::unsupported("this form of SET is not supported")),
     }
 }

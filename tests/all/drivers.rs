@@ -1,7 +1,7 @@
 //! Real drivers, as programs use them.
 
 use kho_tests::kho::Kho;
-use kho_tests::programs::node;
+use kho_tests::programs::{java, node};
 use kho_tests::python::client;
 use kho_tests::wire::{Wire, bind};
 use postgres_protocol::message::frontend;
@@ -20,6 +20,36 @@ fn asyncpg() {
 #[test]
 fn node_postgres() {
     node(&Kho::start());
+}
+
+#[test]
+fn jdbc() {
+    java(&Kho::start());
+}
+
+#[test]
+fn odbc() {
+    client(&Kho::start(), "odbc_client", &[]);
+}
+
+#[test]
+fn sqlalchemy() {
+    client(&Kho::start(), "sqlalchemy_client", &[]);
+}
+
+#[test]
+fn pandas() {
+    client(&Kho::start(), "pandas_client", &[]);
+}
+
+#[test]
+fn duckdb_attaches_it() {
+    client(&Kho::start(), "duckdb_attach", &[]);
+}
+
+#[test]
+fn dbt_builds_its_starter_project() {
+    client(&Kho::start(), "dbt_client", &[]);
 }
 
 /// What BI tools ask when they connect and when someone looks through the catalog.
@@ -69,6 +99,34 @@ fn the_rust_driver_reads_binary_values() {
         assert_eq!(refused.code().map(|code| code.code()), Some("42P01"));
         drop(client);
         driver.await.unwrap().unwrap();
+    });
+}
+
+/// A parameter is of the type that it is cast to, unless something else tells; an `oid` is one.
+#[test]
+fn parameters_are_told_by_what_they_are_cast_to() {
+    let kho = Kho::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = connect(&kho).connect(NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let cast = client.prepare("SELECT $1::integer, $2::date, $3::text[], $4::oid").await;
+        let cast = cast.unwrap();
+        assert_eq!(cast.params(), [Type::INT4, Type::DATE, Type::TEXT_ARRAY, Type::OID]);
+        assert_eq!(cast.columns()[3].type_(), &Type::OID);
+        let optional = "SELECT relname FROM pg_class WHERE $1::oid IS NULL OR oid = $1";
+        let optional = client.prepare(optional).await.unwrap();
+        assert_eq!(optional.params(), [Type::OID]);
+        let rows = client.query(&optional, &[&1259_u32]).await.unwrap();
+        assert_eq!(rows[0].get::<_, &str>(0), "pg_class");
+        assert_eq!(rows.len(), 1);
+        let listed = "SELECT oid FROM pg_class WHERE oid = ANY($1) ORDER BY oid";
+        let listed = client.prepare(listed).await.unwrap();
+        assert_eq!(listed.params(), [Type::OID_ARRAY]);
+        // Numbers beyond the sign of four bytes are taken as they are.
+        let rows = client.query(&listed, &[&vec![1259_u32, 1247, u32::MAX]]).await.unwrap();
+        let found: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, [1247, 1259]);
     });
 }
 

@@ -62,6 +62,7 @@ files! { on_both:
     pg_dates_and_times
     pg_decimal_numbers
     pg_delete
+    pg_dependencies
     pg_duplicates
     pg_explain
     pg_expressions
@@ -84,11 +85,13 @@ files! { on_both:
     pg_savepoints
     pg_search_path
     pg_sets_in_select
+    pg_set_config
     pg_set_operations
     pg_settings
     pg_snapshots
     pg_subqueries_in_writes
     pg_text
+    pg_transaction_modes
     pg_transactions
     pg_unknown_names
     pg_update
@@ -107,6 +110,7 @@ files! { on_kho:
     refused_statements
     restore_table
     roles_of_the_warehouse
+    set_config_elsewhere
     structures
     table_history_and_changes
     time_travel

@@ -39,6 +39,9 @@ async def main():
 
     statement = await connection.prepare("SELECT name FROM s.t WHERE id = $1")
     assert await statement.fetchval(7) == "Huế"
+    # A list's type is told by what it is compared with.
+    listed = await connection.fetch("SELECT name FROM s.t WHERE id = ANY($1)", [7, 8, None])
+    assert [row["name"] for row in listed] == ["Huế"], listed
 
     try:
         await connection.fetch("SELECT 1 / 0")

@@ -22,7 +22,8 @@ def main():
     with engine.begin() as connection:
         connection.execute(sqlalchemy.schema.CreateSchema("city"))
     written = FRAME.to_sql("t", engine, schema="city", index=False)
-    assert abs(written) == 1000, written
+    # SQLAlchemy does not count the rows of many parameter sets; what was written is read below.
+    assert written in (1000, -1), written
     FRAME.to_sql("many", engine, schema="city", index=False, method="multi", chunksize=100)
     with engine.connect() as connection:
         read = pandas.read_sql_table("t", connection, schema="city").sort_values("id", ignore_index=True)

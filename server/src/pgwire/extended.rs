@@ -76,7 +76,9 @@ impl Prepared {
     fn parameter_oids(&self) -> Vec<u32> {
         let told = self.description.parameters.iter().enumerate().map(|(index, of)| {
             let stated = self.stated.get(index).copied();
-            stated.filter(|oid| !matches!(*oid, 0 | UNKNOWN)).unwrap_or(value::oid_of_type(of))
+            let number = self.description.numbers.get(index).copied().flatten();
+            let stated = stated.filter(|oid| !matches!(*oid, 0 | UNKNOWN));
+            stated.or(number).unwrap_or(value::oid_of_type(of))
         });
         told.collect()
     }
@@ -112,7 +114,7 @@ impl Connection {
                 let work = self.session.describe(statement, &types, &stop);
                 self.wire.attend(&stop, work).await??
             }
-            None => Description { parameters: Vec::new(), columns: None },
+            None => Description::default(),
         };
         self.statements.insert(
             name,
@@ -305,11 +307,22 @@ impl Connection {
             )
         })?;
         let format = self.session.value_format();
-        let given = values.iter().zip(formats).zip(types);
+        let oids = prepared.parameter_oids();
+        let given = values.iter().zip(formats).zip(types.iter().zip(oids));
         given
-            .map(|((value, code), of)| {
-                let code = number(code);
-                value::decode_parameter(value.as_deref(), code, of, &format)
+            .map(|((value, code), (of, oid))| {
+                // An `oid` in binary is four bytes of the eight that it is here.
+                let widened = match value.as_deref() {
+                    Some(&[a, b, c, d]) if kho_sql::input::is_number(oid) => {
+                        Some([0, 0, 0, 0, a, b, c, d])
+                    }
+                    _ => None,
+                };
+                let value = match &widened {
+                    Some(eight) if code == FormatCode::Binary => Some(eight.as_slice()),
+                    _ => value.as_deref(),
+                };
+                value::decode_parameter(value, number(code), of, &format)
             })
             .collect()
     }

@@ -59,6 +59,15 @@ impl VisitorMut for Pass {
         }
     }
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::Function(function) if sets_config(&function.name) => {
+                ControlFlow::Break(set_config_elsewhere())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         if !query.locks.is_empty() {
             return ControlFlow::Break(
@@ -110,6 +119,9 @@ impl Pass {
             ) => SpecialKind::Time(time),
             (Some(_), _) => return Err(Error::unsupported("this table version is not supported")),
             (None, Some(arguments)) => {
+                if sets_config(name) {
+                    return Err(set_config_elsewhere());
+                }
                 if !is_ours(name) {
                     *args = Some(arguments);
                     return Ok(());
@@ -282,6 +294,21 @@ fn unquoted(name: &str) -> String {
         Some(quoted) => quoted.replace("\"\"", "\""),
         None => name.to_ascii_lowercase(),
     }
+}
+
+/// Whether a function is the one that changes a setting.
+pub(crate) fn sets_config(name: &ObjectName) -> bool {
+    let parts: Vec<String> = name.0.iter().map(|part| unquoted(&part.to_string())).collect();
+    match parts.as_slice() {
+        [name] => name == "set_config",
+        [schema, name] => schema == "pg_catalog" && name == "set_config",
+        _ => false,
+    }
+}
+
+/// A session's items of a select list are taken before this is asked.
+fn set_config_elsewhere() -> Error {
+    Error::unsupported("set_config is called only as an item of a SELECT without FROM")
 }
 
 fn is_ours(name: &ObjectName) -> bool {

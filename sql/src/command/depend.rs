@@ -15,7 +15,7 @@ use kho_catalog::state::{Change, Oid, Relation, RelationKind, State, View};
 use sqlparser::ast::{
     Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
-    visit_expressions, visit_expressions_mut,
+    visit_expressions, visit_expressions_mut, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
@@ -141,7 +141,8 @@ pub(crate) fn views_using<'a>(
     let mut found = Vec::new();
     for relation in state.relations.values() {
         let Some(view) = relation.view() else { continue };
-        if view.depends_on.contains(&oid) && view_names(view, column)? {
+        let names = |view| words(view).map(|it| it.is_none_or(|words| words.contains(column)));
+        if view.depends_on.contains(&oid) && names(view)? {
             found.push(relation);
         }
     }
@@ -220,22 +221,37 @@ fn column_ident(expression: &Expr) -> Option<&Ident> {
     }
 }
 
-/// Whether a view's query has the word `column` in it, or takes columns without naming them.
-fn view_names(view: &View, column: &str) -> Result<bool> {
-    let Some(text) = view.query.value() else { return Ok(true) };
+/// Schema and name of the relations in the `FROM`s of a view's query; of those without a schema
+/// there is none, they are common table expressions.
+pub(crate) fn named_relations(view: &View) -> Result<BTreeSet<(String, String)>> {
+    let Some(text) = view.query.value() else { return Ok(BTreeSet::new()) };
+    let mut named = BTreeSet::new();
+    let query = parse::query(text)?;
+    let _ = visit_relations::<_, (), _>(&query, |name| {
+        let parts: Vec<String> = name.0.iter().filter_map(|it| it.as_ident()).map(fold).collect();
+        if let [.., schema, name] = parts.as_slice() {
+            named.insert((schema.clone(), name.clone()));
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(named)
+}
+
+/// The words of a view's query, one of which each column is that it names; `None` where it may take
+/// columns without naming them.
+pub(crate) fn words(view: &View) -> Result<Option<BTreeSet<String>>> {
+    let Some(text) = view.query.value() else { return Ok(None) };
+    if takes_everything(&parse::query(text)?) {
+        return Ok(None);
+    }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text)
         .tokenize()
         .map_err(|error| Error::internal("a view's text does not parse").with_source(error))?;
-    let is_column = |token: &Token| match token {
-        Token::Word(word) => {
-            fold(&word.clone().into_ident(sqlparser::tokenizer::Span::empty())) == column
-        }
-        _ => false,
+    let word = |token: Token| match token {
+        Token::Word(word) => Some(fold(&word.into_ident(sqlparser::tokenizer::Span::empty()))),
+        _ => None,
     };
-    if tokens.iter().any(is_column) {
-        return Ok(true);
-    }
-    Ok(takes_everything(&parse::query(text)?))
+    Ok(Some(tokens.into_iter().filter_map(word).collect()))
 }
 
 /// Whether `*`, `TABLE t` or a natural join is anywhere in it.

@@ -57,7 +57,13 @@ pub(crate) fn read_column(column: &ArrayRef, field: &Field, zone: Zone) -> Resul
     for text in texts.as_string::<i32>() {
         builder.append(text)?;
     }
-    builder.finish()
+    let read = builder.finish()?;
+    match field.data_type() {
+        // An oid is read as the wider integer that holds it.
+        DataType::UInt32 => cast_with_options(&read, &DataType::UInt32, &strict())
+            .map_err(|error| from_arrow(&error)),
+        _ => Ok(read),
+    }
 }
 
 /// The value that one text stands for, as a cast to `field` gives it.

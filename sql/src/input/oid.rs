@@ -14,8 +14,8 @@ pub fn type_of_oid(oid: u32) -> Option<Type> {
         17 => Type::Bytea,
         20 => Type::BigInt,
         21 => Type::SmallInt,
-        // oid, xid, cid and the reg… types: four bytes each, and integers in our catalog tables.
-        23 | 24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191 => Type::Integer,
+        23 => Type::Integer,
+        oid if is_number(oid) => Type::BigInt,
         // "char", name, text, unknown, bpchar, varchar, cstring
         18 | 19 | 25 | 705 | 1042 | 1043 | 2275 => Type::Text,
         114 | 3802 => Type::Json,
@@ -28,6 +28,12 @@ pub fn type_of_oid(oid: u32) -> Option<Type> {
         2950 => Type::Uuid,
         _ => return element_oid(oid).and_then(type_of_oid).map(|of| Type::Array(Box::new(of))),
     })
+}
+
+/// Whether `oid` is `oid`, `xid`, `cid` or a `reg…` type: four bytes without a sign each, and big
+/// integers in our system tables.
+pub fn is_number(oid: u32) -> bool {
+    matches!(oid, 24 | 26 | 28 | 29 | 2202..=2206 | 3734 | 3769 | 4089 | 4096 | 4191)
 }
 
 /// The oid of the array type whose elements are of the type `element`.

@@ -7,7 +7,7 @@ use kho_catalog::types::Type;
 
 use super::array::ListBuilder;
 use super::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
-use super::oid::type_of_oid;
+use super::oid::{is_number, type_of_oid};
 use super::{ColumnBuilder, Number, TextRule, Values, append_text, bytes::uuid_text, checked_utf8};
 
 pub(super) fn append(builder: &mut ColumnBuilder, bytes: &[u8]) -> Result<()> {
@@ -126,14 +126,26 @@ fn append_array(builder: &mut ListBuilder, bytes: &[u8]) -> Result<()> {
         }
     }
     check_element(builder, oid)?;
+    let element = if is_number(oid) { append_number } else { append };
     match lengths.as_slice() {
         [] => builder.close()?,
-        lengths => read_dimension(builder, lengths, &mut rest)?,
+        lengths => read_dimension(builder, lengths, element, &mut rest)?,
     }
     if rest.bytes.is_empty() { Ok(()) } else { Err(malformed("array")) }
 }
 
-fn read_dimension(builder: &mut ListBuilder, lengths: &[usize], rest: &mut Rest) -> Result<()> {
+/// An `oid` and its like.
+fn append_number(builder: &mut ColumnBuilder, bytes: &[u8]) -> Result<()> {
+    let number = u32::from_be_bytes(exactly(bytes, "oid")?);
+    append(builder, &i64::from(number).to_be_bytes())
+}
+
+fn read_dimension(
+    builder: &mut ListBuilder,
+    lengths: &[usize],
+    element: fn(&mut ColumnBuilder, &[u8]) -> Result<()>,
+    rest: &mut Rest,
+) -> Result<()> {
     let Some((length, inner_lengths)) = lengths.split_first() else {
         return Err(malformed("array"));
     };
@@ -143,13 +155,13 @@ fn read_dimension(builder: &mut ListBuilder, lengths: &[usize], rest: &mut Rest)
     }
     for _ in 0..*length {
         builder.append_element(|child| match (&mut child.values, inner_lengths) {
-            (Values::List(inner), [_, ..]) => read_dimension(inner, inner_lengths, rest),
+            (Values::List(inner), [_, ..]) => read_dimension(inner, inner_lengths, element, rest),
             (Values::List(_), []) | (_, [_, ..]) => Err(Error::new(
                 Kind::DatatypeMismatch,
                 "the array has another number of dimensions than its type",
             )),
             (_, []) => match usize::try_from(rest.i32()?) {
-                Ok(length) => append(child, rest.take(length)?),
+                Ok(length) => element(child, rest.take(length)?),
                 Err(_) => child.append(None),
             },
         })?;

@@ -95,7 +95,7 @@ fn parse_option(parser: &mut Parser) -> Parsed<(String, CopyValue)> {
             parser.next_token();
             CopyValue::AllColumns
         }
-        Token::Word(_) => CopyValue::Text(parser.parse_identifier()?.value),
+        Token::Word(_) => CopyValue::Text(identifier(parser)?),
         Token::Number(number, _) => {
             parser.next_token();
             CopyValue::Text(number)
@@ -147,19 +147,20 @@ fn parse_force(parser: &mut Parser) -> Parsed<(String, CopyValue)> {
     };
     let value = match parser.consume_token(&Token::Mul) {
         true => CopyValue::AllColumns,
-        false => CopyValue::Columns(parser.parse_comma_separated(column)?),
+        false => CopyValue::Columns(parser.parse_comma_separated(identifier)?),
     };
     Ok((name.to_owned(), value))
 }
 
 fn column_list(parser: &mut Parser) -> Parsed<Vec<String>> {
     parser.expect_token(&Token::LParen)?;
-    let columns = parser.parse_comma_separated(column)?;
+    let columns = parser.parse_comma_separated(identifier)?;
     parser.expect_token(&Token::RParen)?;
     Ok(columns)
 }
 
-fn column(parser: &mut Parser) -> Parsed<String> {
+/// An identifier, folded.
+fn identifier(parser: &mut Parser) -> Parsed<String> {
     let ident = parser.parse_identifier()?;
     Ok(if ident.quote_style.is_some() { ident.value } else { ident.value.to_ascii_lowercase() })
 }

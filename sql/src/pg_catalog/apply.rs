@@ -307,6 +307,7 @@ pub(super) fn new_context(view: &Arc<CatalogView>) -> Result<SessionState, DataF
         .with_config(config)
         .with_runtime_env(runtime)
         .with_catalog_list(Arc::new(list))
+        .with_type_planner(Arc::new(crate::bind::Oids))
         .build();
     for function in functions(view) {
         state.register_udf(function)?;

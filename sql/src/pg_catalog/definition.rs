@@ -93,6 +93,8 @@ pub fn field(name: &str, pg_type: &str, nullable: bool) -> Field {
             | "int2"
             | "int4"
             | "int8"
+            | "oid"
+            | "oid[]"
             | "float4"
             | "float8"
             | "text"

@@ -14,7 +14,7 @@ use kho_catalog::error::Error;
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Statement, Subscript, TableFactor, VisitMut, VisitorMut,
+    Statement, Subscript, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 use super::scope::{Found, Scope, fold, output_name};
@@ -25,6 +25,7 @@ mod literals;
 mod relations;
 mod subqueries;
 
+pub use casts::OID;
 pub use literals::literal;
 
 /// Makes PostgreSQL's own constructs in `statement` plannable.
@@ -119,6 +120,7 @@ impl VisitorMut for Rewriter {
                 functions::rewrite(expr, vector, system);
             }
             Expr::Subquery(_) => subqueries::scalar(expr),
+            Expr::Between { .. } => every_row(expr),
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 literals::like_pattern(pattern, escape_char);
             }
@@ -177,17 +179,33 @@ impl Rewriter {
         let Expr::CompoundFieldAccess { root, access_chain } = expr else {
             return;
         };
-        let vector = self.is_vector(root);
-        match access_chain.as_mut_slice() {
-            // The vectors of the system tables are counted from 0, arrays from 1.
-            [AccessExpr::Subscript(Subscript::Index { index })] if vector => {
-                let taken = std::mem::replace(index, literals::number(0));
-                *index = Expr::BinaryOp {
-                    left: Box::new(Expr::Nested(Box::new(taken))),
-                    op: BinaryOperator::Plus,
-                    right: Box::new(literals::number(1)),
-                };
+        // `a.b[1]` is parsed as a field of `a`, and then an element of it.
+        let fields = access_chain.iter().map_while(|access| match access {
+            AccessExpr::Dot(Expr::Identifier(ident)) => Some(ident.clone()),
+            _ => None,
+        });
+        let mut parts: Vec<Ident> = fields.collect();
+        let (vector, at) = match root.as_ref() {
+            Expr::Identifier(first) if !parts.is_empty() => {
+                let at = parts.len();
+                parts.insert(0, first.clone());
+                (self.is_vector(&Expr::CompoundIdentifier(parts)), at)
             }
+            root => (self.is_vector(root), 0),
+        };
+        // The vectors of the system tables are counted from 0, arrays from 1.
+        if vector
+            && let Some(AccessExpr::Subscript(Subscript::Index { index })) =
+                access_chain.get_mut(at)
+        {
+            let taken = std::mem::replace(index, literals::number(0));
+            *index = Expr::BinaryOp {
+                left: Box::new(Expr::Nested(Box::new(taken))),
+                op: BinaryOperator::Plus,
+                right: Box::new(literals::number(1)),
+            };
+        }
+        match access_chain.as_mut_slice() {
             // `(row).field`.
             [AccessExpr::Dot(Expr::Identifier(field))] => {
                 let name = literals::text(&fold(field));
@@ -247,6 +265,24 @@ fn drop_default_collation(expr: &mut Expr) {
             let inner = std::mem::replace(inner.as_mut(), literals::number(0));
             *expr = inner;
         }
+    }
+}
+
+/// `ctid BETWEEN '(0,0)'::tid AND '(4294967295,0)'::tid`, the whole range of addresses: every row is
+/// in it, whatever its address would be. DuckDB reads tables in such ranges.
+fn every_row(expr: &mut Expr) {
+    let Expr::Between { expr: of, negated: false, low, high } = expr else { return };
+    let column = match of.as_ref() {
+        Expr::Identifier(ident) => Some(ident),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        _ => None,
+    };
+    let page = |bound: &Expr| casts::tid(bound)?.split_once(',')?.0.parse::<u32>().ok();
+    if column.is_some_and(|ident| fold(ident) == "ctid")
+        && casts::tid(low).as_deref() == Some("0,0")
+        && page(high) == Some(u32::MAX)
+    {
+        *expr = Expr::Value(Value::Boolean(true).with_empty_span());
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array,
     Int64Array, ListArray, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray,
+    UInt32Array,
 };
-use arrow::array::{Int16Builder, Int64Builder};
+use arrow::array::{Int16Builder, Int64Builder, UInt32Builder};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Result};
@@ -162,22 +163,25 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
-/// The Arrow type that carries PostgreSQL's `pg_type`. Object ids are `Int64`: they compare and
-/// join with integer literals without a cast.
+/// The Arrow type that carries PostgreSQL's `pg_type`. An `oid` is what nothing else here is, an
+/// unsigned integer, so that a client is told of it whatever it went through.
 pub fn arrow_type(pg_type: &str) -> DataType {
     let list = |element| DataType::List(Arc::new(Field::new_list_field(element, true)));
     match pg_type {
         "bool" => DataType::Boolean,
         "int2" => DataType::Int16,
         "int4" => DataType::Int32,
-        "int8" | "oid" | "xid" | "regproc" | "regtype" | "regclass" | "regnamespace"
-        | "regrole" => DataType::Int64,
+        "oid" => DataType::UInt32,
+        "int8" | "xid" | "regproc" | "regtype" | "regclass" | "regnamespace" | "regrole" => {
+            DataType::Int64
+        }
         "float4" => DataType::Float32,
         "float8" => DataType::Float64,
         "bytea" => DataType::Binary,
         "timestamptz" => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC"))),
         "int2[]" | "int2vector" => list(DataType::Int16),
-        "oid[]" | "oidvector" | "regtype[]" | "int8[]" => list(DataType::Int64),
+        "oid[]" | "oidvector" => list(DataType::UInt32),
+        "regtype[]" | "int8[]" => list(DataType::Int64),
         _ if pg_type.ends_with("[]") || pg_type == "anyarray" => list(DataType::Utf8),
         _ => DataType::Utf8,
     }
@@ -200,6 +204,7 @@ pub fn array(pg_type: &str, values: &[Value]) -> Result<ArrayRef> {
         DataType::Boolean => Arc::new(each(values, Value::bool)?.collect::<BooleanArray>()),
         DataType::Int16 => Arc::new(each(values, narrow::<i16>)?.collect::<Int16Array>()),
         DataType::Int32 => Arc::new(each(values, narrow::<i32>)?.collect::<Int32Array>()),
+        DataType::UInt32 => Arc::new(each(values, narrow::<u32>)?.collect::<UInt32Array>()),
         DataType::Int64 => Arc::new(each(values, Value::int)?.collect::<Int64Array>()),
         DataType::Float32 => Arc::new(
             each(values, narrow::<i16>)?.map(|it| it.map(f32::from)).collect::<Float32Array>(),
@@ -244,6 +249,19 @@ fn list(element: &DataType, values: &[Value]) -> Result<ArrayRef> {
                 match value {
                     Value::Ints(ints) => {
                         builder.append_value(ints.iter().map(|it| i16::try_from(*it).ok()));
+                    }
+                    Value::Null => builder.append_null(),
+                    other => return Err(mismatch(other)),
+                }
+            }
+            Arc::new(builder.finish())
+        }
+        DataType::UInt32 => {
+            let mut builder = ListBuilder::new(UInt32Builder::new());
+            for value in values {
+                match value {
+                    Value::Ints(ints) => {
+                        builder.append_value(ints.iter().map(|it| u32::try_from(*it).ok()));
                     }
                     Value::Null => builder.append_null(),
                     other => return Err(mismatch(other)),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::State;
 
 use super::TransactionStatus;
@@ -23,14 +22,13 @@ pub(super) enum Block {
 pub(super) struct Open {
     /// Opened for the statements of one simple query, not by `BEGIN`.
     implicit: bool,
-    read_only: bool,
     /// There from the first statement on that looks at anything.
     transaction: Option<Box<Transaction>>,
 }
 
 impl Open {
     fn new(implicit: bool) -> Open {
-        Open { implicit, read_only: false, transaction: None }
+        Open { implicit, transaction: None }
     }
 
     /// Undoes what the block did, without anyone waiting for it.
@@ -165,24 +163,6 @@ impl Block {
     pub(super) fn begin_transaction(&mut self, shared: &Shared, state: Arc<State>) {
         if let Block::Open(open) = self {
             open.transaction = Some(Box::new(Transaction::begin(shared, state)));
-        }
-    }
-
-    /// The block promises to write nothing.
-    pub(super) fn set_read_only(&mut self) {
-        if let Block::Open(open) = self {
-            open.read_only = true;
-        }
-    }
-
-    /// Whether the block can take a write.
-    pub(super) fn refuse_write(&self) -> Result<()> {
-        match self {
-            Block::Open(Open { read_only: true, .. }) => Err(Error::new(
-                Kind::ReadOnlyTransaction,
-                "cannot execute a statement that writes in a read-only transaction",
-            )),
-            _ => Ok(()),
         }
     }
 }

@@ -9,7 +9,7 @@ use kho_catalog::state::Relation;
 use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
-use super::{Session, record, value_fields, with_parameters};
+use super::{Session, record, set_config, value_fields, with_parameters};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
@@ -40,6 +40,17 @@ pub(super) enum Done {
     Empty,
 }
 
+/// The columns that a statement gives which concerns the session alone.
+pub(super) fn own_columns(settings: &Settings, statement: &Statement) -> Result<Option<SchemaRef>> {
+    match statement.ast() {
+        Ast::Sql(sql) => match sql.as_ref() {
+            ast::Statement::ShowVariable { variable } => show::schema(settings, variable).map(Some),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
 /// Binds far enough to say what a statement takes and gives; `None` for one that takes no
 /// parameters and gives no rows.
 pub(super) async fn bind_for_description(
@@ -61,6 +72,8 @@ pub(super) async fn bind_for_description(
     };
     let (bound, returned) = match sql.as_ref() {
         ast::Statement::Query(_) => {
+            let described = set_config::described(sql);
+            let sql = described.as_ref().unwrap_or(sql);
             let bound = bind::bind(scope, sql, parameters, Vec::new()).await?;
             let schema = shown_schema(&bound);
             return Ok(Some((bind::parameter_fields(&bound.plan)?, Some(schema))));
@@ -82,8 +95,8 @@ pub(super) async fn bind_for_description(
         ast::Statement::Explain { .. } => {
             return Ok(Some((Vec::new(), Some(explain::schema()))));
         }
-        ast::Statement::ShowVariable { variable } => {
-            return Ok(Some((Vec::new(), Some(show::schema(settings, variable)?))));
+        ast::Statement::ShowVariable { .. } => {
+            return Ok(Some((Vec::new(), own_columns(settings, statement)?)));
         }
         _ => return Ok(None),
     };
@@ -284,6 +297,9 @@ impl Session {
         let values = Parameters { fields: &fields, values: parameters };
         match sql {
             ast::Statement::Query(_) => {
+                if let Some(items) = set_config::items(sql) {
+                    return self.select_and_set(scope, &items, values, limits).await;
+                }
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
                 let versions = record::versions(&scope.state, plan.reads());
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?, versions))
@@ -360,22 +376,17 @@ impl Session {
                 exception: None,
                 ..
             } if statements.is_empty() => {
+                let modes = show::modes(modes);
                 if self.block.begin() {
                     self.saved.get_or_insert_with(|| Saved::of(&self.settings));
+                    self.settings.begin_transaction(modes);
                 } else {
                     self.warn(
                         Kind::ActiveTransaction,
                         "there is already a transaction in progress",
                     );
+                    self.change_settings(true, |settings| settings.set_transaction(modes)).await?;
                 }
-                if show::is_read_only(modes) {
-                    self.block.set_read_only();
-                }
-                let level = match show::isolation(modes) {
-                    Some(level) => level.to_owned(),
-                    None => self.settings.get("default_transaction_isolation")?.to_owned(),
-                };
-                self.settings.set("transaction_isolation", Some(&level))?;
                 Ok(Done::Tag(Tag::new("BEGIN")))
             }
             ast::Statement::Commit { chain: false, .. } => {
@@ -444,33 +455,53 @@ impl Session {
         }
     }
 
-    /// `SET` and its kin. What a block sets is undone with the block; what it sets `LOCAL` holds in
-    /// it only.
+    /// `SET` and its kin.
     async fn set(&mut self, statement: &ast::Statement) -> Result<Tag> {
-        if let ast::Statement::Set(ast::Set::SetTransaction { modes, session: false, .. }) =
-            statement
-            && show::is_read_only(modes)
-        {
-            self.block.set_read_only();
-        }
         let local = show::is_local(statement);
         if local && self.saved.is_none() {
-            let message = "SET LOCAL can only be used in transaction blocks";
-            self.warn(Kind::NoActiveTransaction, message);
-            return Ok(Tag::new("SET"));
+            if let Some(message) = show::no_block(statement) {
+                self.warn(Kind::NoActiveTransaction, message);
+            }
+            // Nothing of it stays, but it must be right.
+            return show::set(&mut self.settings.clone(), statement);
         }
+        self.change_settings(local, |settings| show::set(settings, statement)).await
+    }
+
+    /// Changes settings. What a block sets is undone with the block; what it sets `local` holds in
+    /// it only. What is refused changes nothing.
+    pub(super) async fn change_settings<T>(
+        &mut self,
+        local: bool,
+        change: impl Fn(&mut Settings) -> Result<T>,
+    ) -> Result<T> {
         let before = self.settings.clone();
-        let tag = show::set(&mut self.settings, statement)?;
-        if self.settings.as_of() != before.as_of()
-            && let Err(error) = self.scope().await
-        {
+        let changed = change(&mut self.settings);
+        let refused = match changed {
+            Ok(_) => self.refuse_settings(&before).await.err(),
+            Err(_) => None,
+        };
+        if changed.is_err() || refused.is_some() {
             self.settings = before;
-            return Err(error);
+            return refused.map_or(changed, Err);
         }
         if let Some(saved) = self.saved.as_mut().filter(|_| !local) {
-            show::set(saved.kept(), statement)?;
+            change(saved.kept())?;
         }
-        Ok(tag)
+        changed
+    }
+
+    /// Refuses settings, made from those `before`, that the session cannot have now.
+    async fn refuse_settings(&mut self, before: &Settings) -> Result<()> {
+        let has_looked = self.block.transaction().is_some();
+        if has_looked && before.is_read_only() && !self.settings.is_read_only() {
+            let message = "transaction read-write mode must be set before any query";
+            return Err(Error::new(Kind::ActiveTransaction, message));
+        }
+        if self.settings.as_of() != before.as_of() {
+            self.scope().await?;
+        }
+        Ok(())
     }
 
     /// Whether a statement may write now.
@@ -480,7 +511,11 @@ impl Session {
             return Err(Error::new(Kind::ReadOnlyTransaction, message)
                 .with_hint("RESET kho.as_of goes back to the data of now."));
         }
-        self.block.refuse_write()
+        if self.settings.is_read_only() {
+            let message = "cannot execute a statement that writes in a read-only transaction";
+            return Err(Error::new(Kind::ReadOnlyTransaction, message));
+        }
+        Ok(())
     }
 
     fn warn(&mut self, kind: Kind, message: &str) {

@@ -15,7 +15,7 @@ use super::dispatch::{self, Done};
 use super::{Session, parameter_field};
 use crate::bind::{self, folded};
 use crate::execute::Limits;
-use crate::outcome::Tag;
+use crate::outcome::{Tag, parameter_type};
 use crate::parse::{self, Ast, Statement};
 use crate::scope::Scope;
 
@@ -85,7 +85,8 @@ impl Session {
         let fields: Vec<_> = stated.iter().map(parameter_field).collect();
         let bound = dispatch::bind_for_description(scope, &self.settings, &body, &fields).await?;
         let inferred = bound.map(|(parameters, _)| parameters).unwrap_or_default();
-        let parameters = super::parameter_types(&fields, &inferred);
+        let parameters = super::parameter_fields(&fields, &inferred);
+        let parameters = parameters.iter().map(|it| parameter_type(it.as_deref())).collect();
         self.prepared.0.insert(name, Named { statement: body, parameters });
         Ok(Done::Tag(Tag::new("PREPARE")))
     }

@@ -298,8 +298,8 @@ public class Client {
         same(column(data.getColumns(null, "city", "t", "price"), "COLUMN_SIZE"), List.of("20"));
         same(column(data.getColumns(null, "city", "t", "price"), "DECIMAL_DIGITS"), List.of("4"));
         same(column(data.getColumns(null, "city", "t", "id"), "IS_NULLABLE"), List.of("NO"));
-        same(column(data.getPrimaryKeys(null, "city", "keyed"), "COLUMN_NAME"), List.of("a", "b"));
-        same(column(data.getPrimaryKeys(null, "city", "keyed"), "KEY_SEQ"), List.of("2", "1"));
+        same(column(data.getPrimaryKeys(null, "city", "keyed"), "COLUMN_NAME"), List.of("b", "a"));
+        same(column(data.getPrimaryKeys(null, "city", "keyed"), "KEY_SEQ"), List.of("1", "2"));
         same(column(data.getPrimaryKeys(null, "city", "t"), "COLUMN_NAME"), List.of());
         same(column(data.getImportedKeys(null, "city", "t"), "FKCOLUMN_NAME"), List.of());
         same(column(data.getTypeInfo(), "TYPE_NAME").containsAll(

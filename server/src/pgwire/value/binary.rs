@@ -28,7 +28,7 @@ impl Column<'_> {
             Values::Int16(array) => out.put_i16(array.value(row)),
             Values::UInt16(array) => out.put_i32(i32::from(array.value(row))),
             Values::Int32(array) => out.put_i32(array.value(row)),
-            Values::UInt32(array) => out.put_i64(i64::from(array.value(row))),
+            Values::UInt32(array) => out.put_u32(array.value(row)),
             Values::Int64(array) => out.put_i64(array.value(row)),
             Values::Float16(array) => out.put_f32(array.value(row).to_f32()),
             Values::Float32(array) => out.put_f32(array.value(row)),
@@ -91,9 +91,10 @@ impl Column<'_> {
         let flags = out.len();
         out.put_i32(0);
         out.put_u32(self.wire.scalar().oid());
+        let first = if matches!(self.wire, Wire::Vector(_)) { 0 } else { 1 };
         for length in &dimensions {
             out.put_i32(i32::try_from(*length).map_err(|_| too_long())?);
-            out.put_i32(1);
+            out.put_i32(first);
         }
         if self.write_elements(row, spelling, out)?
             && let Some(place) = out.get_mut(flags..flags + 4)

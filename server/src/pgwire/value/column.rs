@@ -132,12 +132,13 @@ impl Spans<'_> {
 impl<'a> Column<'a> {
     /// Looks at an array that holds values of `field`.
     pub(super) fn new(field: &Field, array: &'a dyn Array) -> Result<Column<'a>> {
+        let wire = if field.data_type() == array.data_type() {
+            Wire::of_field(field)
+        } else {
+            Wire::of_field(&field.clone().with_data_type(array.data_type().clone()))
+        };
         Ok(Column {
-            wire: if field.data_type() == array.data_type() {
-                Wire::of_field(field)
-            } else {
-                Wire::of_field(&field.clone().with_data_type(array.data_type().clone()))
-            },
+            wire,
             nulls: array.logical_nulls().filter(|nulls| nulls.null_count() > 0),
             values: layout::values_of(array)?,
             offsets: Offsets::default(),

@@ -71,7 +71,7 @@ impl Column<'_> {
 
     fn write_json_scalar(&self, row: usize, spelling: &Spelling, out: &mut BytesMut) -> Result<()> {
         match self.wire {
-            Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Numeric(_) | Wire::Json => {
+            Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Numeric(_) | Wire::Json => {
                 self.write_text(row, spelling, out)
             }
             Wire::Float4 | Wire::Float8 => {

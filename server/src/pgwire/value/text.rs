@@ -149,11 +149,21 @@ impl Column<'_> {
         write_timestamp(micros, offset_seconds, style, out)
     }
 
-    /// `{1,NULL,"a b"}`; arrays inside of arrays without quotes, as further dimensions.
+    /// `{1,NULL,"a b"}`; arrays inside of arrays without quotes, as further dimensions. A vector is
+    /// `1 2`.
     fn write_array(&self, row: usize, spelling: &Spelling, out: &mut BytesMut) -> Result<()> {
         let Values::List(spans, child) = &self.values else {
             return Err(Error::internal("a value that is no array was to be written as one"));
         };
+        if matches!(self.wire, Wire::Vector(_)) {
+            for (count, index) in spans.of_row(row).enumerate() {
+                if count > 0 {
+                    out.put_u8(b' ');
+                }
+                child.write_text(index, spelling, out)?;
+            }
+            return Ok(());
+        }
         let is_nested = matches!(child.wire, Wire::Array(_));
         let needs_look = !matches!(
             child.wire,
@@ -161,6 +171,7 @@ impl Column<'_> {
                 | Wire::Int2
                 | Wire::Int4
                 | Wire::Int8
+                | Wire::Oid
                 | Wire::Float4
                 | Wire::Float8
                 | Wire::Numeric(_)

@@ -5,7 +5,7 @@
 
 use arrow::datatypes::{DataType, Field};
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::types::Type;
+use kho_catalog::types::{TYPE_KEY, Type};
 use kho_sql::input::array_oid;
 
 /// How values travel: as text or in PostgreSQL's binary form.
@@ -67,6 +67,8 @@ pub(super) enum Wire {
     Int2,
     Int4,
     Int8,
+    /// What no other type is carried as, an unsigned integer.
+    Oid,
     Float4,
     Float8,
     /// Precision and scale; `None` where the type modifier cannot say them.
@@ -83,6 +85,8 @@ pub(super) enum Wire {
     /// Also structs and maps.
     Json,
     Array(Box<Wire>),
+    /// Of `Int2` or `Oid`, counted from 0.
+    Vector(Box<Wire>),
 }
 
 impl Wire {
@@ -93,7 +97,17 @@ impl Wire {
         {
             return Wire::of_type(&declared);
         }
-        Wire::of_arrow(field.data_type())
+        Wire::of_system(field).unwrap_or_else(|| Wire::of_arrow(field.data_type()))
+    }
+
+    /// The vectors of the system tables.
+    fn of_system(field: &Field) -> Option<Wire> {
+        let declared = field.metadata().get(TYPE_KEY)?.as_str();
+        match (field.data_type(), declared) {
+            (DataType::List(_), "int2vector") => Some(Wire::Vector(Box::new(Wire::Int2))),
+            (DataType::List(_), "oidvector") => Some(Wire::Vector(Box::new(Wire::Oid))),
+            _ => None,
+        }
     }
 
     pub(super) fn of_type(of: &Type) -> Wire {
@@ -135,6 +149,7 @@ impl Wire {
             | DataType::FixedSizeList(element, _) => Wire::Array(Box::new(Wire::of_field(element))),
             DataType::Dictionary(_, values) => Wire::of_arrow(values),
             DataType::RunEndEncoded(_, values) => Wire::of_field(values),
+            DataType::UInt32 => Wire::Oid,
             // What is left without a type (a union) is sent as the text Arrow shows it as.
             other => Type::from_arrow(other).map_or(Wire::Text, |of| Wire::of_type(&of)),
         }
@@ -148,6 +163,7 @@ impl Wire {
             Wire::Int2 => 21,
             Wire::Int4 => 23,
             Wire::Text => 25,
+            Wire::Oid => 26,
             Wire::Json => 114,
             Wire::Float4 => 700,
             Wire::Float8 => 701,
@@ -164,6 +180,10 @@ impl Wire {
                 let element = element.scalar().oid();
                 array_oid(element).unwrap_or(2277)
             }
+            Wire::Vector(element) => match element.as_ref() {
+                Wire::Oid => 30,
+                _ => 22,
+            },
         }
     }
 
@@ -171,7 +191,7 @@ impl Wire {
         match self {
             Wire::Boolean => 1,
             Wire::Int2 => 2,
-            Wire::Int4 | Wire::Float4 | Wire::Date => 4,
+            Wire::Int4 | Wire::Oid | Wire::Float4 | Wire::Date => 4,
             Wire::Int8 | Wire::Float8 | Wire::Time | Wire::Timestamp | Wire::TimestampTz => 8,
             Wire::Interval | Wire::Uuid => 16,
             Wire::Numeric(_)
@@ -179,7 +199,8 @@ impl Wire {
             | Wire::Varchar(_)
             | Wire::Bytea
             | Wire::Json
-            | Wire::Array(_) => -1,
+            | Wire::Array(_)
+            | Wire::Vector(_) => -1,
         }
     }
 
@@ -199,7 +220,7 @@ impl Wire {
     /// The type of the values at the bottom of an array.
     pub(super) fn scalar(&self) -> &Wire {
         match self {
-            Wire::Array(element) => element.scalar(),
+            Wire::Array(element) | Wire::Vector(element) => element.scalar(),
             other => other,
         }
     }

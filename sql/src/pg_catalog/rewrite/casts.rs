@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{
     ArrayElemTypeDef, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    ObjectNamePart,
+    Ident, ObjectName, ObjectNamePart,
 };
 
 use super::call;
@@ -49,6 +49,22 @@ pub fn rewrite(expr: &mut Expr) {
     if is_text(data_type) {
         show(inner);
     }
+}
+
+/// An `oid`, to who plans types; in no text that parses.
+pub const OID: &str = "\u{1}oid";
+
+pub fn oid() -> DataType {
+    DataType::Custom(ObjectName::from(vec![Ident::with_quote('"', OID)]), Vec::new())
+}
+
+/// The inside of a literal address of a row, `'(page,item)'::tid`.
+pub fn tid(expr: &Expr) -> Option<String> {
+    let Expr::Cast { expr, data_type, .. } = expr else { return None };
+    let Expr::Value(value) = expr.as_ref() else { return None };
+    let sqlparser::ast::Value::SingleQuotedString(text) = &value.value else { return None };
+    let text = text.trim().strip_prefix('(')?.strip_suffix(')')?;
+    (custom(data_type)? == "tid").then(|| text.to_owned())
 }
 
 /// `expr` as a client sees it: a number that stands for a name becomes the name.
@@ -165,11 +181,12 @@ fn plain(data_type: &mut DataType) {
         "int4" | "int" | "integer" | "information_schema.cardinal_number" => {
             DataType::Integer(None)
         }
-        "int8" | "oid" | "xid" | "cid" | "xid8" => DataType::BigInt(None),
+        "oid" => oid(),
+        "int8" | "xid" | "cid" | "xid8" => DataType::BigInt(None),
         "float4" => DataType::Real,
         "float8" => DataType::DoublePrecision,
         "int2vector" => super::literals::array_of(DataType::SmallInt(None)),
-        "oidvector" => super::literals::array_of(DataType::BigInt(None)),
+        "oidvector" => super::literals::array_of(oid()),
         "regtype[]" => super::literals::array_of(DataType::BigInt(None)),
         _ => return,
     };

@@ -30,13 +30,13 @@ pub fn rewrite(expr: &mut Expr, vector: bool, system: bool) {
         ("array_upper", [array, dimension]) => *expr = upper(array, dimension, vector),
         ("array_lower", [array, dimension]) => *expr = lower(array, dimension, vector),
         ("generate_subscripts", [array, dimension]) => {
-            let last = upper(array, dimension, false);
-            *expr = call("unnest", vec![call("generate_series", vec![number(1), last])]);
+            let last = upper(array, dimension, vector);
+            let first = number(i64::from(!vector));
+            *expr = call("unnest", vec![series(first, last)]);
         }
         // A row (x, n) for each element x at position n.
         ("_pg_expandarray", [array]) => {
-            let positions =
-                call("generate_series", vec![number(1), upper(array, &number(1), false)]);
+            let positions = series(number(1), upper(array, &number(1), false));
             let row = vec![
                 text("x"),
                 call("unnest", vec![array.clone()]),
@@ -106,6 +106,12 @@ fn show_arguments(function: &mut Function) {
             }
         }
     }
+}
+
+/// Subscripts, which are integers.
+fn series(first: Expr, last: Expr) -> Expr {
+    let series = call("generate_series", vec![first, last]);
+    cast(series, literals::array_of(DataType::Integer(None)))
 }
 
 /// The last subscript: NULL for an empty array.

@@ -62,7 +62,8 @@ pub fn literal(value: &ScalarValue) -> Result<Expr> {
 /// `'{a,b}'` beside an array column of a system table is an array.
 pub fn array_text(expr: &mut Expr, pg_type: &str) {
     let element = match pg_type {
-        "int2vector" | "oidvector" => "int8",
+        "int2vector" => "int8",
+        "oidvector" => "oid",
         other => match other.strip_suffix("[]") {
             Some(element) => element,
             None => return,
@@ -148,7 +149,8 @@ fn element_type(pg_type: &str) -> DataType {
         "bool" => DataType::Boolean,
         "int2" => DataType::SmallInt(None),
         "int4" => DataType::Integer(None),
-        "int8" | "oid" | "xid" | "regproc" | "regtype" | "regclass" => DataType::BigInt(None),
+        "oid" => super::casts::oid(),
+        "int8" | "xid" | "regproc" | "regtype" | "regclass" => DataType::BigInt(None),
         "float4" => DataType::Real,
         "float8" => DataType::DoublePrecision,
         _ => DataType::Text,
@@ -207,7 +209,8 @@ fn sql_type(of: &ArrowType) -> Option<DataType> {
         ArrowType::Boolean => DataType::Boolean,
         ArrowType::Int8 | ArrowType::Int16 | ArrowType::UInt8 => DataType::SmallInt(None),
         ArrowType::Int32 | ArrowType::UInt16 => DataType::Integer(None),
-        ArrowType::Int64 | ArrowType::UInt32 | ArrowType::UInt64 => DataType::BigInt(None),
+        ArrowType::UInt32 => super::casts::oid(),
+        ArrowType::Int64 | ArrowType::UInt64 => DataType::BigInt(None),
         ArrowType::Float32 => DataType::Real,
         ArrowType::Float64 => DataType::Double(ExactNumberInfo::None),
         ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => DataType::Text,

@@ -1,6 +1,7 @@
 //! `COPY … TO STDOUT`: from batches to `CopyData` messages, one for each row.
 //!
-//! What it guarantees: the bytes of PostgreSQL: escapes in text; in CSV, quotes around what holds
+//! What it guarantees: the binary signature is in the message of the first row, as PostgreSQL
+//! sends it and DuckDB reads it; the bytes of PostgreSQL: escapes in text; in CSV, quotes around what holds
 //! a delimiter, a quote or a newline, what equals the NULL string, and a lone `\.`.
 
 use arrow::datatypes::SchemaRef;
@@ -25,6 +26,8 @@ pub struct CopyEncoder {
     force_quote: Vec<bool>,
     /// Whether no number can need an escape or quotes.
     numbers_are_plain: bool,
+    /// Whether the binary signature has yet to be written.
+    owes_signature: bool,
     scratch: BytesMut,
 }
 
@@ -59,24 +62,19 @@ impl CopyEncoder {
             numbers_are_plain: !(in_number(options.delimiter)
                 || null_is_number
                 || (is_csv && in_number(options.quote))),
+            owes_signature: options.format == CopyFormat::Binary,
             options: options.clone(),
             scratch: BytesMut::new(),
         })
     }
 
-    /// Appends what comes before the rows: a header line, or the binary signature.
+    /// Appends what comes before the rows: a header line. The binary signature goes with the first
+    /// row.
     ///
     /// # Errors
     /// `54000` for a header over 2 GiB.
     pub fn start(&mut self, out: &mut BytesMut) -> Result<()> {
-        if self.options.format == CopyFormat::Binary {
-            return write_message(b'd', out, |out| {
-                out.put_slice(BINARY_SIGNATURE);
-                out.put_bytes(0, 8);
-                Ok(())
-            });
-        }
-        if self.options.header == CopyHeader::Absent {
+        if self.options.format == CopyFormat::Binary || self.options.header == CopyHeader::Absent {
             return Ok(());
         }
         let is_single = self.schema.fields().len() == 1;
@@ -114,8 +112,14 @@ impl CopyEncoder {
         let columns = columns_of(&self.schema, batch)?;
         let mut scratch = std::mem::take(&mut self.scratch);
         for row in from_row..batch.num_rows() {
+            let signature = std::mem::take(&mut self.owes_signature);
             write_message(b'd', out, |out| match self.options.format {
-                CopyFormat::Binary => self.write_binary_row(&columns, row, out),
+                CopyFormat::Binary => {
+                    if signature {
+                        write_signature(out);
+                    }
+                    self.write_binary_row(&columns, row, out)
+                }
                 CopyFormat::Text | CopyFormat::Csv => {
                     self.write_row(&columns, row, &mut scratch, out)
                 }
@@ -129,7 +133,8 @@ impl CopyEncoder {
         Ok(batch.num_rows().saturating_sub(from_row))
     }
 
-    /// Appends what comes after the rows: the binary trailer.
+    /// Appends what comes after the rows: the binary trailer, which without a row has the signature
+    /// before it.
     ///
     /// # Errors
     /// None today.
@@ -137,7 +142,11 @@ impl CopyEncoder {
         if self.options.format != CopyFormat::Binary {
             return Ok(());
         }
+        let signature = std::mem::take(&mut self.owes_signature);
         write_message(b'd', out, |out| {
+            if signature {
+                write_signature(out);
+            }
             out.put_i16(-1);
             Ok(())
         })
@@ -194,6 +203,12 @@ impl CopyEncoder {
     }
 }
 
+/// The signature, no flags, no header extension.
+fn write_signature(out: &mut BytesMut) {
+    out.put_slice(BINARY_SIGNATURE);
+    out.put_bytes(0, 8);
+}
+
 /// Types whose text has letters, digits, signs, points, colons and spaces alone.
 fn is_number(wire: &Wire) -> bool {
     matches!(
@@ -202,6 +217,7 @@ fn is_number(wire: &Wire) -> bool {
             | Wire::Int2
             | Wire::Int4
             | Wire::Int8
+            | Wire::Oid
             | Wire::Float4
             | Wire::Float8
             | Wire::Numeric(_)
