@@ -81,6 +81,7 @@ const SETTINGS: &[Setting] = &[
     setting("xmloption", Rule::OneOf(&["content"]), "There is no XML."),
     setting("max_identifier_length", Rule::Fixed("63"), "Bytes in a name."),
     setting("default_table_access_method", Rule::OneOf(&["heap"]), "Tables are Delta tables."),
+    setting("synchronize_seqscans", Rule::OneOf(OFF), "A scan begins at a table's beginning."),
     setting("default_tablespace", Rule::OneOf(&[""]), "There is one place for tables."),
     setting("max_index_keys", Rule::Fixed("32"), "Columns in a key, for drivers that ask."),
     reported("session_authorization", Rule::Fixed(""), "Who logged in."),

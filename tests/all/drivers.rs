@@ -38,11 +38,6 @@ fn sqlalchemy() {
 }
 
 #[test]
-fn pandas() {
-    client(&Kho::start(), "pandas_client", &[]);
-}
-
-#[test]
 fn duckdb_attaches_it() {
     client(&Kho::start(), "duckdb_attach", &[]);
 }

@@ -205,14 +205,11 @@ impl Rewriter {
                 right: Box::new(literals::number(1)),
             };
         }
-        match access_chain.as_mut_slice() {
-            // `(row).field`.
-            [AccessExpr::Dot(Expr::Identifier(field))] => {
-                let name = literals::text(&fold(field));
-                let root = std::mem::replace(root.as_mut(), literals::number(0));
-                *expr = call("get_field", vec![unnest(root), name]);
-            }
-            _ => {}
+        // `(row).field`.
+        if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_mut_slice() {
+            let name = literals::text(&fold(field));
+            let root = std::mem::replace(root.as_mut(), literals::number(0));
+            *expr = call("get_field", vec![unnest(root), name]);
         }
     }
 }
