@@ -205,10 +205,10 @@ impl Transaction {
     pub(crate) async fn take(&mut self, shared: &Shared, pending: Pending) -> Result<Tag> {
         let Pending { lease, table, catalog, tag, .. } = pending;
         if let Some(TableCommit { relation, snapshot, commit }) = table {
-            let commit = match commit {
-                Write::Plain(commit) => commit,
+            let (commit, rows) = match commit {
+                Write::Plain(commit) => (commit, None),
                 // The keys hold on this version, so the block's commit is to land on it.
-                Write::Keyed(rows) => rows.on(&snapshot),
+                Write::Keyed(rows) => (rows.on(&snapshot), Some(rows)),
             };
             let written = match self.written.iter_mut().find(|it| it.relation == relation) {
                 Some(written) => written,
@@ -222,7 +222,8 @@ impl Transaction {
             if commit.basis != Basis::Append {
                 written.basis = Basis::Exact;
             }
-            written.branch.add(commit).await?;
+            let new_keys = rows.as_ref().and_then(|rows| rows.staged.new_keys());
+            written.branch.add(commit, new_keys).await?;
             let keys = keys_of(&self.state, relation);
             written.branch.gather_many(keys).await?;
         }

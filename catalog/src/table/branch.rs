@@ -18,12 +18,14 @@ mod squash;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use deltalake_core::kernel::{Action, Add};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use self::head::Brings;
 pub use self::head::Head;
 use self::overlay::Overlay;
 pub use self::squash::Changes;
@@ -93,18 +95,19 @@ impl Branch {
         Place { hold: Arc::clone(&self.hold) }
     }
 
-    /// Adds what one statement did.
+    /// Adds what one statement did. `keys` are those of its rows, where it did nothing but add rows
+    /// whose keys are at hand.
     ///
     /// # Errors
     /// `54000` beyond [`STEPS_MAX`] statements.
-    pub async fn add(&mut self, commit: Commit) -> Result<()> {
+    pub async fn add(&mut self, commit: Commit, keys: Option<&[RecordBatch]>) -> Result<()> {
         if self.steps.len() >= STEPS_MAX {
             let message = "a transaction has too many statements that write";
             return Err(Error::new(Kind::ProgramLimitExceeded, message)
                 .with_detail(format!("It may have {STEPS_MAX}."))
                 .with_hint("Write more rows with each, or use COPY."));
         }
-        let version = self.write_entry(&commit).await?;
+        let version = self.write_entry(&commit, Brings::Rows(keys)).await?;
         gather::note(&mut self.small, &commit);
         self.steps.push(Step { commit, gathered: Vec::new(), version });
         Ok(())
@@ -168,12 +171,12 @@ impl Branch {
 
     /// Puts an entry behind the branch's log. Where it changes the table's shape, the head is read
     /// at once: what comes next goes by it.
-    async fn write_entry(&mut self, commit: &Commit) -> Result<u64> {
+    async fn write_entry(&mut self, commit: &Commit, brings: Brings<'_>) -> Result<u64> {
         let version = self.head.version() + 1;
         let environment = self.tables.environment();
         let entry = render(commit, &environment.new_id(), environment.now_ms())?;
         self.log.put(&entry_path(&self.base, version), entry.into()).await?;
-        let head = self.head.next(version);
+        let head = self.head.next(version, brings);
         let shapes = |it: &Action| matches!(it, Action::Metadata(_) | Action::Protocol(_));
         if commit.actions.iter().any(shapes) {
             head.snapshot().await?;

@@ -30,8 +30,8 @@ impl Base {
         limits.run(Base::begin(scope, relation, false)).await
     }
 
-    /// The same for rows that are added: where no key asks after others, the version of a table
-    /// that the block has written need not hold what the block wrote.
+    /// The same for rows that are added: the version of a table that the block has written need not
+    /// hold what the block wrote.
     pub(crate) async fn take_to_add(
         scope: &Scope,
         relation: &Relation,
@@ -48,8 +48,7 @@ impl Base {
             Some(_) => None,
             None => Some(scope.lease(&location(relation)?).await?),
         };
-        let is_blind = adds && super::keys::current(scope, relation).await?.keys().is_empty();
-        let snapshot = match is_blind {
+        let snapshot = match adds {
             true => scope.shape(relation).await?,
             false => scope.snapshot(relation, None).await?,
         };

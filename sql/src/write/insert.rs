@@ -120,11 +120,8 @@ async fn commit_of(
         let commit = Commit::append(&base.snapshot, staged, author);
         return Ok(Pending::rows(scope, base, commit, tag));
     };
-    let tables = tables(scope);
     let told = Told::of_write(scope, &relation);
-    let how = (&[][..], told);
-    let checked = keys::check(&tables, &session, &relation, &staged, &base.snapshot, how);
-    if let Err(error) = checked.await {
+    if let Err(error) = check_keys(scope, &session, &relation, &staged, &base, told).await {
         staged.discard().await;
         return Err(error);
     }
@@ -136,6 +133,30 @@ async fn commit_of(
     let (relation, load) = (Arc::unwrap_or_clone(relation), scope.load.clone());
     let rows = Recheck { session, relation, staged, author, load, told };
     Ok(Pending::keyed_rows(base, rows, tag))
+}
+
+/// Checks new rows against those there are: in a block that has written the table, against a version
+/// of it and the keys that the block added since, while they are few.
+async fn check_keys(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
+    staged: &Staged,
+    base: &Base,
+    told: Told,
+) -> Result<()> {
+    let tables = tables(scope);
+    let Some(head) = scope.block.head(relation.oid) else {
+        return keys::check(&tables, session, relation, staged, &base.snapshot, (&[], told)).await;
+    };
+    if let (Some(_), Some((known, since))) = (staged.new_keys(), head.with_keys_since())
+        && keys::are_told(relation, since)
+    {
+        keys::check_among(session, relation, staged, since, told)?;
+        return keys::check(&tables, session, relation, staged, known, (&[], told)).await;
+    }
+    let whole = head.snapshot().await?;
+    keys::check(&tables, session, relation, staged, &whole, (&[], told)).await
 }
 
 /// Runs an `INSERT` up to its commit.
@@ -180,7 +201,7 @@ pub(crate) async fn describe(
     let bound = bind_insert(scope, insert, &relation, parameters).await?;
     let returned = match wanted(insert)? {
         Some(wanted) => {
-            let snapshot = scope.snapshot(&relation, None).await?;
+            let snapshot = scope.shape(&relation).await?;
             let rows = returning::no_rows(snapshot.schema())?;
             Some(returning::bind_over(scope, rows, &wanted, parameters).await?)
         }

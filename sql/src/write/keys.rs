@@ -84,6 +84,33 @@ pub(crate) async fn check(
     Ok(())
 }
 
+/// Whether `rows` have the columns of every key of `relation`: one may be newer than they are.
+pub(crate) fn are_told(relation: &Relation, rows: &[RecordBatch]) -> bool {
+    let mut columns = relation.keys().iter().flat_map(|key| relation.key_columns(key));
+    columns.all(|column| {
+        rows.iter().all(|rows| rows.schema_ref().column_with_name(&column.name).is_some())
+    })
+}
+
+/// Checks that no key of `staged`, whose keys are at hand, is among `others`, the key columns of
+/// other rows.
+pub(crate) fn check_among(
+    session: &SessionState,
+    relation: &Relation,
+    staged: &Staged,
+    others: &[RecordBatch],
+    told: Told,
+) -> Result<()> {
+    let Some(batches) = staged.new_keys() else {
+        return Err(Error::internal("keys are compared that are not at hand"));
+    };
+    for key in relation.keys() {
+        let checked = Checked::new(session, relation, key, told)?;
+        Keys::new(&checked, batches)?.refuse_among(&checked, others)?;
+    }
+    Ok(())
+}
+
 /// Checks the rows of `snapshot` against the keys of `relation` that have these names, because a
 /// key is new or the rows are.
 pub(crate) async fn check_stored(

@@ -62,7 +62,8 @@ pub(crate) async fn describe(
     parameters: &[Option<FieldRef>],
 ) -> Result<(bind::Bound, Option<bind::Bound>)> {
     let relation = target(scope, change)?;
-    let snapshot = scope.snapshot(&relation, None).await?;
+    // For types alone.
+    let snapshot = scope.shape(&relation).await?;
     let columns: Vec<String> =
         snapshot.schema().fields().iter().map(|field| field.name().clone()).collect();
     let RowQuery { query, .. } = change.row_query(&relation, &columns)?;

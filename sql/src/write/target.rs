@@ -41,7 +41,7 @@ pub(crate) async fn bind_insert(
     parameters: &[Option<FieldRef>],
 ) -> Result<Bound> {
     refuse_options(insert)?;
-    let snapshot = scope.snapshot(relation, None).await?;
+    let snapshot = scope.shape(relation).await?;
     let session = scope.shared.session_state(scope)?;
     let target = Target::new(&session, relation, &snapshot.schema())?;
     let mut insert = insert.clone();

@@ -17,6 +17,7 @@ use super::super::files::ScanFile;
 use super::super::snapshot::join;
 use super::super::stage::Staged;
 use super::Branch;
+use super::head::Brings;
 use crate::error::{Error, Result};
 use crate::state::Key;
 
@@ -58,7 +59,7 @@ impl Branch {
             author,
             metrics: Metrics::default(),
         };
-        let version = self.write_entry(&commit).await?;
+        let version = self.write_entry(&commit, Brings::Nothing).await?;
         note(&mut self.small, &commit);
         if let Some(last) = self.steps.last_mut() {
             last.version = version;

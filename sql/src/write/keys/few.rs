@@ -60,6 +60,17 @@ impl Keys {
         }
     }
 
+    /// That none of the keys is among `others`, which have the columns of the key among theirs.
+    pub(super) fn refuse_among(&self, checked: &Checked<'_>, others: &[RecordBatch]) -> Result<()> {
+        if others.is_empty() || self.places.is_empty() {
+            return Ok(());
+        }
+        match self.places_of(&whole(&checked.names(), others)?)?.first() {
+            Some(place) => Err(checked.violation(&self.batch, *place)?),
+            None => Ok(()),
+        }
+    }
+
     /// That none of the keys is among `rows` more often than expected.
     pub(super) async fn look_up(
         &self,
