@@ -365,6 +365,8 @@ mod delta_writer {
     use parquet::schema::types::ColumnPath;
 
     const ROW_GROUP_ROWS: usize = 1024 * 1024;
+    /// Rows of a page in a table with keys.
+    const KEYED_PAGE_ROWS: usize = 4096;
 
     /// # Why no statistics on floats
     /// Arrow orders `NaN` above every number, statistics pass it over: a file whose only large
@@ -374,6 +376,10 @@ mod delta_writer {
     /// A key looked for among keys in no order is within the least and the greatest of every file
     /// and row group. At one false answer in a hundred the filter of a full row group is 2 MiB;
     /// it shrinks with the number of keys that are written.
+    ///
+    /// # Why smaller pages beside keys
+    /// Whoever reads the one row of a key unpacks a page of each column for it; at the usual
+    /// 20,000 rows that is most of the work.
     pub(super) fn writer_config(schema: &SchemaRef, keys: &[usize]) -> WriterConfig {
         let floats = |of: &DataType| of.is_floating();
         let mut properties = WriterProperties::builder()
@@ -384,6 +390,9 @@ mod delta_writer {
                 ColumnPath::from(field.name().as_str()),
                 EnabledStatistics::None,
             );
+        }
+        if !keys.is_empty() {
+            properties = properties.set_data_page_row_count_limit(KEYED_PAGE_ROWS);
         }
         let key_fields = || keys.iter().filter_map(|place| schema.fields().get(*place));
         for field in key_fields() {
