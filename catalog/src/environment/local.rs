@@ -11,6 +11,8 @@
 //! On failure: the unfinished file is removed; one that a killed process left is named
 //! `name#digits`, which listings hide and [`DurableLocal::sweep_leftovers`] removes.
 
+mod listing;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -180,7 +183,21 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.inner.list_with_offset(prefix, offset), Arc::clone(&self.disk))
+        let walk = self.inner.list_with_offset(prefix, offset);
+        let place = prefix.and_then(|prefix| {
+            let folder = self.inner.path_to_filesystem(prefix).ok()?;
+            Some((folder, prefix.clone(), offset.clone()))
+        });
+        let listing = async move {
+            let Some((folder, prefix, offset)) = place else { return Ok(walk) };
+            let listed =
+                blocking(move || listing::behind(&folder, &prefix, &offset).map_err(failed));
+            Ok::<_, Error>(match listed.await? {
+                Some(found) => futures::stream::iter(found.into_iter().map(Ok)).boxed(),
+                None => walk,
+            })
+        };
+        sorted(futures::stream::once(listing).try_flatten().boxed(), Arc::clone(&self.disk))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -424,7 +441,6 @@ fn sorted(
     listing: BoxStream<'static, Result<ObjectMeta>>,
     disk: Arc<Disk>,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
-    use futures::{StreamExt, TryStreamExt};
     let whole = async move {
         let mut found: Vec<ObjectMeta> = listing.try_collect().await?;
         if found.is_empty() {

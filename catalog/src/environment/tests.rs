@@ -206,3 +206,35 @@ fn clocks_ids_and_salts() {
     assert!(SystemClock.now_ms() > 1_700_000_000_000);
     assert!(SystemClock.monotonic_ms() <= SystemClock.monotonic_ms());
 }
+
+/// A folder is listed behind a name as a whole walk lists it, whatever else lies in it.
+#[tokio::test]
+async fn a_listing_behind_a_name_is_the_end_of_the_whole() {
+    let (folder, environment) = local();
+    for number in [3, 1, 2, 10, 7] {
+        put(&environment, &format!("t/log/{number:03}.json"), "x", PutMode::Create).await;
+    }
+    std::fs::write(folder.path().join("t/log/009.json#17"), "half").unwrap();
+    let behind = async |offset: &str| -> Vec<String> {
+        let prefix = Location::from("t/log");
+        let offset = Location::from(offset);
+        let found = environment.store().list_with_offset(Some(&prefix), &offset);
+        let found: Vec<_> = found.try_collect().await.unwrap();
+        found.into_iter().map(|it| format!("{} {}", it.location, it.size)).collect()
+    };
+    let flat = behind("t/log/002.json").await;
+    assert_eq!(flat, ["t/log/003.json 1", "t/log/007.json 1", "t/log/010.json 1"]);
+    assert_eq!(behind("t/log/002").await.len(), 4);
+    assert_eq!(behind("t/log/010.json").await, [""; 0]);
+    assert_eq!(behind("t").await.len(), 5);
+    // With a folder, or a name that is written in more than one way, it is walked.
+    put(&environment, "t/log/more/001.json", "x", PutMode::Create).await;
+    assert_eq!(behind("t/log/002.json").await[3], "t/log/more/001.json 1");
+    put(&environment, "t/log/008 é.json", "x", PutMode::Create).await;
+    assert_eq!(behind("t/log/007.json").await.len(), 3);
+    let nowhere = Location::from("t/none");
+    let offset = Location::from("t/none/5");
+    let none: Vec<_> =
+        environment.store().list_with_offset(Some(&nowhere), &offset).try_collect().await.unwrap();
+    assert_eq!(none.len(), 0);
+}
