@@ -103,7 +103,7 @@ fn an_answer_comes_after_every_sync() {
             "{to:?} was named before it was synced: {work:#?}"
         );
         let folder = Event::Synced(to.parent().unwrap().to_owned());
-        let kept = work[turn..].iter().any(|it| *it == folder);
+        let kept = work[turn..].contains(&folder);
         assert!(kept, "the name of {to:?} was not synced: {work:#?}");
         named.push(to.strip_prefix(folders.data()).unwrap().display().to_string());
     }

@@ -292,7 +292,11 @@ fn takes_all(wire: &mut Wire, expected: u64, part: Option<i32>) {
                 more.unwrap();
             }
             Message::CommandComplete(_) if part.is_some() => {
-                wire.send(|buffer| Ok(frontend::sync(buffer))).unwrap();
+                wire.send(|buffer| {
+                    frontend::sync(buffer);
+                    Ok(())
+                })
+                .unwrap();
             }
             Message::ReadyForQuery(_) => break,
             Message::ErrorResponse(_) => panic!("refused after {rows} rows"),
