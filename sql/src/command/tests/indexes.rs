@@ -1,6 +1,6 @@
 //! Indexes: names, rights, and what goes with what.
 
-use kho_catalog::state::KeyKind;
+use kho_catalog::state::KeyKind::{Index, Primary};
 
 use super::*;
 
@@ -21,8 +21,7 @@ fn an_index_is_searched_by_and_never_a_key() {
     let table = relation(&state, "health.t");
     assert_eq!(table.keys().len(), 1);
     let searched = table.searched();
-    let kinds: Vec<KeyKind> = searched.iter().map(|it| it.kind).collect();
-    use KeyKind::{Index, Primary};
+    let kinds: Vec<_> = searched.iter().map(|it| it.kind).collect();
     assert_eq!(kinds, [Primary, Index, Index, Index]);
     assert_eq!(searched[1].columns, [2, 3]);
 }
