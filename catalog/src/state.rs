@@ -125,6 +125,10 @@ pub struct Table {
     /// In the order they were declared, the primary key first.
     #[serde(default)]
     pub keys: Vec<Key>,
+    /// What it is searched by besides its keys, in the order it was declared; nothing of it is
+    /// enforced.
+    #[serde(default)]
+    pub indexes: Vec<Key>,
     pub governance: Governance,
     /// Milliseconds since the epoch.
     pub created_ms: i64,
@@ -158,8 +162,8 @@ pub struct Check {
     pub expression: Text,
 }
 
-/// A `PRIMARY KEY` or `UNIQUE` constraint: no two rows agree on all its columns. A row with a
-/// NULL in one of them agrees with none.
+/// What a table is searched by. A `PRIMARY KEY` or `UNIQUE` constraint is also enforced: no two rows
+/// agree on all its columns, and a row with a NULL in one of them agrees with none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     pub name: String,
@@ -173,6 +177,8 @@ pub struct Key {
 pub enum KeyKind {
     Primary,
     Unique,
+    /// Of `CREATE INDEX`: a promise about files alone. It is never among a table's `keys`.
+    Index,
 }
 
 /// What a table becomes once its own log says so. A table's columns change in two logs: this is
@@ -403,9 +409,27 @@ impl Relation {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The keys of a table; a view has none.
+    /// The keys of a table, which are enforced; a view has none.
     pub fn keys(&self) -> &[Key] {
         self.table().map(|table| table.keys.as_slice()).unwrap_or_default()
+    }
+
+    /// What was made by `CREATE INDEX`; a view has none.
+    pub fn indexes(&self) -> &[Key] {
+        self.table().map(|table| table.indexes.as_slice()).unwrap_or_default()
+    }
+
+    /// What the table's files are made to be searched by: its keys, and then its indexes.
+    pub fn searched(&self) -> Vec<Key> {
+        self.keys().iter().chain(self.indexes()).cloned().collect()
+    }
+
+    /// Lets the indexes go that have lost a column.
+    pub fn drop_lost_indexes(&mut self) {
+        if let RelationKind::Table(table) = &mut self.kind {
+            let is_there = |id: &u32| self.columns.iter().any(|column| column.id == *id);
+            table.indexes.retain(|index| index.columns.iter().all(is_there));
+        }
     }
 
     /// The columns of a key, in the key's order.

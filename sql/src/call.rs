@@ -80,6 +80,7 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
             .ok_or_else(gone)?;
         let mut next = Relation::clone(current);
         next.columns = merged(&next.columns, &columns);
+        next.drop_lost_indexes();
         Ok(vec![Change::PutRelation(Box::new(next))])
     });
     Ok(announce(scope, pending, oid, &after, decide))

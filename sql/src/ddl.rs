@@ -83,6 +83,8 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
         | S::Grant(_)
         | S::Revoke(_)
         | S::Comment { .. }
+        | S::CreateIndex(_)
+        | S::Drop { object_type: ast::ObjectType::Index, table: None, .. }
         | S::Drop { object_type: ast::ObjectType::Schema, .. }
         | S::Drop { object_type: ast::ObjectType::Table, temporary: false, .. }
         | S::Drop { object_type: ast::ObjectType::View, .. } => {}
@@ -93,6 +95,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
         S::AlterSchema(alter) => command::schema::alter(context, alter),
         S::Grant(grant) => command::grant::apply(context, grant),
         S::Revoke(revoke) => command::grant::revoke(context, revoke),
+        S::CreateIndex(create) => command::table::create_index(context, create),
         S::Comment { object_type, object_name, comment, if_exists } => command::comment::apply(
             context,
             *object_type,
@@ -103,6 +106,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
         S::Drop { object_type, if_exists, names, cascade, .. } => match object_type {
             ast::ObjectType::Schema => command::schema::drop(context, names, *if_exists, *cascade),
             ast::ObjectType::View => command::view::drop(context, names, *if_exists, *cascade),
+            ast::ObjectType::Index => command::table::drop_indexes(context, names, *if_exists),
             _ => command::table::drop(context, names, *if_exists, *cascade),
         },
         _ => Err(Error::unsupported("this statement is not supported")),

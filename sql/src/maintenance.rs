@@ -150,11 +150,12 @@ pub(crate) async fn compact(
 ) -> Result<Option<u64>> {
     let job = shared.jobs.begin(shared.catalog.environment(), "compaction", Some(relation.oid));
     let (location, sort_by) = (location(relation)?, sort_columns(relation));
+    let keys = relation.searched();
     let compaction = Compaction {
         location: &location,
         effort,
         sort_by: &sort_by,
-        keys: relation.keys(),
+        keys: &keys,
         runtime,
         author: CommitAuthor { role: role.to_owned(), statement: job.id().to_owned() },
         progress: &Arc::clone(job.progress()),

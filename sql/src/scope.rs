@@ -101,7 +101,7 @@ impl Scope {
     pub(crate) fn stage(&self, relation: &Relation, columns: &[TableColumn]) -> Result<Stage> {
         let place = self.block.place(relation.oid);
         let location = location(relation)?;
-        Ok(self.shared.tables.stage_at(place, &location, columns, relation.keys()))
+        Ok(self.shared.tables.stage_at(place, &location, columns, &relation.searched()))
     }
 
     /// The same scope, whose reads are not told to the block.

@@ -224,8 +224,8 @@ impl Transaction {
             }
             let new_keys = rows.as_ref().and_then(|rows| rows.staged.new_keys());
             written.branch.add(commit, new_keys).await?;
-            let keys = keys_of(&self.state, relation);
-            written.branch.gather_many(keys).await?;
+            let keys = searched(&self.state, relation);
+            written.branch.gather_many(&keys).await?;
         }
         if let Some(mut commit) = catalog {
             let changes = (commit.decide)(&self.state)?;
@@ -261,7 +261,7 @@ impl Transaction {
                 branch.discard(&HashSet::new()).await;
                 continue;
             }
-            branch.gather(keys_of(&self.state, relation)).await?;
+            branch.gather(&searched(&self.state, relation)).await?;
             // Rows were added because of others that were read: those may not have changed.
             let basis = match self.reads.contains_key(&relation) {
                 true => Basis::Exact,
@@ -338,8 +338,9 @@ async fn commit_branch(shared: &Shared, branch: Branch, basis: Basis, is_new: bo
     committed.map(|_version| ())
 }
 
-fn keys_of(state: &State, relation: Oid) -> &[Key] {
-    state.relations.get(&relation).map_or(&[], |relation| relation.keys())
+/// What the files of a table are made to be searched by.
+fn searched(state: &State, relation: Oid) -> Vec<Key> {
+    state.relations.get(&relation).map(|relation| relation.searched()).unwrap_or_default()
 }
 
 /// Whether what was read is still the newest.

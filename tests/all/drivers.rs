@@ -38,6 +38,11 @@ fn sqlalchemy() {
 }
 
 #[test]
+fn pandas() {
+    client(&Kho::start(), "pandas_client", &[]);
+}
+
+#[test]
 fn duckdb_attaches_it() {
     client(&Kho::start(), "duckdb_attach", &[]);
 }

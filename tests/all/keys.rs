@@ -5,6 +5,7 @@ use std::thread;
 
 use kho_tests::kho::Kho;
 use kho_tests::psql::script;
+use kho_tests::python::client;
 
 fn keyed() -> Kho {
     let kho = Kho::start();
@@ -75,6 +76,12 @@ fn a_violation_tells_the_key_as_postgresql_does() {
     let refused = admin.refusal("ALTER TABLE s.w ADD PRIMARY KEY (id)");
     assert_eq!(refused.sqlstate, "23505");
     assert_eq!(refused.detail.as_deref(), Some("Key (id)=(2) is duplicated."));
+}
+
+/// What `CREATE INDEX` promises of files is true of those that are written while it is there.
+#[test]
+fn files_written_under_an_index_are_searched_by_it() {
+    client(&Kho::start(), "indexed", &[]);
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn describing_a_table_shows_its_columns_and_checks() {
     assert_shows(&table, &["character varying(20)", "numeric(10,2)"]);
     kho.admin()
         .run("ALTER TABLE health.patient ADD PRIMARY KEY (id), ADD UNIQUE (full_name, ward)");
+    kho.admin().run("CREATE INDEX by_ward ON health.patient (ward, id)");
     let keyed = shown(&kho, "admin", r"\d health.patient");
     assert_shows(
         &keyed,
@@ -51,10 +52,12 @@ fn describing_a_table_shows_its_columns_and_checks() {
             "Indexes:",
             "\"patient_pkey\" PRIMARY KEY, btree (id)",
             "\"patient_full_name_ward_key\" UNIQUE CONSTRAINT, btree (full_name, ward)",
+            "\"by_ward\" btree (ward, id)",
         ],
     );
     assert_shows(&shown(&kho, "admin", r"\di health.*"), &["patient_pkey", "index", "patient"]);
     assert_shows(&shown(&kho, "admin", r"\d health.patient_pkey"), &["primary key, btree", "id"]);
+    assert_shows(&shown(&kho, "admin", r"\d health.by_ward"), &["btree, for table", "ward"]);
     let more = shown(&kho, "admin", r"\d+ health.per_ward");
     assert_shows(&more, &["View \"health.per_ward\"", "ward", "bigint"]);
     let missing = with_arguments(&kho, "admin", &["--command", r"\d health.missing"], "");

@@ -69,6 +69,7 @@ files! { on_both:
     pg_floating_numbers
     pg_grants
     pg_identifiers
+    pg_indexes
     pg_insert
     pg_joins
     pg_keys

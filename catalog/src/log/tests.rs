@@ -395,7 +395,7 @@ fn a_table_of_an_older_entry_has_no_keys() {
         },
     });
     let table: crate::state::Table = serde_json::from_value(written).unwrap();
-    assert!(table.keys.is_empty());
+    assert!(table.keys.is_empty() && table.indexes.is_empty());
     let text = serde_json::to_value(&table).unwrap();
     assert_eq!(text["keys"], serde_json::json!([]));
 }

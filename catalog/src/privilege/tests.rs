@@ -65,6 +65,7 @@ fn table(oid_: Oid, schema: Oid, name: &str, owner: &str, to: &[(&str, Privilege
             next_column: 1,
             checks: vec![],
             keys: vec![],
+            indexes: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

@@ -6,7 +6,7 @@
 //! It keeps the keys of a few rows at hand, so that checking them need not read them back.
 //! On failure: [`Stage::abort`] and [`Staged::discard`] remove what was written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::schema::{TableColumn, arrow_schema};
 use super::snapshot::join;
 use super::{Location, Tables, delta_error};
 use crate::error::{Error, Result};
-use crate::state::Key;
+use crate::state::{Key, KeyKind};
 
 const CHANGE_FOLDER: &str = "_change_data";
 /// About the size that readers of object storage like best.
@@ -80,7 +80,7 @@ struct NewKeys {
 
 impl Tables {
     /// Begins to write rows with `columns` for the table at `location`. The files are made to be
-    /// searched by the columns of `keys`.
+    /// searched by the columns of `keys`, indexes among them.
     pub fn stage(&self, location: &Location, columns: &[TableColumn], keys: &[Key]) -> Stage {
         self.stage_at(None, location, columns, keys)
     }
@@ -96,14 +96,10 @@ impl Tables {
         let root = place.map_or_else(|| self.environment().store().clone(), Place::store);
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root, location.path()));
         let schema = arrow_schema(columns);
-        let in_key = |column: &TableColumn| {
-            keys.iter().any(|key| column.id.is_some_and(|id| key.columns.contains(&id)))
-        };
-        let places: Vec<usize> = (columns.iter().enumerate())
-            .filter(|(_, column)| in_key(column))
-            .map(|(place, _)| place)
-            .collect();
-        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &places));
+        let searched = places(columns, keys.iter());
+        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &searched));
+        // No row is compared with others by an index.
+        let places = places(columns, keys.iter().filter(|key| key.kind != KeyKind::Index));
         let new_keys =
             (!places.is_empty()).then(|| NewKeys { places, batches: Vec::new(), rows: 0 });
         // The newest version seen here; no later one could be older than these files.
@@ -337,6 +333,14 @@ impl NewKeys {
         self.batches.extend(other.batches);
         (self.rows <= KEPT_KEYS).then_some(self)
     }
+}
+
+/// Where the columns of `keys` are among `columns`.
+fn places<'a>(columns: &[TableColumn], keys: impl Iterator<Item = &'a Key>) -> Vec<usize> {
+    let ids: HashSet<u32> = keys.flat_map(|key| &key.columns).copied().collect();
+    let in_key = |column: &TableColumn| column.id.is_some_and(|id| ids.contains(&id));
+    let found = columns.iter().enumerate().filter(|(_, column)| in_key(column));
+    found.map(|(place, _)| place).collect()
 }
 
 fn change_schema(schema: &Schema) -> SchemaRef {

@@ -208,7 +208,8 @@ pub(crate) fn target<'a>(ctx: &Context<'a>, name: &Qualified) -> Result<&'a Arc<
 /// is taken.
 pub(crate) fn require_free(ctx: &Context<'_>, schema: Oid, name: &str) -> Result<()> {
     let of_index = || {
-        let mut keys = ctx.state.relations_of(schema).flat_map(|relation| relation.keys());
+        let relations = ctx.state.relations_of(schema);
+        let mut keys = relations.flat_map(|it| it.keys().iter().chain(it.indexes()));
         keys.any(|key| key.name == name)
     };
     match ctx.state.relation(schema, name).is_some() || of_index() {

@@ -154,7 +154,10 @@ pub(super) fn moved(
     name::require_free(ctx, schema, to)?;
     if schema != relation.schema {
         // An index goes where its table goes.
-        relation.keys().iter().try_for_each(|key| name::require_free(ctx, schema, &key.name))?;
+        relation
+            .searched()
+            .iter()
+            .try_for_each(|key| name::require_free(ctx, schema, &key.name))?;
     }
     let state = ctx.state;
     let (Some(old_schema), Some(new_schema)) =

@@ -1,4 +1,4 @@
-//! `CREATE`, `ALTER` and `DROP TABLE`.
+//! `CREATE`, `ALTER` and `DROP TABLE`; `CREATE` and `DROP INDEX`.
 //!
 //! What it guarantees: what is accepted is kept and enforced; references and everything else that
 //! Kho does not enforce are refused. Columns have ids that are never used again.
@@ -7,6 +7,7 @@
 mod alter;
 mod constraint;
 mod define;
+mod index;
 mod key;
 
 use kho_catalog::error::Result;
@@ -15,6 +16,7 @@ use sqlparser::ast::ObjectName;
 
 pub(crate) use self::alter::{Alteration, alter};
 pub(crate) use self::define::{Definition, define, define_as};
+pub(crate) use self::index::{create as create_index, drop as drop_indexes};
 use super::name::Expected;
 use super::relation::found_or_notice;
 use super::{Context, Planned, options, relation};

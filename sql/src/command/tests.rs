@@ -4,6 +4,7 @@
 //! state that the next one runs on; a refused line changes nothing.
 
 mod grants;
+mod indexes;
 mod roles;
 mod schemas;
 mod tables;
@@ -128,6 +129,7 @@ fn sql_statement(
             };
             Ok(Planned { changes, tag: "CREATE TABLE", notices: defined.notices })
         }
+        Sql::CreateIndex(create) => table::create_index(ctx, create),
         Sql::CreateView(create) => view::create(ctx, create, bound(ctx.state, create)),
         Sql::AlterTable(alter) => Ok(match table::alter(ctx, alter)? {
             Alteration::Catalog(planned)
@@ -147,6 +149,7 @@ fn sql_statement(
             ObjectType::Table => table::drop(ctx, names, *if_exists, *cascade),
             ObjectType::View => view::drop(ctx, names, *if_exists, *cascade),
             ObjectType::Schema => schema::drop(ctx, names, *if_exists, *cascade),
+            ObjectType::Index => table::drop_indexes(ctx, names, *if_exists),
             other => panic!("no DROP {other}"),
         },
         Sql::Comment { object_type, object_name, comment, if_exists } => {

@@ -101,7 +101,7 @@ async fn make(
     let session = scope.shared.session_state(scope)?;
     let columns = table_columns(&relation.columns);
     let location = location(&relation)?;
-    let stage = tables(scope).stage(&location, &columns, relation.keys());
+    let stage = tables(scope).stage(&location, &columns, &relation.searched());
     // Its defaults and checks are bound now, so that a wrong one is refused with the statement.
     let conformer = Conformer::new(&session, &relation, stage.schema())?;
     check_defaults(scope, &session, &relation)?;

@@ -2,7 +2,7 @@
 //!
 //! What it guarantees: a view is there with each relation that it reads and the columns of it that
 //! it names, which is what `DROP` refuses to take away under it; so are the parts of a relation:
-//! types, keys, checks, defaults. Both ends of a dependency are what the principal sees.
+//! types, keys, indexes, checks, defaults. Both ends of a dependency are what the principal sees.
 //! What it does not: a column is followed into a view by name, so a view of two tables with a
 //! column of one name is there with both.
 
@@ -78,6 +78,14 @@ fn parts(relation: &Arc<Relation>, rows: &mut Rows) -> Result<()> {
             }
         }
         push((PG_CLASS, part(Part::Index(at)), 0), constraint, INTERNAL, rows)?;
+    }
+    for (at, index) in relation.searched().iter().enumerate().skip(relation.keys().len()) {
+        for id in &index.columns {
+            if let Some(column) = relation.columns.iter().position(|column| column.id == *id) {
+                let column = (PG_CLASS, relation.oid, place(column));
+                push((PG_CLASS, part(Part::Index(at)), 0), column, AUTO, rows)?;
+            }
+        }
     }
     let checks = relation.table().into_iter().flat_map(|table| &table.checks);
     for (at, check) in checks.enumerate() {

@@ -1,8 +1,8 @@
-//! Keys: their constraints, and the indexes that PostgreSQL would have for them.
+//! Keys and indexes: constraints, and the indexes that PostgreSQL would have for them.
 //!
-//! What it guarantees: a key is shown with its table and never without it. Every key has an index
-//! entry, because clients read keys from there.
-//! What it does not: Kho has no index to be scanned; keys are found by the files' statistics and
+//! What it guarantees: each is shown with its table and never without it. Every key has an index
+//! entry, because clients read keys from there; what `CREATE INDEX` made is no constraint.
+//! What it does not: Kho has no index to be scanned; rows are found by the files' statistics and
 //! bloom filters. `btree` is the word that clients know.
 
 use kho_catalog::error::Result;
@@ -19,7 +19,9 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
     let push: fn(&CatalogView, &Entry<'_>, &mut Rows) -> Result<()> = match table {
         "pg_class" => class,
         "pg_attribute" => attributes,
-        "pg_constraint" => constraint,
+        "pg_constraint" => {
+            return keys(view).try_for_each(|entry| constraint(&entry, rows));
+        }
         "pg_index" => index,
         "pg_indexes" => listed,
         _ => return Ok(()),
@@ -29,7 +31,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
 
 /// The tables of `information_schema` that keys are in.
 pub fn information(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
-    for entry in entries(view) {
+    for entry in keys(view) {
         match table {
             "table_constraints" => table_constraint(view, &entry, rows)?,
             "key_column_usage" => key_columns(view, &entry, rows)?,
@@ -46,19 +48,21 @@ pub fn constraint_definition(relation: &Relation, at: usize) -> Option<String> {
     let what = match key.kind {
         KeyKind::Primary => "PRIMARY KEY",
         KeyKind::Unique => "UNIQUE",
+        KeyKind::Index => return None,
     };
     Some(format!("{what} ({})", columns(relation, key)))
 }
 
-/// What `pg_get_indexdef` says of the index of a key; of one of its columns, counted from 1, if
-/// `column` is not 0.
+/// What `pg_get_indexdef` says of the index at this place; of one of its columns, counted from 1,
+/// if `column` is not 0.
 pub fn index_definition(
     view: &CatalogView,
     relation: &Relation,
     at: usize,
     column: i64,
 ) -> Option<String> {
-    let key = relation.keys().get(at)?;
+    let searched = relation.searched();
+    let key = searched.get(at)?;
     if column != 0 {
         let nth = usize::try_from(column).ok()?.checked_sub(1)?;
         return relation.key_columns(key).nth(nth).map(|column| quote_identifier(&column.name));
@@ -66,26 +70,32 @@ pub fn index_definition(
     let schema = quote_identifier(&object::schema_name(view, relation.schema)?);
     let (name, table) = (quote_identifier(&key.name), quote_identifier(&relation.name));
     let columns = columns(relation, key);
-    Some(format!("CREATE UNIQUE INDEX {name} ON {schema}.{table} USING btree ({columns})"))
+    let what = if key.kind == KeyKind::Index { "INDEX" } else { "UNIQUE INDEX" };
+    Some(format!("CREATE {what} {name} ON {schema}.{table} USING btree ({columns})"))
 }
 
-/// One key of a visible table.
+/// One key or index of a visible table.
 struct Entry<'a> {
     relation: &'a Relation,
     key: &'a Key,
+    /// Its place in [`Relation::searched`], and for a key in [`Relation::keys`].
+    at: usize,
     index: Oid,
-    constraint: Oid,
 }
 
 fn entries(view: &CatalogView) -> impl Iterator<Item = Entry<'_>> {
     object::relations(view).flat_map(|relation| {
-        relation.keys().iter().enumerate().map(|(at, key)| Entry {
-            relation,
-            key,
-            index: part_oid(relation.oid, Part::Index(at)),
-            constraint: part_oid(relation.oid, Part::Key(at)),
+        let searched = relation.keys().iter().chain(relation.indexes()).enumerate();
+        searched.map(|(at, key)| {
+            let index = part_oid(relation.oid, Part::Index(at));
+            Entry { relation, key, at, index }
         })
     })
+}
+
+/// Those that are constraints.
+fn keys(view: &CatalogView) -> impl Iterator<Item = Entry<'_>> {
+    entries(view).filter(|entry| entry.key.kind != KeyKind::Index)
 }
 
 impl Entry<'_> {
@@ -142,9 +152,9 @@ fn attributes(_: &CatalogView, it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-fn constraint(_: &CatalogView, it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
+fn constraint(it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
     rows.push([
-        ("oid", it.constraint.into()),
+        ("oid", part_oid(it.relation.oid, Part::Key(it.at)).into()),
         ("conname", it.key.name.as_str().into()),
         ("connamespace", it.relation.schema.into()),
         ("contype", if it.is_primary() { "p" } else { "u" }.into()),
@@ -167,7 +177,7 @@ fn index(_: &CatalogView, it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
         ("indrelid", it.relation.oid.into()),
         ("indnatts", it.key.columns.len().into()),
         ("indnkeyatts", it.key.columns.len().into()),
-        ("indisunique", true.into()),
+        ("indisunique", (it.key.kind != KeyKind::Index).into()),
         ("indisprimary", it.is_primary().into()),
         ("indimmediate", true.into()),
         ("indisvalid", true.into()),
@@ -181,8 +191,7 @@ fn index(_: &CatalogView, it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
 }
 
 fn listed(view: &CatalogView, it: &Entry<'_>, rows: &mut Rows) -> Result<()> {
-    let at = it.relation.keys().iter().position(|key| key.name == it.key.name);
-    let definition = at.and_then(|at| index_definition(view, it.relation, at, 0));
+    let definition = index_definition(view, it.relation, it.at, 0);
     rows.push([
         ("schemaname", object::schema_name(view, it.relation.schema).into()),
         ("tablename", it.relation.name.as_str().into()),

@@ -25,7 +25,7 @@ pub enum Part {
     RowType,
     RowTypeArray,
     Rule,
-    /// The index of the nth key, from 0.
+    /// The index of the nth that the relation is searched by, from 0: keys, then indexes.
     Index(usize),
     /// The nth key's constraint, from 0.
     Key(usize),
@@ -42,7 +42,7 @@ const FIRST_CHECK: Oid = 160;
 const FIRST_DEFAULT: Oid = 512;
 
 /// The oid of a part of a relation. It is its own as long as a warehouse has given out fewer than
-/// a million ids and the relation has at most 64 keys, 352 checks and 512 defaults.
+/// a million ids and the relation has at most 64 keys and indexes, 352 checks and 512 defaults.
 pub fn part_oid(relation: Oid, part: Part) -> Oid {
     let nth = |nth: usize| Oid::try_from(nth).unwrap_or(Oid::MAX);
     let within = match part {
@@ -68,10 +68,10 @@ pub fn relation_of_part(view: &CatalogView, oid: Oid) -> Option<&Arc<Relation>> 
 /// The part of `relation` that has this oid.
 pub fn part_of(relation: &Relation, oid: Oid) -> Option<Part> {
     let checks = relation.table().map_or(0, |table| table.checks.len());
-    let keys = relation.keys().len();
+    let (keys, searched) = (relation.keys().len(), relation.searched().len());
     [Part::RowType, Part::RowTypeArray, Part::Rule]
         .into_iter()
-        .chain((0..keys).map(Part::Index))
+        .chain((0..searched).map(Part::Index))
         .chain((0..keys).map(Part::Key))
         .chain((0..checks).map(Part::Check))
         .chain((0..relation.columns.len()).map(Part::Default))
@@ -99,7 +99,7 @@ pub fn relation(view: &CatalogView, oid: Oid) -> Option<&Arc<Relation>> {
     visible.then_some(relation)
 }
 
-/// The visible table whose nth key has the index of this oid.
+/// The visible table that has the index of this oid for the nth that it is searched by.
 pub fn index(view: &CatalogView, oid: Oid) -> Option<(&Arc<Relation>, usize)> {
     let relation = relation_of_part(view, oid)?;
     match part_of(relation, oid)? {
@@ -108,13 +108,13 @@ pub fn index(view: &CatalogView, oid: Oid) -> Option<(&Arc<Relation>, usize)> {
     }
 }
 
-/// Schema and name of a relation, Kho's own, a key's index, or a system table.
+/// Schema and name of a relation, Kho's own, an index, or a system table.
 pub fn relation_name(view: &CatalogView, oid: Oid) -> Option<(String, String)> {
     if let Some(it) = relation(view, oid) {
         return Some((schema_name(view, it.schema)?, it.name.clone()));
     }
     if let Some((it, at)) = index(view, oid) {
-        return Some((schema_name(view, it.schema)?, it.keys().get(at)?.name.clone()));
+        return Some((schema_name(view, it.schema)?, it.searched().get(at)?.name.clone()));
     }
     definition::by_oid(oid).map(|it| (it.schema.to_owned(), it.name.to_owned()))
 }
@@ -265,7 +265,7 @@ fn find_in_schema(view: &CatalogView, schema: &str, name: &str) -> Option<Oid> {
 
 fn find_index(view: &CatalogView, schema: Oid, name: &str) -> Option<Oid> {
     relations(view).filter(|it| it.schema == schema).find_map(|it| {
-        let at = it.keys().iter().position(|key| key.name == name)?;
+        let at = it.searched().iter().position(|key| key.name == name)?;
         Some(part_oid(it.oid, Part::Index(at)))
     })
 }

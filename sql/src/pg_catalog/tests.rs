@@ -94,6 +94,7 @@ fn dataset(checks: Vec<Check>) -> Table {
         next_column: 8,
         checks,
         keys: vec![],
+        indexes: vec![],
         governance: Governance {
             classification: Classification::Personal,
             update_frequency: Some("P1D".to_owned()),

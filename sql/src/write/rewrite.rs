@@ -115,7 +115,7 @@ async fn rewrite(
     fill: Option<ScalarValue>,
 ) -> Result<Staged> {
     let before = snapshot.columns()?;
-    let mut stage = tables(scope).stage(&location(after)?, columns, after.keys());
+    let mut stage = tables(scope).stage(&location(after)?, columns, &after.searched());
     let conformer = Conformer::new(session, after, stage.schema())?;
     let written = async {
         let provider = snapshot.positioned(None)?;

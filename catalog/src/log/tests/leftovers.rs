@@ -28,6 +28,7 @@ fn table(state: &State, dataset: &str) -> Change {
             next_column: 1,
             checks: vec![],
             keys: vec![],
+            indexes: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

@@ -329,6 +329,7 @@ fn add_key(ctx: &mut Context<'_>, draft: &mut Draft, declared: &key::Declared<'_
         columns: &relation.columns,
         checks: &table.checks,
         keys: &table.keys,
+        indexes: &table.indexes,
     };
     let key = key::key(ctx, &target, declared, &mut planned.notices)?;
     rules.push(RowRule::Key(key.name.clone()));
@@ -337,6 +338,7 @@ fn add_key(ctx: &mut Context<'_>, draft: &mut Draft, declared: &key::Declared<'_
     match key.kind {
         KeyKind::Primary => table.keys.insert(0, key),
         KeyKind::Unique => table.keys.push(key),
+        KeyKind::Index => return Err(Error::internal("an index is no constraint")),
     }
     Ok(())
 }
@@ -480,6 +482,7 @@ fn drop_column(
         draft.planned.notices.extend(notices);
     }
     draft.relation.columns.retain(|column| column.id != id);
+    draft.relation.drop_lost_indexes();
     let (relation, _, planned) = draft.put();
     Ok(Alteration::DropColumn { relation, planned })
 }

@@ -70,6 +70,7 @@ fn make(
         columns: &columns,
         checks: &checks,
         keys: &[],
+        indexes: &[],
     };
     let keys = key::of_new_table(ctx, &target, keys, &mut notices)?;
     for key in &keys {
@@ -83,6 +84,7 @@ fn make(
         next_column,
         checks,
         keys,
+        indexes: vec![],
         governance,
         created_ms: ctx.now_ms,
     };

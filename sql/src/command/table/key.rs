@@ -1,6 +1,6 @@
-//! `PRIMARY KEY` and `UNIQUE` as they are declared.
+//! `PRIMARY KEY`, `UNIQUE` and indexes as they are declared.
 //!
-//! What it guarantees: keys get PostgreSQL's names, which are unique among the relations of their
+//! What it guarantees: they get PostgreSQL's names, which are unique among the relations of their
 //! schema, as an index's is; the columns of a primary key are `NOT NULL`. What Kho does not keep
 //! (deferred keys, keys that take NULLs for equal, keys on floats and documents) is refused.
 //! What it does not: it looks at no row; `write::keys` does.
@@ -20,10 +20,10 @@ use crate::outcome::Notice;
 
 /// PostgreSQL's limit of columns in an index.
 const MOST_COLUMNS: usize = 32;
-/// How many keys a table can have: each is checked on every write.
+/// How many keys and indexes a table can have: each costs every write.
 const MOST_KEYS: usize = 64;
 
-/// A key that is still to be named and checked.
+/// A key or an index that is still to be named and checked.
 pub(super) struct Declared<'a> {
     name: Option<&'a Ident>,
     pub kind: KeyKind,
@@ -37,6 +37,7 @@ pub(super) struct Target<'a> {
     pub columns: &'a [Column],
     pub checks: &'a [Check],
     pub keys: &'a [Key],
+    pub indexes: &'a [Key],
 }
 
 /// The key that a column's option declares; `None` if it declares none.
@@ -82,6 +83,11 @@ pub(super) fn of_table(constraint: &TableConstraint) -> Result<Option<Declared<'
     Ok(Some(Declared { name: name.as_ref(), kind, columns }))
 }
 
+/// What `CREATE INDEX` declares.
+pub(super) fn of_index(name: Option<&Ident>, columns: Vec<String>) -> Declared<'_> {
+    Declared { name, kind: KeyKind::Index, columns }
+}
+
 /// The keys of a new table. The primary key is first, as in PostgreSQL; a key without a name that
 /// is declared twice is one.
 pub(super) fn of_new_table(
@@ -103,7 +109,7 @@ pub(super) fn of_new_table(
     Ok(keys)
 }
 
-/// Names a key and finds its columns.
+/// Names a key or an index and finds its columns.
 ///
 /// # Errors
 /// `42703` for a column that is not there, `42701` for one named twice, `42P16` for a second
@@ -121,29 +127,39 @@ pub(super) fn key(
         let message = format!("multiple primary keys for table \"{table}\" are not allowed");
         return Err(Error::new(Kind::InvalidTableDefinition, message));
     }
-    if declared.columns.len() > MOST_COLUMNS || target.keys.len() >= MOST_KEYS {
-        let message = format!(
-            "a key has at most {MOST_COLUMNS} columns, and a table at most {MOST_KEYS} keys"
-        );
-        return Err(Error::new(Kind::ProgramLimitExceeded, message));
-    }
+    require_room(target, declared.columns.len())?;
+    let (named_in, place) = match declared.kind {
+        KeyKind::Primary | KeyKind::Unique => (" named in key", "a key"),
+        KeyKind::Index => ("", "an index"),
+    };
     let mut columns = Vec::with_capacity(declared.columns.len());
     for written in &declared.columns {
         let column = target.columns.iter().find(|column| column.name == *written);
         let column = column.ok_or_else(|| {
-            let message = format!("column \"{written}\" named in key does not exist");
+            let message = format!("column \"{written}\"{named_in} does not exist");
             Error::new(Kind::UndefinedColumn, message)
         })?;
         if columns.contains(&column.id) {
-            let what = if primary { "primary key" } else { "unique" };
-            let message = format!("column \"{written}\" appears twice in {what} constraint");
-            return Err(Error::new(Kind::DuplicateColumn, message));
+            return Err(twice(declared.kind, written));
         }
-        require_equality(column)?;
+        require_equality(column, place)?;
         columns.push(column.id);
     }
     let name = named(ctx, target, declared, notices)?;
     Ok(Key { name, kind: declared.kind, columns })
+}
+
+fn twice(kind: KeyKind, column: &str) -> Error {
+    let what = match kind {
+        KeyKind::Primary => "primary key",
+        KeyKind::Unique => "unique",
+        // PostgreSQL takes it, to no use.
+        KeyKind::Index => {
+            return Error::unsupported(format!("column \"{column}\" appears twice in the index"));
+        }
+    };
+    let message = format!("column \"{column}\" appears twice in {what} constraint");
+    Error::new(Kind::DuplicateColumn, message)
 }
 
 /// Makes the columns of a primary key `NOT NULL`; gives the ids of those that were not.
@@ -157,6 +173,18 @@ pub(super) fn require_values(columns: &mut [Column], key: &Key) -> Vec<u32> {
         }
     }
     changed
+}
+
+/// That the table takes one more key or index, of so many columns.
+fn require_room(target: &Target<'_>, columns: usize) -> Result<()> {
+    if columns > MOST_COLUMNS || target.keys.len() + target.indexes.len() >= MOST_KEYS {
+        let message = format!(
+            "a key or an index has at most {MOST_COLUMNS} columns, and a table at most \
+             {MOST_KEYS} of them"
+        );
+        return Err(Error::new(Kind::ProgramLimitExceeded, message));
+    }
+    Ok(())
 }
 
 /// That the name of a new key is free: as an index's among the relations of its schema, and as a
@@ -188,8 +216,9 @@ fn named(
     let is_taken = |name: &str| require_free(ctx, target, name).is_err();
     Ok(match declared.kind {
         KeyKind::Primary => generated_name(target.name, None, "pkey", is_taken),
-        KeyKind::Unique => {
-            generated_name(target.name, Some(&declared.columns.join("_")), "key", is_taken)
+        KeyKind::Unique | KeyKind::Index => {
+            let label = if declared.kind == KeyKind::Index { "idx" } else { "key" };
+            generated_name(target.name, Some(&declared.columns.join("_")), label, is_taken)
         }
     })
 }
@@ -211,7 +240,7 @@ fn column_of(column: &IndexColumn) -> Result<String> {
 /// # Why
 /// `NaN` equals itself in PostgreSQL and not in the statistics of files, and `-0.0` is `0.0`; json
 /// has no equality at all; of arrays and structs no file tells the least and the greatest.
-fn require_equality(column: &Column) -> Result<()> {
+fn require_equality(column: &Column, place: &str) -> Result<()> {
     let hint = match &column.data_type {
         Type::Real | Type::Double => "Use numeric(p,s).",
         Type::Json => "Use text.",
@@ -219,7 +248,7 @@ fn require_equality(column: &Column) -> Result<()> {
         _ => return Ok(()),
     };
     let (name, of) = (&column.name, &column.data_type);
-    Err(Error::unsupported(format!("column \"{name}\" of type {of} cannot be in a key"))
+    Err(Error::unsupported(format!("column \"{name}\" of type {of} cannot be in {place}"))
         .with_hint(hint))
 }
 

@@ -7,7 +7,7 @@ use kho_catalog::state::{Change, Key, KeyKind, Relation, RelationKind};
 use super::clients::all;
 use super::{CatalogView, HEALTH, PATIENT, WARD, ask, officer, view_of};
 
-/// The patients with a primary key and a unique pair.
+/// The patients with a primary key, a unique pair and an index.
 fn keyed(view: &CatalogView) -> Arc<CatalogView> {
     let mut view = view.clone();
     let mut patient = Relation::clone(&view.state.relations[&PATIENT]);
@@ -21,6 +21,7 @@ fn keyed(view: &CatalogView) -> Arc<CatalogView> {
         key("patient_pkey", KeyKind::Primary, &[1]),
         key("Tên và phường", KeyKind::Unique, &[4, 3]),
     ];
+    table.indexes = vec![key("by_ward", KeyKind::Index, &[4])];
     view.state = Arc::new(view.state.apply(&[Change::PutRelation(Box::new(patient))]));
     Arc::new(view)
 }
@@ -49,8 +50,10 @@ fn sqlalchemy_finds_keys_and_their_indexes() {
     let unique = captured("contype = 'u' AND");
     assert_eq!(unique[0][1..3], ["[ward, full_name]", "Tên và phường"]);
     let indexes = captured("has_constraint");
-    assert_eq!(indexes.len(), 1, "the primary key's is left out: {indexes:?}");
-    assert_eq!(indexes[0][1..5], ["Tên và phường", "true", "true", "true"]);
+    assert_eq!(indexes.len(), 2, "the primary key's is left out: {indexes:?}");
+    let of = |name: &str| indexes.iter().find(|index| index[1] == name).unwrap();
+    assert_eq!(of("Tên và phường")[2..5], ["true", "true", "true"]);
+    assert_eq!(of("by_ward")[2..5], ["false", "true", "false"]);
 }
 
 /// psql asks this for `\d` of a table whose `relhasindex` is true.
@@ -83,6 +86,14 @@ fn psql_shows_indexes() {
                  (ward, full_name)",
                 "UNIQUE (ward, full_name)",
                 "u",
+            ],
+            [
+                "by_ward",
+                "false",
+                "false",
+                "CREATE INDEX by_ward ON health.patient USING btree (ward)",
+                "∅",
+                "∅",
             ],
         ]
     );

@@ -66,6 +66,7 @@ fn relation() -> Relation {
                 key("t_pkey", KeyKind::Primary, &[1]),
                 key("t_pair", KeyKind::Unique, &[2, 1]),
             ],
+            indexes: vec![],
             governance,
             created_ms: 0,
         }),
