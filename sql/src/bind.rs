@@ -11,6 +11,7 @@ pub(crate) mod constant;
 mod context;
 mod infer;
 mod names;
+mod patterns;
 mod prepare;
 mod spelling;
 mod types;

@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use super::patterns;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
@@ -137,7 +138,7 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
         Expr::Function(function) => match modulo(function) {
             Some(modulo) => Ok(Some(modulo)),
-            None => refuse_pattern(function).map(|()| None),
+            None => respell_pattern(function).map(|()| None),
         },
         _ => Ok(None),
     }
@@ -234,22 +235,36 @@ fn modulo(function: &Function) -> Option<Expr> {
 }
 
 /// A pattern without `%` is PostgreSQL's: the engine would give it back as if it were text.
-fn refuse_pattern(function: &Function) -> Result<()> {
+/// A pattern of PostgreSQL's becomes one of the engine's, or is refused: the engine would give it
+/// back as it is. One with a per cent sign is the engine's own.
+fn respell_pattern(function: &mut Function) -> Result<()> {
     let name = function.name.to_string().to_ascii_lowercase();
-    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
-    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(pattern)))) = list.args.get(1)
-    else {
+    let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+    if !FORMATTING.contains(&name.as_str()) {
+        return Ok(());
+    }
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(pattern))) = list.args.get_mut(1) else {
         return Ok(());
     };
-    let text = pattern.value.clone().into_string().unwrap_or_default();
-    if FORMATTING.contains(&name.as_str()) && !text.contains('%') {
-        return Err(Error::unsupported(format!(
-            "{name} with the pattern '{text}' is not supported"
-        ))
-        .with_hint(
-            "Patterns are strftime's: '%d/%m/%Y %H:%M' is PostgreSQL's 'DD/MM/YYYY HH24:MI'.",
-        ));
+    let text = match strip(pattern) {
+        Expr::Value(value) => value.value.clone().into_string(),
+        _ => None,
+    };
+    let Some(text) = text else {
+        return Err(Error::unsupported(format!("{name} with a computed pattern is not supported"))
+            .with_hint("Write the pattern as a constant."));
+    };
+    if text.contains('%') {
+        return Ok(());
     }
+    let known = if name == "to_char" { patterns::strftime(&text) } else { None };
+    let Some(known) = known else {
+        let message = format!("{name} with the pattern '{text}' is not supported");
+        return Err(Error::unsupported(message).with_hint(
+            "Patterns of strftime can be given: '%d/%m/%Y %H:%M' is PostgreSQL's 'DD/MM/YYYY HH24:MI'.",
+        ));
+    };
+    *pattern = string(&known);
     Ok(())
 }
 
