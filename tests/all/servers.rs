@@ -43,6 +43,16 @@ fn what_one_server_does_the_other_sees_in_a_bucket() {
     on_one_bucket(each_sees_the_other);
 }
 
+#[test]
+fn a_rule_that_one_server_adds_holds_on_the_other_at_once_in_a_folder() {
+    on_one_folder(a_rule_holds_at_once);
+}
+
+#[test]
+fn a_rule_that_one_server_adds_holds_on_the_other_at_once_in_a_bucket() {
+    on_one_bucket(a_rule_holds_at_once);
+}
+
 /// Whether `statement` was done; a writer that lost a race may be told to try again.
 fn try_to(wire: &mut Wire, statement: &str) -> bool {
     match wire.simple(statement) {
@@ -89,6 +99,25 @@ fn writers_lose_nothing(first: &Kho, second: &Kho) {
         assert_eq!(admin.value("SELECT count(DISTINCT id) FROM s.t"), rows.to_string());
         assert_eq!(admin.value("SELECT n FROM s.c"), sum.to_string());
         assert_eq!(admin.value("SELECT count(*) FROM s.c"), "1");
+    }
+}
+
+fn a_rule_holds_at_once(first: &Kho, second: &Kho) {
+    let (mut here, mut there) = (first.admin(), second.admin());
+    here.run("CREATE SCHEMA s");
+    for table in ["s.keyed", "s.checked", "s.filled"] {
+        here.run(&format!("CREATE TABLE {table} (id integer, n integer)"));
+        here.run(&format!("INSERT INTO {table} VALUES (1, 1)"));
+        wait_until(second, &format!("SELECT count(*) FROM {table}"), Some("1"));
+    }
+    here.run("ALTER TABLE s.keyed ADD PRIMARY KEY (id)");
+    assert_eq!(there.refusal("INSERT INTO s.keyed VALUES (1, 2)").sqlstate, "23505");
+    here.run("ALTER TABLE s.checked ADD CHECK (n < 5)");
+    assert_eq!(there.refusal("INSERT INTO s.checked VALUES (2, 5)").sqlstate, "23514");
+    here.run("ALTER TABLE s.filled ALTER COLUMN n SET NOT NULL");
+    assert_eq!(there.refusal("UPDATE s.filled SET n = NULL").sqlstate, "23502");
+    for table in ["s.keyed", "s.checked", "s.filled"] {
+        assert_eq!(here.value(&format!("SELECT count(*) FROM {table} WHERE n = 1")), "1");
     }
 }
 

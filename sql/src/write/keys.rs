@@ -41,7 +41,13 @@ const ATTEMPTS: usize = 20;
 /// # Errors
 /// `40001` where its columns are others, too.
 pub(crate) async fn current(scope: &Scope, relation: &Relation) -> Result<Relation> {
-    let state = scope.shared.catalog.fresh().await?;
+    // Another server may have added a rule a moment ago, and whoever did was told that it holds. A
+    // block that has the table already has looked.
+    let catalog = &scope.shared.catalog;
+    let state = match scope.block.head(relation.oid) {
+        Some(_) => catalog.fresh().await?,
+        None => catalog.refresh().await?,
+    };
     // What the transaction itself makes is not there yet; its id may be another table's by then.
     let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());
     let now = state.relations.get(&relation.oid).filter(|now| dataset(now) == dataset(relation));
