@@ -174,7 +174,15 @@ impl Catalog {
         let latest = match next {
             Some(state) => self.publish(Arc::new(state)),
             None => {
-                entry::check_still_there(environment, &current).await?;
+                if let Err(error) = entry::check_still_there(environment, &current).await {
+                    // Whoever asks next is not to go on with what is gone. A storage that does
+                    // not answer has time to come back.
+                    if error.kind() != Kind::Io {
+                        let old_ms = started_ms - STALE_AFTER_MS - 1;
+                        self.inner.last_read_ms.store(old_ms, Ordering::Release);
+                    }
+                    return Err(error);
+                }
                 self.latest()
             }
         };
