@@ -27,7 +27,7 @@ pub(crate) fn create(ctx: &Context<'_>, statement: &CreateIndex) -> Result<Plann
     refuse(statement)?;
     let mut planned = Planned::new("CREATE INDEX");
     let columns = statement.columns.iter().map(column_of).collect::<Result<Vec<_>>>()?;
-    refuse_method(statement, &columns)?;
+    refuse_method(statement)?;
     let name = statement.name.as_ref().map(unqualified).transpose()?;
     let qualified = name::qualified(&statement.table_name)?;
     let mut relation = Relation::clone(name::find_owned(ctx, &qualified, Expected::Table)?);
@@ -154,26 +154,27 @@ fn column_of(column: &IndexColumn) -> Result<String> {
         _ if column.column.with_fill.is_some() => {
             Err(Error::new(Kind::Syntax, "an index consists of columns"))
         }
-        // There is no order in an index, so one that is asked for is as good as another.
+        // There is no order in an index: one that is the default's opposite would not be kept.
+        _ if column.column.options.asc == Some(false)
+            || column.column.options.nulls_first == Some(true) =>
+        {
+            Err(Error::unsupported("DESC and NULLS FIRST of an index are not supported")
+                .with_hint("An index of Kho has no order; leave them out."))
+        }
         Expr::Identifier(ident) => Ok(fold(ident)),
         _ => Err(Error::unsupported("an index on an expression is not supported")
             .with_hint("Name columns alone.")),
     }
 }
 
-/// PostgreSQL's two methods that look values up, within the limits they have there.
-fn refuse_method(statement: &CreateIndex, columns: &[String]) -> Result<()> {
+/// An index has one way to be made; it is shown as what PostgreSQL's default is.
+fn refuse_method(statement: &CreateIndex) -> Result<()> {
     match &statement.using {
         None | Some(IndexType::BTree) => Ok(()),
-        Some(IndexType::Hash) if columns.len() > 1 => {
-            let message = "access method \"hash\" does not support multicolumn indexes";
-            Err(Error::unsupported(message))
-        }
-        Some(IndexType::Hash) => Ok(()),
         Some(other) => {
             let method = other.to_string().to_lowercase();
             Err(Error::unsupported(format!("access method \"{method}\" is not supported"))
-                .with_hint("Use btree or hash; both let look-ups by equality pass over files."))
+                .with_hint("Leave it out: look-ups by equality pass over files."))
         }
     }
 }
