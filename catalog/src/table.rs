@@ -23,6 +23,7 @@ mod kept;
 mod leftovers;
 mod lookup;
 mod open;
+mod order;
 mod schema;
 mod snapshot;
 mod stage;
@@ -46,6 +47,7 @@ pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};
 pub use compact::{Compacted, Compaction, Effort, Progress};
 pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
+pub use order::{Dependence, Turn};
 pub use schema::TableColumn;
 pub use snapshot::{DataFile, Snapshot, TableSize};
 pub use stage::{KEPT_KEYS, Stage, Staged};
@@ -110,6 +112,7 @@ struct Inner {
     reading: Turns,
     /// Who writes a table.
     leases: Turns,
+    order: order::Order,
     times: history::Times,
     /// The newest time of a commit that this server has made or seen.
     newest_commit_ms: AtomicI64,
@@ -134,6 +137,7 @@ impl Tables {
                 seen: Kept::new(cache_bytes / SEEN_PART),
                 reading: Turns::default(),
                 leases: Turns::default(),
+                order: order::Order::default(),
                 times: history::Times::new(cache_bytes / TIMES_PART),
                 newest_commit_ms: AtomicI64::new(i64::MIN),
                 began_ms: AtomicI64::new(i64::MIN),

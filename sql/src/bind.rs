@@ -57,6 +57,8 @@ pub(crate) struct Read {
     pub by: Oid,
     /// The version read; `None` for a view.
     pub version: Option<u64>,
+    /// Whether that is read as what the table is now, and not as what it was once.
+    pub newest: bool,
 }
 
 /// Tables that the statement names and that are not the catalog's: the target of a write.

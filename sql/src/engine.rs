@@ -85,8 +85,6 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub started_ms: i64,
     pub seats: Seats,
-    /// Held while a serializable transaction checks what it read and commits.
-    pub serializable: tokio::sync::Mutex<()>,
     pub activity: Activity,
     pub jobs: Jobs,
     pub statement_timeout_ms: u64,
@@ -104,7 +102,6 @@ impl Shared {
         Ok(Shared {
             started_ms: environment.now_ms(),
             seats: Seats::default(),
-            serializable: tokio::sync::Mutex::default(),
             activity: Activity::default(),
             jobs: Jobs::default(),
             statement_timeout_ms: limits.statement_timeout_ms,

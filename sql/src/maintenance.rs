@@ -100,6 +100,7 @@ impl Maintenance {
             let named = self.shared.catalog.named().await?;
             removed += self.shared.catalog.sweep_bodies(&named, older_than).await?;
             removed += self.shared.tables.sweep_folders(&named.datasets, older_than).await?;
+            removed += self.shared.tables.sweep_order().await?;
             let tables = self.tables().await?;
             job.progress().expect(tables.len() as u64);
             for table in tables {

@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
-use kho_catalog::table::{Load, Location, Snapshot, Stage, TableColumn};
+use kho_catalog::table::{Dependence, Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::bind::Read;
@@ -36,6 +36,8 @@ pub(crate) struct Scope {
     pub block: View,
     /// What this statement has read so far.
     pub reads: Reads,
+    /// The newest place in the order of commits before it read anything.
+    pub order_seen: u64,
     /// The load that this statement's rows are.
     pub load: Option<Load>,
     /// What the statement may hold, shared by all plans it is made of.
@@ -118,9 +120,27 @@ impl Scope {
     pub(crate) fn note_read(&self, read: &Read) {
         let relation = self.state.relations.get(&read.relation);
         let place = relation.and_then(|relation| location(relation).ok());
-        if let (Some(place), Some(version)) = (place, read.version) {
+        // What was once does not change any more.
+        let version = read.version.filter(|_| read.newest);
+        if let (Some(place), Some(version)) = (place, version) {
             lock(&self.reads).entry(read.relation).or_insert((place, version));
         }
+    }
+
+    /// What a commit of this statement depends on besides the table it writes, of which `written`
+    /// is the version; `None` where that is nothing.
+    pub(crate) fn dependence(&self, written: Option<(Oid, &Snapshot)>) -> Option<Dependence> {
+        let mut reads = lock(&self.reads).clone();
+        if let Some((relation, _)) = written {
+            reads.remove(&relation);
+        }
+        let written = written.map(|(_, it)| (it.location().clone(), it.version()));
+        (!reads.is_empty()).then(|| Dependence {
+            reads: reads.into_values().collect(),
+            written,
+            since: self.order_seen,
+            all: self.settings.is_serializable(),
+        })
     }
 
     /// Whether this statement reads rows of `relation`.

@@ -454,6 +454,7 @@ impl Session {
             pins,
             block,
             reads: Reads::default(),
+            order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
             memory: shared.statement_memory(),
             as_of_ms: None,

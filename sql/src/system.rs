@@ -96,13 +96,15 @@ pub(crate) async fn table_function(
             let last = arguments.version(scope, session, "to_version")?;
             let first = first.ok_or_else(|| arguments.missing("from_version"))?;
             let location = location(&relation)?;
+            let newest = last.is_none() && scope.as_of_ms.is_none();
             let last = match last {
                 Some(last) => last,
                 None => scope.snapshot(&relation, None).await?.version(),
             };
             let changes = scope.shared.tables.changes(&location, first, last).await?;
             let provider = secure::derived(&relation, last, changes);
-            Ok(TableFunction { provider, reads: vec![read(scope, &relation)] })
+            let read = Read { version: Some(last), newest, ..read(scope, &relation) };
+            Ok(TableFunction { provider, reads: vec![read] })
         }
         _ => Err(Error::new(
             Kind::UndefinedFunction,
@@ -112,7 +114,7 @@ pub(crate) async fn table_function(
 }
 
 fn read(scope: &Scope, relation: &Relation) -> Read {
-    Read { relation: relation.oid, by: scope.who.role(), version: None }
+    Read { relation: relation.oid, by: scope.who.role(), version: None, newest: false }
 }
 
 /// Arguments of a function or procedure, by place or by name.

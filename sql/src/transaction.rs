@@ -6,8 +6,7 @@
 //! visible to others before [`Transaction::commit`], and then all of it. That is one commit: of the
 //! one table that was there before, or of the catalog, which makes new tables visible, too. What
 //! would be two is refused (`0A000`), see [`View::refuse_second`].
-//! What it does not: between servers, two blocks that each read what the other writes may both
-//! commit; within a server `SERIALIZABLE` excludes it.
+//! What it does not: a block that only reads is not checked; see `kho_catalog::table`'s order.
 //! On failure: a block that is dropped has changed nothing; its files are removed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,10 +15,13 @@ use std::sync::{Arc, Mutex};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Author;
 use kho_catalog::state::{Change, Key, Oid, Relation, RelationKind, State};
-use kho_catalog::table::{Basis, Branch, Changes, Head, Location, Place, Snapshot};
+use kho_catalog::table::{
+    Basis, Branch, Changes, CommitAuthor, Dependence, Head, Location, Place, Snapshot,
+};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Shared;
+use crate::maintenance::ROLE;
 use crate::outcome::Tag;
 use crate::scope::{Pins, location, lock};
 use crate::write::{CatalogCommit, Pending, TableCommit, Write, net_changes};
@@ -33,6 +35,10 @@ pub(crate) struct Transaction {
     pins: Pins,
     began_ms: i64,
     reads: BTreeMap<Oid, (Location, u64)>,
+    /// The newest place in the order of commits before anything was read.
+    order_seen: u64,
+    /// Names the block where its commit shuts out another server's.
+    id: String,
     written: Vec<Written>,
     catalog: Vec<Decided>,
 }
@@ -160,6 +166,8 @@ impl Transaction {
             pins: Pins::default(),
             began_ms: shared.tables.begin_snapshot(),
             reads: BTreeMap::new(),
+            order_seen: shared.tables.order_seen(),
+            id: shared.catalog.environment().new_id(),
             written: Vec::new(),
             catalog: Vec::new(),
         }
@@ -239,20 +247,24 @@ impl Transaction {
     ///
     /// # Errors
     /// `40001` where another commit came first; then nothing of the block is visible.
-    pub(crate) async fn commit(mut self, shared: &Shared, serializable: bool) -> Result<()> {
+    pub(crate) async fn commit(self, shared: &Shared, serializable: bool) -> Result<()> {
         if !self.has_written() {
             return Ok(());
         }
-        let _turn = match serializable {
-            true => Some(shared.serializable.lock().await),
-            false => None,
+        let turn = match self.dependence(serializable) {
+            Some((dependence, author)) => {
+                Some(shared.tables.take_turn(&dependence, &author).await?)
+            }
+            None => None,
         };
-        if serializable {
-            // What was written, too, is compared by its own commit.
-            let mut others = self.reads.clone();
-            others.retain(|relation, _| self.written.iter().all(|it| it.relation != *relation));
-            refuse_changed(shared, &others).await?;
+        let committed = self.commit_in_turn(shared).await;
+        if let Some(turn) = turn {
+            turn.give_up().await;
         }
+        committed
+    }
+
+    async fn commit_in_turn(mut self, shared: &Shared) -> Result<()> {
         let mut leases = Vec::new();
         for Written { relation, mut branch, basis, _lease } in std::mem::take(&mut self.written) {
             leases.push(_lease);
@@ -274,6 +286,23 @@ impl Transaction {
         }
         drop(leases);
         Ok(())
+    }
+
+    /// What the commit depends on besides what it writes; `None` where that is nothing.
+    fn dependence(&self, serializable: bool) -> Option<(Dependence, CommitAuthor)> {
+        // What was written, too, is compared by its own commit.
+        let mut others = self.reads.clone();
+        others.retain(|relation, _| self.written.iter().all(|it| it.relation != *relation));
+        let before = |it: &&Written| self.began.relations.contains_key(&it.relation);
+        let written = self.written.iter().find(before).map(|it| it.branch.base());
+        let author = CommitAuthor { role: ROLE.to_owned(), statement: self.id.clone() };
+        let dependence = Dependence {
+            reads: others.into_values().collect(),
+            written: written.map(|base| (base.location().clone(), base.version())),
+            since: self.order_seen,
+            all: serializable,
+        };
+        (!dependence.reads.is_empty()).then_some((dependence, author))
     }
 
     /// How far it has come.
@@ -341,20 +370,6 @@ async fn commit_branch(shared: &Shared, branch: Branch, basis: Basis, is_new: bo
 /// What the files of a table are made to be searched by.
 fn searched(state: &State, relation: Oid) -> Vec<Key> {
     state.relations.get(&relation).map(|relation| relation.searched()).unwrap_or_default()
-}
-
-/// Whether what was read is still the newest.
-async fn refuse_changed(shared: &Shared, reads: &BTreeMap<Oid, (Location, u64)>) -> Result<()> {
-    for (location, version) in reads.values() {
-        if shared.tables.latest(location).await?.version() != *version {
-            return Err(Error::new(
-                Kind::SerializationFailure,
-                "could not serialize access due to a concurrent change of a table that was read",
-            )
-            .with_hint("Run the transaction again."));
-        }
-    }
-    Ok(())
 }
 
 /// One commit of several, each decided on what those before it left.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use kho_catalog::error::Result;
 use kho_catalog::log::Author;
 use kho_catalog::state::{Change, Oid, State};
-use kho_catalog::table::{Basis, Commit, CommitAuthor, Snapshot, Tables};
+use kho_catalog::table::{Basis, Commit, CommitAuthor, Dependence, Snapshot, Tables};
 use tokio::sync::OwnedMutexGuard;
 
 pub(crate) use base::Base;
@@ -49,6 +49,8 @@ pub(crate) struct Pending {
     pub announcement: Option<CatalogCommit>,
     pub table: Option<TableCommit>,
     pub catalog: Option<CatalogCommit>,
+    /// What it depends on besides the table it writes, outside a block.
+    pub dependence: Option<(Dependence, CommitAuthor)>,
     pub tag: Tag,
     /// What the statement gives back once it is done.
     pub returning: Option<Returning>,
@@ -113,13 +115,43 @@ impl Pending {
             announcement: None,
             table: None,
             catalog: None,
+            dependence: None,
             tag,
             returning: None,
         }
     }
 
+    /// Notes what the statement has read of other tables, where it is a commit of its own.
+    pub(crate) fn depend(&mut self, scope: &Scope) {
+        let written = self.table.as_ref().map(|table| (table.relation, &table.snapshot));
+        if written.is_some() || self.catalog.is_some() {
+            let dependence = scope.dependence(written);
+            self.dependence = dependence.map(|it| (it, commit_author(scope)));
+        }
+    }
+
     /// Makes the write visible and durable; gives the table version it became.
-    pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
+    ///
+    /// # Errors
+    /// `40001` where another commit came first, of this table or of one that was read.
+    pub(crate) async fn commit(
+        mut self,
+        shared: &crate::engine::Shared,
+    ) -> Result<(Tag, Option<u64>)> {
+        let turn = match self.dependence.take() {
+            Some((dependence, author)) => {
+                Some(shared.tables.take_turn(&dependence, &author).await?)
+            }
+            None => None,
+        };
+        let committed = self.commit_in_turn(shared).await;
+        if let Some(turn) = turn {
+            turn.give_up().await;
+        }
+        committed
+    }
+
+    async fn commit_in_turn(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
         if let Some(CatalogCommit { decide, author }) = self.announcement {
             shared.catalog.commit(&author, decide).await?;

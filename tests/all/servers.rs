@@ -53,6 +53,26 @@ fn a_rule_that_one_server_adds_holds_on_the_other_at_once_in_a_bucket() {
     on_one_bucket(a_rule_holds_at_once);
 }
 
+#[test]
+fn statements_that_read_what_the_other_writes_come_one_after_the_other_in_a_folder() {
+    on_one_folder(come_one_after_the_other);
+}
+
+#[test]
+fn statements_that_read_what_the_other_writes_come_one_after_the_other_in_a_bucket() {
+    on_one_bucket(come_one_after_the_other);
+}
+
+#[test]
+fn serializable_blocks_of_two_servers_leave_no_skew_in_a_folder() {
+    on_one_folder(leave_no_skew);
+}
+
+#[test]
+fn serializable_blocks_of_two_servers_leave_no_skew_in_a_bucket() {
+    on_one_bucket(leave_no_skew);
+}
+
 /// Whether `statement` was done; a writer that lost a race may be told to try again.
 fn try_to(wire: &mut Wire, statement: &str) -> bool {
     match wire.simple(statement) {
@@ -100,6 +120,67 @@ fn writers_lose_nothing(first: &Kho, second: &Kho) {
         assert_eq!(admin.value("SELECT n FROM s.c"), sum.to_string());
         assert_eq!(admin.value("SELECT count(*) FROM s.c"), "1");
     }
+}
+
+/// Each counts the rows of the other's table and adds that to its own.
+fn come_one_after_the_other(first: &Kho, second: &Kho) {
+    let mut admin = first.admin();
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.a (seen bigint)");
+    admin.run("CREATE TABLE s.b (seen bigint)");
+    wait_until(second, "SELECT count(*) FROM s.b", Some("0"));
+    let writers: Vec<_> = [(first, "a", "b"), (second, "b", "a"), (first, "b", "a")]
+        .into_iter()
+        .map(|(kho, written, read)| {
+            let target = kho.target("admin", "admin");
+            let statement = format!("INSERT INTO s.{written} SELECT count(*) FROM s.{read}");
+            std::thread::spawn(move || {
+                let mut wire = Wire::connect(&target).unwrap();
+                (0..6).filter(|_| try_to(&mut wire, &statement)).count()
+            })
+        })
+        .collect();
+    let written: Vec<usize> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+    assert!(written[0] > 0 && written[1] + written[2] > 0, "nobody got through: {written:?}");
+    let mut seen = |table: &str| -> Vec<usize> {
+        let rows = admin.rows(&format!("SELECT seen FROM s.{table} ORDER BY seen"));
+        rows.iter().map(|row| row[0].as_deref().unwrap().parse().unwrap()).collect()
+    };
+    let (a, b) = (seen("a"), seen("b"));
+    assert_eq!((a.len(), b.len()), (written[0], written[1] + written[2]));
+    // One after the other, of each row of one and each of the other exactly one saw the other.
+    for (i, of_a) in a.iter().enumerate() {
+        for (j, of_b) in b.iter().enumerate() {
+            assert_ne!(j < *of_a, i < *of_b, "a saw {a:?} of b, b saw {b:?} of a");
+        }
+    }
+}
+
+/// Two keep the sum of two accounts positive by looking at both and taking from one.
+fn leave_no_skew(first: &Kho, second: &Kho) {
+    let mut admin = first.admin();
+    admin.run("CREATE SCHEMA s");
+    for table in ["a", "b"] {
+        admin.run(&format!("CREATE TABLE s.{table} (n integer)"));
+        admin.run(&format!("INSERT INTO s.{table} VALUES (1)"));
+    }
+    wait_until(second, "SELECT count(*) FROM s.b", Some("1"));
+    let (mut here, mut there) = (first.admin(), second.admin());
+    for wire in [&mut here, &mut there] {
+        wire.run("BEGIN ISOLATION LEVEL SERIALIZABLE");
+        assert_eq!(
+            wire.value("SELECT sum(n) FROM (SELECT n FROM s.a UNION ALL SELECT n FROM s.b)"),
+            "2"
+        );
+    }
+    here.run("UPDATE s.a SET n = n - 2");
+    there.run("UPDATE s.b SET n = n - 2");
+    here.run("COMMIT");
+    assert_eq!(there.refusal("COMMIT").sqlstate, "40001");
+    assert_eq!(
+        admin.value("SELECT sum(n) FROM (SELECT n FROM s.a UNION ALL SELECT n FROM s.b)"),
+        "0"
+    );
 }
 
 fn a_rule_holds_at_once(first: &Kho, second: &Kho) {

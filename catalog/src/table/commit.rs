@@ -216,7 +216,7 @@ impl Tables {
         log_store: &LogStoreRef,
         mut commit: Commit,
     ) -> Result<u64> {
-        refuse_fenced(log_store, &commit).await?;
+        refuse_passed(log_store, &commit).await?;
         let nonce = self.environment().new_id();
         let mut version = commit.read_version.map_or(0, |read| read + 1);
         loop {
@@ -255,16 +255,17 @@ impl Tables {
     }
 }
 
-/// Refuses files that were staged before a fence which the commit's basis has passed already: a
-/// writer may have moved on to a newer version with files it staged at an older one.
-async fn refuse_fenced(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
+/// Refuses files that were staged before what the commit's basis has passed already and no append
+/// may pass, a fence or another shape: a writer may have moved on to a newer version with files it
+/// staged at an older one, under the rules of then.
+async fn refuse_passed(log_store: &LogStoreRef, commit: &Commit) -> Result<()> {
     let (Some(staged_after), Some(read_version)) = (commit.staged_after, commit.read_version)
     else {
         return Ok(());
     };
     for version in staged_after.saturating_add(1)..=read_version {
         let entry = log_store.read_commit_entry(version).await.map_err(super::delta_error)?;
-        if entry.is_none_or(|entry| is_fence(&entry)) {
+        if entry.is_none_or(|entry| !only_data(&entry)) {
             return Err(conflict());
         }
     }
@@ -404,6 +405,17 @@ fn only_data(entry: &Bytes) -> bool {
             .any(|it| it.get("metaData").is_some() && !restated || it.get("protocol").is_some())
 }
 
+/// Whether every row of the table is behind the commit what it was before.
+pub(super) fn leaves_rows(entry: &Bytes) -> bool {
+    !changes_data(entry) && (is_fence(entry) || only_data(entry))
+}
+
+/// Whether a commit says that it looked at no row of its table, or changed none.
+pub(super) fn is_blind(entry: &Bytes) -> bool {
+    let blind = only_data(entry) && says(entry, "isBlindAppend");
+    blind || leaves_rows(entry)
+}
+
 fn is_fence(entry: &Bytes) -> bool {
     says(entry, SWEPT_KEY)
 }
@@ -451,7 +463,7 @@ pub(super) fn actions(entry: &Bytes) -> impl Iterator<Item = Value> + '_ {
     entry.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
-fn conflict() -> Error {
+pub(super) fn conflict() -> Error {
     Error::new(
         Kind::SerializationFailure,
         "could not serialize access due to a concurrent change of the table",

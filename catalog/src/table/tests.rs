@@ -5,6 +5,7 @@ mod compaction;
 mod corruption;
 mod leftovers;
 mod lookups;
+mod order;
 
 use std::sync::Arc;
 

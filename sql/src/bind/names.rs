@@ -197,6 +197,7 @@ impl<'a> Resolver<'a> {
                     relation: relation.oid,
                     by: self.scope.who.role(),
                     version: Some(snapshot.version()),
+                    newest: version.is_none() && self.scope.as_of_ms.is_none(),
                 });
                 Ok(provider_as_source(secure::table(&relation, &snapshot).await?))
             }
@@ -209,6 +210,7 @@ impl<'a> Resolver<'a> {
                     relation: relation.oid,
                     by: self.scope.who.role(),
                     version: None,
+                    newest: false,
                 });
                 let (provider, reads) =
                     view::expand(self.scope, self.session, &relation, self.depth).await?;

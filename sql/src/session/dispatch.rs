@@ -236,9 +236,11 @@ impl Session {
             return self.perform_own(statement).await;
         }
         let scope = self.scope().await?;
-        let done = self.perform_in(&scope, statement, parameters, limits).await?;
-        if let Some(transaction) = self.block.transaction() {
-            transaction.note_reads(&scope.reads);
+        let mut done = self.perform_in(&scope, statement, parameters, limits).await?;
+        match (self.block.transaction(), &mut done) {
+            (Some(transaction), _) => transaction.note_reads(&scope.reads),
+            (None, Done::Write(pending)) => pending.depend(&scope),
+            (None, _) => {}
         }
         Ok(done)
     }

@@ -30,6 +30,7 @@ use kho_catalog::types::Type;
 use std::sync::Arc;
 
 use self::few::Keys;
+use super::reshaping;
 use crate::scope::Scope;
 
 /// How often an append is tried again behind other servers' commits.
@@ -47,6 +48,13 @@ pub(crate) async fn current(scope: &Scope, relation: &Relation) -> Result<Relati
     let state = match scope.block.head(relation.oid) {
         Some(_) => catalog.fresh().await?,
         None => catalog.refresh().await?,
+    };
+    // One that is announced is in force as soon as the table's log says so, which the rows' version
+    // may be the first to come behind.
+    let is_announced = state.announced.values().any(|it| it.relation == relation.oid);
+    let state = match is_announced {
+        true => reshaping::settle(&scope.shared, state).await,
+        false => state,
     };
     // What the transaction itself makes is not there yet; its id may be another table's by then.
     let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());

@@ -247,6 +247,7 @@ impl Work {
                 relation: self.base.relation,
                 by: scope.who.role(),
                 version: Some(self.base.snapshot.version()),
+                newest: true,
             });
         }
         let plan = authorize(scope, bound)?;

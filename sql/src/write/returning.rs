@@ -95,6 +95,7 @@ pub(super) async fn plan(
         relation: relation.oid,
         by: scope.who.role(),
         version: Some(version),
+        newest: true,
     });
     // To give rows back is to read them, but it is no reading of what others wrote.
     let plan = authorize(&scope.apart(), bound)?;
