@@ -6,6 +6,7 @@ pub mod audit;
 pub mod environment;
 pub mod error;
 pub mod log;
+pub mod policy;
 pub mod privilege;
 pub mod state;
 pub mod table;

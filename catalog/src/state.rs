@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;
 use crate::types::Type;
 
@@ -56,6 +57,9 @@ pub struct State {
     /// By statement. There is one only while an `ALTER TABLE` commits, and where one was cut off.
     #[serde(default)]
     pub announced: BTreeMap<String, Arc<Reshaping>>,
+    /// The vocabulary of labels on columns, by name.
+    #[serde(default)]
+    pub tags: BTreeMap<String, Arc<Tag>>,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
 }
@@ -75,6 +79,12 @@ pub struct Role {
     /// Milliseconds since the epoch after which the password no longer works.
     pub valid_until_ms: Option<i64>,
     pub comment: Option<Text>,
+    /// Exempt from row policies (`BYPASSRLS`). No member has it by membership.
+    #[serde(default)]
+    pub bypass_rls: bool,
+    /// What policies can ask of a role (`kho.role_attribute`), by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +139,14 @@ pub struct Table {
     /// enforced.
     #[serde(default)]
     pub indexes: Vec<Key>,
+    /// Columns that were dropped while they had a mask or tags: old versions still have them.
+    #[serde(default)]
+    pub dropped: Vec<Column>,
+    #[serde(default)]
+    pub row_security: RowSecurity,
+    /// By name.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
     pub governance: Governance,
     /// Milliseconds since the epoch.
     pub created_ms: i64,
@@ -153,6 +171,11 @@ pub struct Column {
     /// The text of the `DEFAULT` expression.
     pub default: Option<Text>,
     pub comment: Option<Text>,
+    #[serde(default)]
+    pub mask: Option<Mask>,
+    /// Labels of the governed vocabulary.
+    #[serde(default)]
+    pub tags: BTreeSet<String>,
 }
 
 /// A `CHECK` constraint.
@@ -279,6 +302,8 @@ pub enum Change {
     Announce(Box<Reshaping>),
     /// Takes the announcement of this statement back, whatever became of it.
     Withdraw(String),
+    PutTag(Tag),
+    RemoveTag(String),
 }
 
 impl State {
@@ -361,7 +386,10 @@ impl State {
                 self.schemas.remove(&oid);
             }
             Change::PutRelation(relation) => {
+                let relation = self.with_dropped(relation);
                 self.claim(relation.oid);
+                let policies = relation.table().map(|table| table.policies.as_slice());
+                policies.unwrap_or_default().iter().for_each(|policy| self.claim(policy.oid));
                 self.forget_name(relation.oid);
                 self.names.insert((relation.schema, relation.name.clone()), relation.oid);
                 self.relations.insert(relation.oid, Arc::new(*relation));
@@ -376,7 +404,33 @@ impl State {
             Change::Withdraw(statement) => {
                 self.announced.remove(&statement);
             }
+            Change::PutTag(tag) => {
+                self.tags.insert(tag.name.clone(), Arc::new(tag));
+            }
+            Change::RemoveTag(name) => {
+                self.tags.remove(&name);
+            }
         }
+    }
+
+    /// `relation`, which is to be put, with what it knows of dropped columns: a mask follows its
+    /// column's id, also to where a version of before the drop is read or restored.
+    fn with_dropped(&self, mut relation: Box<Relation>) -> Box<Relation> {
+        let Some(before) = self.relations.get(&relation.oid) else { return relation };
+        let RelationKind::Table(table) = &mut relation.kind else { return relation };
+        let is_there = |columns: &[Column], id: u32| columns.iter().any(|it| it.id == id);
+        for column in &mut relation.columns {
+            let known = table.dropped.iter().find(|it| it.id == column.id);
+            if let Some(known) = known.filter(|_| !is_there(&before.columns, column.id)) {
+                column.mask.clone_from(&known.mask);
+                column.tags.clone_from(&known.tags);
+            }
+        }
+        table.dropped.retain(|it| !is_there(&relation.columns, it.id));
+        let covered = |it: &&Column| it.mask.is_some() || !it.tags.is_empty();
+        let gone = before.columns.iter().filter(|it| !is_there(&relation.columns, it.id));
+        table.dropped.extend(gone.filter(covered).cloned());
+        relation
     }
 
     fn claim(&mut self, oid: Oid) {
@@ -386,6 +440,22 @@ impl State {
     fn forget_name(&mut self, oid: Oid) {
         if let Some(old) = self.relations.get(&oid) {
             self.names.remove(&(old.schema, old.name.clone()));
+        }
+    }
+}
+
+impl Column {
+    /// A column that may be NULL, and about which nothing else is said.
+    pub fn new(id: u32, name: &str, data_type: Type) -> Column {
+        Column {
+            id,
+            name: name.to_owned(),
+            data_type,
+            not_null: false,
+            default: None,
+            comment: None,
+            mask: None,
+            tags: BTreeSet::new(),
         }
     }
 }

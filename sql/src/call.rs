@@ -135,6 +135,8 @@ fn merged(now: &[Column], then: &[TableColumn]) -> Vec<Column> {
             not_null: then.not_null,
             default: known.and_then(|column| column.default.clone()),
             comment: known.and_then(|column| column.comment.clone()),
+            mask: known.and_then(|column| column.mask.clone()),
+            tags: known.map(|column| column.tags.clone()).unwrap_or_default(),
         })
     };
     then.iter().filter_map(column).collect()

@@ -415,7 +415,9 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         | Change::RemoveSchema(_)
         | Change::RemoveRelation(_)
         | Change::Announce(_)
-        | Change::Withdraw(_) => None,
+        | Change::Withdraw(_)
+        | Change::PutTag(_)
+        | Change::RemoveTag(_) => None,
     };
     changes.iter().filter_map(id).collect()
 }

@@ -30,6 +30,8 @@ fn role(oid: Oid, name: &str, member_of: &[Oid]) -> Change {
         connection_limit: None,
         valid_until_ms: None,
         comment: None,
+        bypass_rls: false,
+        attributes: Default::default(),
     })
 }
 
@@ -66,6 +68,9 @@ fn table(oid_: Oid, schema: Oid, name: &str, owner: &str, to: &[(&str, Privilege
             checks: vec![],
             keys: vec![],
             indexes: vec![],
+            dropped: vec![],
+            row_security: Default::default(),
+            policies: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{Change, Column, Relation, RelationKind, Reshaping, Role, Schema, State};
 use crate::error::Result;
+use crate::policy::Tag;
 use crate::text::{Body, Text};
 
 impl Change {
@@ -17,10 +18,12 @@ impl Change {
             Change::PutSchema(schema) => schema_texts(schema),
             Change::PutRelation(relation) => relation_texts(relation),
             Change::Announce(reshaping) => reshaping_texts(reshaping),
+            Change::PutTag(tag) => tag_texts(tag),
             Change::RemoveRole(_)
             | Change::RemoveSchema(_)
             | Change::RemoveRelation(_)
-            | Change::Withdraw(_) => vec![],
+            | Change::Withdraw(_)
+            | Change::RemoveTag(_) => vec![],
         }
     }
 }
@@ -63,6 +66,9 @@ impl State {
         for relation in self.relations.values_mut() {
             relation_texts(Arc::make_mut(relation)).into_iter().for_each(&mut visit);
         }
+        for tag in self.tags.values_mut() {
+            tag_texts(Arc::make_mut(tag)).into_iter().for_each(&mut visit);
+        }
         for reshaping in self.announced.values_mut() {
             reshaping_texts(Arc::make_mut(reshaping)).into_iter().for_each(&mut visit);
         }
@@ -83,6 +89,9 @@ fn relation_texts(relation: &mut Relation) -> Vec<&mut Text> {
     match &mut relation.kind {
         RelationKind::Table(table) => {
             texts.extend(table.checks.iter_mut().map(|check| &mut check.expression));
+            texts.extend(table.dropped.iter_mut().flat_map(column_texts));
+            let policies = table.policies.iter_mut();
+            texts.extend(policies.flat_map(|it| it.using.iter_mut().chain(&mut it.with_check)));
         }
         RelationKind::View(view) => texts.push(&mut view.query),
     }
@@ -95,5 +104,11 @@ fn reshaping_texts(reshaping: &mut Reshaping) -> Vec<&mut Text> {
 }
 
 fn column_texts(column: &mut Column) -> impl Iterator<Item = &mut Text> {
-    column.default.iter_mut().chain(column.comment.iter_mut())
+    let mask = column.mask.iter_mut().map(|mask| &mut mask.using);
+    column.default.iter_mut().chain(column.comment.iter_mut()).chain(mask)
+}
+
+fn tag_texts(tag: &mut Tag) -> Vec<&mut Text> {
+    let masks = tag.masks.iter_mut().map(|it| &mut it.mask.using);
+    std::iter::once(&mut tag.description).chain(masks).collect()
 }

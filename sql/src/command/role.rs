@@ -112,6 +112,8 @@ fn create(
         connection_limit: None,
         valid_until_ms: None,
         comment: None,
+        bypass_rls: false,
+        attributes: Default::default(),
     };
     set(ctx, &mut role, options, &mut planned.notices)?;
     let oid = role.oid;

@@ -41,6 +41,8 @@ fn city() -> State {
             connection_limit: None,
             valid_until_ms: None,
             comment: None,
+            bypass_rls: false,
+            attributes: Default::default(),
         })
     };
     let mut changes: Vec<Change> =

@@ -137,7 +137,7 @@ fn columns(statement: &CreateView, bound: &Bound, planned: &mut Planned) -> Resu
         }
         let id = u32::try_from(index + 1).map_err(|_| Error::internal("too many columns"))?;
         let data_type = data_type.clone();
-        columns.push(Column { id, name, data_type, not_null: false, default: None, comment: None });
+        columns.push(Column::new(id, &name, data_type));
     }
     Ok(columns)
 }

@@ -51,11 +51,13 @@ fn role(oid: Oid, name: &str, login: bool, of: &[Oid]) -> Change {
         connection_limit: None,
         valid_until_ms: None,
         comment: (oid == OFFICER).then(|| text("Runs the health desk")),
+        bypass_rls: false,
+        attributes: Default::default(),
     })
 }
 
 fn column(id: u32, name: &str, data_type: Type) -> Column {
-    Column { id, name: name.to_owned(), data_type, not_null: false, default: None, comment: None }
+    Column::new(id, name, data_type)
 }
 
 fn patient() -> Relation {
@@ -95,6 +97,9 @@ fn dataset(checks: Vec<Check>) -> Table {
         checks,
         keys: vec![],
         indexes: vec![],
+        dropped: vec![],
+        row_security: Default::default(),
+        policies: vec![],
         governance: Governance {
             classification: Classification::Personal,
             update_frequency: Some("P1D".to_owned()),

@@ -195,6 +195,8 @@ fn merged(column: &Column, now: &[Column]) -> Column {
     if let Some(now) = now.iter().find(|now| now.id == column.id) {
         merged.default.clone_from(&now.default);
         merged.comment.clone_from(&now.comment);
+        merged.mask.clone_from(&now.mask);
+        merged.tags.clone_from(&now.tags);
     }
     merged
 }

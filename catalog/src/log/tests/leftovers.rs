@@ -29,6 +29,9 @@ fn table(state: &State, dataset: &str) -> Change {
             checks: vec![],
             keys: vec![],
             indexes: vec![],
+            dropped: vec![],
+            row_security: Default::default(),
+            policies: vec![],
             governance: Governance {
                 classification: Classification::Internal,
                 update_frequency: None,

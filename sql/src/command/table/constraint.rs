@@ -75,7 +75,7 @@ pub(super) fn column<'a>(
         let message = format!("conflicting NULL/NOT NULL declarations for column \"{name}\"");
         return Err(Error::new(Kind::Syntax, message));
     }
-    let column = Column { id, name, data_type, not_null, default, comment: None };
+    let column = Column { not_null, default, ..Column::new(id, &name, data_type) };
     Ok(DeclaredColumn { column, checks, keys })
 }
 

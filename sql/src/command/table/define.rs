@@ -85,6 +85,9 @@ fn make(
         checks,
         keys,
         indexes: vec![],
+        dropped: vec![],
+        row_security: Default::default(),
+        policies: vec![],
         governance,
         created_ms: ctx.now_ms,
     };
@@ -130,7 +133,7 @@ fn declarations<'a>(
         let name = constraint::column_name(&Ident::with_quote('"', name), notices)?;
         require_once(&all.columns, &name)?;
         let (id, not_null) = (all.next_column, false);
-        all.columns.push(Column { id, name, data_type, not_null, default: None, comment: None });
+        all.columns.push(Column { not_null, ..Column::new(id, &name, data_type) });
         all.next_column += 1;
     }
     if all.columns.is_empty() {

@@ -28,14 +28,7 @@ fn author() -> CommitAuthor {
 
 /// A table with the primary key `id` and the unique pair `(id, name)`.
 fn relation() -> Relation {
-    let column = |id, name: &str, data_type| Column {
-        id,
-        name: name.to_owned(),
-        data_type,
-        not_null: false,
-        default: None,
-        comment: None,
-    };
+    let column = Column::new;
     let key = |name: &str, kind, columns: &[u32]| Key {
         name: name.to_owned(),
         kind,
@@ -67,6 +60,9 @@ fn relation() -> Relation {
                 key("t_pair", KeyKind::Unique, &[2, 1]),
             ],
             indexes: vec![],
+            dropped: vec![],
+            row_security: Default::default(),
+            policies: vec![],
             governance,
             created_ms: 0,
         }),
