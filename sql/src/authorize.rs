@@ -79,7 +79,7 @@ fn refuse_without_purpose(scope: &Scope, read: &Read) -> Result<()> {
 }
 
 /// Whether nothing in the plan writes, creates or reaches outside.
-fn only_reads(plan: &LogicalPlan) -> Result<()> {
+pub(crate) fn only_reads(plan: &LogicalPlan) -> Result<()> {
     let checked = plan.apply_with_subqueries(|node| {
         check(node).map_err(to_engine)?;
         Ok(TreeNodeRecursion::Continue)

@@ -89,6 +89,22 @@ pub(crate) async fn bind(
     Ok(Bound { plan, session, reads, names })
 }
 
+/// Binds a query that is a part of another: a view's, or what a role sees of a table.
+pub(crate) async fn within(
+    scope: &Scope,
+    session: &SessionState,
+    mut statement: ast::Statement,
+    extra: Extra,
+    depth: usize,
+) -> Result<(LogicalPlan, Vec<Read>)> {
+    crate::pg_catalog::rewrite(&mut statement);
+    let specials = prepare::prepare(&mut statement)?;
+    let mut resolver = Resolver::new(scope, session, specials, extra, depth);
+    resolver.resolve(&statement).await?;
+    let (tables, reads) = resolver.finish();
+    Ok((plan(session, tables, statement, Vec::new())?, reads))
+}
+
 /// Plans a statement whose relations are all in `tables`.
 fn plan(
     session: &SessionState,

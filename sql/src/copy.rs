@@ -12,6 +12,7 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{Schema, SchemaRef};
 use kho_catalog::audit::Opened;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy::PolicyCommand;
 use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::Relation;
 use sqlparser::ast;
@@ -109,7 +110,8 @@ pub(crate) async fn begin_in(
     let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
     let session = scope.shared.session_state(scope)?;
     let base = Base::take_to_add(scope, &relation, limits).await?;
-    let append = Append::begin(scope, &session, &relation, base).await?;
+    let commands = [PolicyCommand::Insert];
+    let append = Append::begin(scope, &session, &relation, base, &commands).await?;
     let table = append.schema().clone();
     let places = copied_columns(&relation, &table, columns)?;
     let mut sources = Vec::new();

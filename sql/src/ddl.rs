@@ -6,6 +6,7 @@
 //! state, when it is committed. A table exists for others once the catalog names it.
 //! On failure: a table's files that no catalog entry names are orphans, which maintenance removes.
 
+mod policy;
 mod table;
 mod view;
 
@@ -69,6 +70,8 @@ pub(crate) async fn change(
         S::CreateTable(create) => table::create(scope, create).await,
         S::AlterTable(alter) => table::alter(scope, alter, limits).await,
         S::CreateView(create) => view::create(scope, create).await,
+        S::CreatePolicy(create) => policy::create(scope, create).await,
+        S::AlterPolicy(alter) => policy::alter(scope, alter).await,
         other => pure(scope, other),
     }
 }
@@ -84,6 +87,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
         | S::Revoke(_)
         | S::Comment { .. }
         | S::CreateIndex(_)
+        | S::DropPolicy(_)
         | S::Drop { object_type: ast::ObjectType::Index, table: None, .. }
         | S::Drop { object_type: ast::ObjectType::Schema, .. }
         | S::Drop { object_type: ast::ObjectType::Table, temporary: false, .. }
@@ -96,6 +100,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
         S::Grant(grant) => command::grant::apply(context, grant),
         S::Revoke(revoke) => command::grant::revoke(context, revoke),
         S::CreateIndex(create) => command::table::create_index(context, create),
+        S::DropPolicy(drop) => command::policy::drop(context, drop),
         S::Comment { object_type, object_name, comment, if_exists } => command::comment::apply(
             context,
             *object_type,

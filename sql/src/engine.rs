@@ -162,8 +162,8 @@ impl Shared {
         let state = &scope.state;
         CatalogView {
             visible: visible(state, &scope.who),
-            role: scope.who.role(),
-            session_role: scope.who.role(),
+            role: scope.session.role(),
+            session_role: scope.session.role(),
             search_path: scope.search_path(),
             settings: scope.settings.all(),
             database: crate::session::DATABASE.to_owned(),

@@ -56,6 +56,7 @@ async fn plan_text(
     parameters: Parameters<'_>,
     analyze: bool,
 ) -> Result<String> {
+    let scope = &Scope { explains: true, ..scope.clone() };
     let (plan, _) = query(scope, query_statement, parameters).await?;
     let physical = execute::physical(&plan).await?;
     if !analyze {

@@ -33,6 +33,7 @@ mod function;
 mod information_schema;
 mod keys;
 mod object;
+mod policies;
 mod procedures;
 mod relations;
 mod rewrite;
@@ -118,6 +119,7 @@ fn build(view: &CatalogView, definition: &'static definition::Definition) -> Res
             attributes::fill(view, definition.name, &mut rows)?;
             keys::fill(view, definition.name, &mut rows)?;
             depend::fill(view, definition.name, &mut rows)?;
+            policies::fill(view, definition.name, &mut rows)?;
             roles::fill(view, definition.name, &mut rows)?;
             cluster::fill(view, definition.name, &mut rows)?;
             procedures::fill(view, definition.name, &mut rows)?;

@@ -27,7 +27,14 @@ pub(crate) type Pins = Arc<Mutex<HashMap<(Oid, Option<u64>), Snapshot>>>;
 pub(crate) struct Scope {
     pub shared: Arc<Shared>,
     pub state: Arc<State>,
+    /// Whose rights count: the session's role, or within a view its owner.
     pub who: Principal,
+    /// The session's role: masks and what policies ask of a session are its affair.
+    pub session: Principal,
+    /// The tables whose policies are being bound, one within the other.
+    pub within_policies: Vec<Oid>,
+    /// Whether a plan is made to be shown: then nothing in it may rest on rows that are hidden.
+    pub explains: bool,
     /// The role's name, as `current_user` says it.
     pub role: String,
     pub settings: Settings,
@@ -60,6 +67,21 @@ impl Scope {
     /// The same scope as another role sees it: what a view runs with.
     pub(crate) fn as_role(&self, role: Oid) -> Scope {
         Scope { who: Principal::of(&self.state, role), ..self.clone() }
+    }
+
+    /// The same scope while the policies of `relation` are bound.
+    ///
+    /// # Errors
+    /// `42P17` where they read the table itself.
+    pub(crate) fn within_policy_of(&self, relation: &Relation) -> Result<Scope> {
+        if self.within_policies.contains(&relation.oid) {
+            let message =
+                format!("infinite recursion detected in policy for relation \"{}\"", relation.name);
+            return Err(Error::new(Kind::InvalidObjectDefinition, message));
+        }
+        let mut scope = self.clone();
+        scope.within_policies.push(relation.oid);
+        Ok(scope)
     }
 
     /// The snapshot of `relation` that this statement reads: the version asked for, else the one

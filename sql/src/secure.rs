@@ -1,136 +1,143 @@
-//! The only tables that plans are made of.
+//! The only tables that plans are made of: what one role may see of a dataset.
 //!
-//! What it is: a table as one role may see it. Today that is all its rows; row policies, masks and
-//! the barrier that keeps a query's predicates behind them have their place here.
-//! What it guarantees: it gives no inner plan away, answers no statistics of its own, and refuses
-//! to be written through. A predicate on a float column is not handed to the files: their
-//! statistics pass `NaN` over, so a file that holds one would be skipped. Every predicate is
-//! evaluated above the scan, whatever the files below made of it.
-//! What it does not: it does not decide who may read; `authorize` does, before anything runs.
+//! What it is: a table without policies and masks is given as it lies ([`plain`]). Otherwise it is
+//! a query, `SELECT <masks> FROM <table> WHERE <policies>`, behind a barrier ([`guarded`]), and so is
+//! a view for everybody but its owner.
+//! What it guarantees: nothing of the statement is evaluated on a row that the policies hide, or on
+//! a value that a mask covers: neither predicates nor joins reach below, but for those that cannot
+//! fail and tell nothing ([`leak_proof`]), which keep files and row groups from being read.
+//! Estimates, metrics and `EXPLAIN` speak of visible rows alone.
+//! What it does not: it does not decide who may read; `authorize` does, before anything runs. How
+//! long a statement takes may tell how much was passed over.
+//!
+//! # Why not a filter
+//! The engine merges a filter with the user's predicates and runs those first where it likes:
+//! `1 / (salary - 90000) > 0` then tells a hidden salary by its error.
 
-use std::any::Any;
+mod barrier;
+mod condition;
+mod guarded;
+mod infallible;
+mod leak_proof;
+mod plain;
+mod source;
+
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as PlanResult;
-use datafusion::common::tree_node::TreeNode as _;
-use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use kho_catalog::error::Result;
-use kho_catalog::state::{Oid, Relation};
+use kho_catalog::policy::PolicyCommand;
+use kho_catalog::state::Relation;
 use kho_catalog::table::{Snapshot, TableSize};
 
-/// `relation` at the version of `snapshot`.
+use crate::bind::Read;
+use crate::scope::Scope;
+
+pub(crate) use condition::{Checks, refuse_unsafe};
+pub(crate) use source::{in_terms_of_ids, in_terms_of_names};
+
+use self::source::Source;
+
+/// What stands for a relation in a plan, and what it reads besides.
+pub(crate) struct Secured {
+    pub provider: Arc<dyn TableProvider>,
+    /// What the policies' own queries read.
+    pub reads: Vec<Read>,
+}
+
+/// `relation` at the version of `snapshot`, for `SELECT`.
+///
+/// # Errors
+/// `42501` for a version that lacks a column which a policy needs; of a policy's expressions.
 pub(crate) async fn table(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
+    snapshot: &Snapshot,
+) -> Result<Secured> {
+    let provider = plain::table(relation, snapshot).await?;
+    let source = Source::new(scope, relation, &provider);
+    source.secured(session, provider, &[PolicyCommand::Select]).await
+}
+
+/// All of `relation`, for tests of what comes after.
+#[cfg(test)]
+pub(crate) async fn open_table(
     relation: &Relation,
     snapshot: &Snapshot,
 ) -> Result<Arc<dyn TableProvider>> {
-    let inner = snapshot.provider().await?;
-    let schema = declared(&inner.schema(), &snapshot.schema());
-    Ok(Arc::new(SecuredTable {
-        relation: relation.oid,
-        version: snapshot.version(),
-        schema,
-        inner,
-        snapshot: Some(snapshot.clone()),
-    }))
+    plain::table(relation, snapshot).await
 }
 
-/// How large the table behind `source` is, for the order of joins; `None` where it is no table. A
-/// table whose rows are not all to be seen must not tell it: the order shows in `EXPLAIN`.
-pub(crate) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
-    let provider = source_as_provider(source).ok()?;
-    let table: &dyn Any = provider.as_ref();
-    table.downcast_ref::<SecuredTable>()?.snapshot.as_ref().map(Snapshot::size)
-}
-
-/// Rows that are not a table's own but follow its rules: its changes.
-pub(crate) fn derived(
+/// Rows of `relation` that are not its own of now: its changes.
+///
+/// # Errors
+/// As [`table`].
+pub(crate) async fn derived(
+    scope: &Scope,
+    session: &SessionState,
     relation: &Relation,
     version: u64,
     inner: Arc<dyn TableProvider>,
-) -> Arc<dyn TableProvider> {
-    let schema = inner.schema();
-    Arc::new(SecuredTable { relation: relation.oid, version, schema, inner, snapshot: None })
+) -> Result<Secured> {
+    let provider = plain::derived(relation, version, inner);
+    let source = Source::new(scope, relation, &provider);
+    source.secured(session, provider, &[PolicyCommand::Select]).await
 }
 
-#[derive(Debug)]
-struct SecuredTable {
-    relation: Oid,
-    version: u64,
-    schema: SchemaRef,
+/// Rows of `relation` that a statement is to change, which must satisfy the policies for all of
+/// `commands`. Beside each masked column stands the stored value, under a name that no user can
+/// write: [`stored_name`].
+///
+/// # Errors
+/// As [`table`].
+pub(crate) async fn rows(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
     inner: Arc<dyn TableProvider>,
-    snapshot: Option<Snapshot>,
+    commands: &[PolicyCommand],
+) -> Result<Secured> {
+    let source = Source::new(scope, relation, &inner).with_stored();
+    source.secured(session, inner, commands).await
 }
 
-#[async_trait::async_trait]
-impl TableProvider for SecuredTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
-        let below = |filter: &&Expr| {
-            // A filter without a column, such as NULL, is dropped below.
-            if filter.column_refs().is_empty() || self.touches_float(filter) || is_long(filter) {
-                return Ok(TableProviderFilterPushDown::Unsupported);
-            }
-            // To ask is to have the filter translated, so that is not done with every filter.
-            let inner = self.inner.supports_filters_pushdown(&[*filter])?;
-            Ok(match inner.first() {
-                Some(TableProviderFilterPushDown::Unsupported) | None => {
-                    TableProviderFilterPushDown::Unsupported
-                }
-                // The files are passed over or thinned out by it; it is decided above.
-                Some(_) => TableProviderFilterPushDown::Inexact,
-            })
-        };
-        filters.iter().map(below).collect()
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        tracing::trace!(relation = self.relation, version = self.version, "scan");
-        self.inner.scan(session, projection, filters, limit).await
-    }
+/// Rows that a statement has written, to be given back: their masks hold. That they may be seen was
+/// checked when they were written ([`Checks`]), or before they were taken out.
+///
+/// # Errors
+/// As [`table`].
+pub(crate) async fn written(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
+    inner: Arc<dyn TableProvider>,
+) -> Result<Secured> {
+    Source::new(scope, relation, &inner).secured(session, inner, &[]).await
 }
 
-impl SecuredTable {
-    fn touches_float(&self, filter: &Expr) -> bool {
-        filter.column_refs().iter().any(|column| {
-            (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
-        })
-    }
+/// A view's query, for somebody who is not its owner.
+pub(crate) fn view(scope: &Scope, name: &str, plan: LogicalPlan) -> Result<Arc<dyn TableProvider>> {
+    guarded::guarded(name, plan, None, !scope.explains)
 }
 
-/// Whether a list in it is longer than the scan below takes: delta-rs makes an `OR` of each item,
-/// one within the other, and overflows the stack on the way down. Above it is one look-up.
-fn is_long(filter: &Expr) -> bool {
-    const LONGEST_LIST: usize = 1000;
-    let long = |it: &Expr| matches!(it, Expr::InList(it) if it.list.len() > LONGEST_LIST);
-    filter.exists(|it| Ok(long(it))).unwrap_or(true)
+/// How the stored value of a column is named beside what is shown of it.
+pub(crate) fn stored_name(column: &str) -> String {
+    format!("\u{1}stored {column}")
 }
 
-/// The scan's schema (whose types may be views of the declared ones) with the declared fields'
-/// metadata: the ids and declared types of columns.
-fn declared(scan: &Schema, table: &Schema) -> SchemaRef {
-    let fields = scan.fields().iter().map(|field| -> Field {
-        let metadata = table.field_with_name(field.name()).map(|it| it.metadata().clone());
-        field.as_ref().clone().with_metadata(metadata.unwrap_or_default())
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+/// Whether a mask covers the column for the session's role.
+pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> bool {
+    let column = relation.column(column);
+    column.is_some_and(|column| {
+        !kho_catalog::policy::masks(&scope.state, relation, column, &scope.session).is_empty()
+    })
+}
+
+/// How large the table behind `source` is, for the order of joins; `None` where that is not to be
+/// told, or it is no table.
+pub(crate) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
+    plain::size_of(source).or_else(|| guarded::size_of(source))
 }

@@ -449,6 +449,9 @@ impl Session {
         let environment = shared.catalog.environment();
         let mut scope = Scope {
             who: Principal::of(&state, self.role),
+            session: Principal::of(&state, self.role),
+            within_policies: Vec::new(),
+            explains: false,
             role: role.name.clone(),
             settings: self.settings.clone(),
             pins,

@@ -102,9 +102,10 @@ pub(crate) async fn table_function(
                 None => scope.snapshot(&relation, None).await?.version(),
             };
             let changes = scope.shared.tables.changes(&location, first, last).await?;
-            let provider = secure::derived(&relation, last, changes);
+            let secured = secure::derived(scope, session, &relation, last, changes).await?;
             let read = Read { version: Some(last), newest, ..read(scope, &relation) };
-            Ok(TableFunction { provider, reads: vec![read] })
+            let reads = std::iter::once(read).chain(secured.reads).collect();
+            Ok(TableFunction { provider: secured.provider, reads })
         }
         _ => Err(Error::new(
             Kind::UndefinedFunction,

@@ -37,7 +37,7 @@ pub(crate) fn constant(
 }
 
 /// The value of an expression that needs no row.
-pub(super) fn evaluate(physical: &dyn PhysicalExpr) -> Result<ScalarValue> {
+pub(crate) fn evaluate(physical: &dyn PhysicalExpr) -> Result<ScalarValue> {
     let row = RecordBatch::try_new_with_options(
         std::sync::Arc::new(Schema::empty()),
         Vec::new(),

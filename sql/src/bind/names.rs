@@ -199,7 +199,10 @@ impl<'a> Resolver<'a> {
                     version: Some(snapshot.version()),
                     newest: version.is_none() && self.scope.as_of_ms.is_none(),
                 });
-                Ok(provider_as_source(secure::table(&relation, &snapshot).await?))
+                let secured = secure::table(self.scope, self.session, &relation, &snapshot);
+                let secured = secured.await?;
+                self.reads.extend(secured.reads);
+                Ok(provider_as_source(secured.provider))
             }
             RelationKind::View(_) if version.is_some() => {
                 Err(Error::unsupported(format!("view \"{}\" has no versions", relation.name))

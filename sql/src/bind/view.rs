@@ -15,10 +15,10 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Relation;
 use sqlparser::ast::Statement;
 
-use super::names::Resolver;
-use super::{Read, prepare};
+use super::Read;
 use crate::errors::from_engine;
 use crate::scope::Scope;
+use crate::secure;
 
 /// Views may be built on views so deep.
 const DEPTH_LIMIT: usize = 16;
@@ -39,20 +39,22 @@ pub(super) fn expand<'a>(
         }
         let view = relation.view().ok_or_else(|| Error::internal("not a view"))?;
         let query = crate::parse::query(view.query.required()?)?;
-        let mut statement = Statement::Query(Box::new(query));
+        let statement = Statement::Query(Box::new(query));
         let owner = scope.as_role(relation.owner);
-        let specials = prepare::prepare(&mut statement)?;
-        let mut resolver = Resolver::new(&owner, session, specials, Vec::new(), depth + 1);
-        resolver.resolve(&statement).await?;
-        let (tables, reads) = resolver.finish();
-        let plan = super::plan(session, tables, statement, Vec::new())?;
+        let (plan, reads) =
+            super::within(&owner, session, statement, Vec::new(), depth + 1).await?;
         let columns = (plan.schema().columns().into_iter().zip(&relation.columns))
             .map(|(from, to)| datafusion::logical_expr::Expr::Column(from).alias(&to.name));
         let plan = LogicalPlanBuilder::from(plan.clone())
             .project(columns)
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_engine)?;
-        Ok((Arc::new(ViewTable::new(plan, None)) as Arc<dyn TableProvider>, reads))
+        // What is in it is the owner's to see; another's predicates stay outside.
+        let provider: Arc<dyn TableProvider> = match scope.who.is(relation.owner) {
+            true => Arc::new(ViewTable::new(plan, None)),
+            false => secure::view(scope, &relation.name, plan)?,
+        };
+        Ok((provider, reads))
     }
     .boxed()
 }

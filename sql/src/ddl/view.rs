@@ -23,7 +23,7 @@ pub(super) async fn create(scope: &Scope, statement: &ast::CreateView) -> Result
     }
     let depends_on = reads(&bound);
     authorize(scope, bound)?;
-    let _ = query.visit(&mut Qualify { scope, ctes: Vec::new() });
+    let _ = query.visit(&mut Qualify::new(scope));
     let text = query.to_string();
     let statement = statement.clone();
     planned(scope, move |context| {
@@ -68,10 +68,16 @@ fn reads(bound: &Bound) -> Vec<u32> {
 }
 
 /// Names every relation with its schema: a view means the same whatever the reader's search path.
-struct Qualify<'a> {
+pub(super) struct Qualify<'a> {
     scope: &'a Scope,
     /// The names that `WITH` gave, by the query they hold in.
     ctes: Vec<Vec<String>>,
+}
+
+impl<'a> Qualify<'a> {
+    pub(super) fn new(scope: &'a Scope) -> Qualify<'a> {
+        Qualify { scope, ctes: Vec::new() }
+    }
 }
 
 impl VisitorMut for Qualify<'_> {

@@ -81,7 +81,7 @@ async fn contexts() -> [SessionContext; 2] {
             SessionStateBuilder::new().with_default_features().with_optimizer_rules(rules).build();
         let context = SessionContext::new_with_state(state);
         for (oid, (name, snapshot)) in (1..).zip(&made) {
-            let table = secure::table(&relation(oid, name), snapshot).await.unwrap();
+            let table = secure::open_table(&relation(oid, name), snapshot).await.unwrap();
             context.register_table(*name, table).unwrap();
         }
         contexts.push(context);

@@ -91,6 +91,8 @@ fn class(view: &CatalogView, relation: &Relation, rows: &mut Rows) -> Result<()>
         ("relnatts", relation.columns.len().into()),
         ("relchecks", table.map(|it| it.checks.len()).into()),
         ("relhasrules", table.is_none().into()),
+        ("relrowsecurity", table.map(|it| it.row_security.enabled).unwrap_or_default().into()),
+        ("relforcerowsecurity", table.map(|it| it.row_security.forced).unwrap_or_default().into()),
         ("relispopulated", true.into()),
         ("relreplident", if table.is_some() { "d" } else { "n" }.into()),
         ("relacl", acl::items(view, relation.owner, &relation.grants, acl::RELATION).into()),

@@ -40,7 +40,7 @@ fn roles(role: &Role, rows: &mut Rows) -> Result<()> {
         ("rolconnlimit", role.connection_limit.map_or(-1, i64::from).into()),
         ("rolpassword", HIDDEN.into()),
         ("rolvaliduntil", until(role)),
-        ("rolbypassrls", false.into()),
+        ("rolbypassrls", role.bypass_rls.into()),
         ("oid", role.oid.into()),
     ])
 }
@@ -52,7 +52,7 @@ fn user(role: &Role, rows: &mut Rows) -> Result<()> {
         ("usecreatedb", false.into()),
         ("usesuper", false.into()),
         ("userepl", false.into()),
-        ("usebypassrls", false.into()),
+        ("usebypassrls", role.bypass_rls.into()),
         ("passwd", HIDDEN.into()),
         ("valuntil", until(role)),
     ])

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use kho_catalog::error::Result;
+use kho_catalog::policy;
 use kho_catalog::state::Relation;
 use kho_catalog::table::CommitRecord;
 
@@ -21,6 +22,9 @@ pub(super) async fn history(scope: &Scope, relation: &Relation) -> Result<Arc<dy
     let number = |of: fn(&CommitRecord) -> Option<i64>| -> ArrayRef {
         Arc::new(records.iter().map(of).collect::<Int64Array>())
     };
+    // Who may not see every row is not told how many there were.
+    let hides = policy::is_policied(&scope.state, relation, &scope.who);
+    let count = |of: fn(&CommitRecord) -> Option<i64>| number(if hides { |_| None } else { of });
     let times = records.iter().map(|record| record.time_ms.saturating_mul(1000));
     let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
     let columns: Vec<ArrayRef> = vec![
@@ -29,11 +33,11 @@ pub(super) async fn history(scope: &Scope, relation: &Relation) -> Result<Arc<dy
         text(|record| record.operation.as_deref()),
         text(|record| record.role.as_deref()),
         text(|record| record.statement.as_deref()),
-        number(|record| record.rows_inserted),
-        number(|record| record.rows_updated),
-        number(|record| record.rows_deleted),
-        number(|record| record.files_added),
-        number(|record| record.files_removed),
+        count(|record| record.rows_inserted),
+        count(|record| record.rows_updated),
+        count(|record| record.rows_deleted),
+        count(|record| record.files_added),
+        count(|record| record.files_removed),
         text(|record| record.engine.as_deref()),
     ];
     let batch = RecordBatch::try_new(schema(), columns).map_err(|error| from_arrow(&error))?;

@@ -9,6 +9,7 @@
 use std::ops::ControlFlow;
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy::PolicyCommand;
 use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::Relation;
 use kho_catalog::table::{FILE_COLUMN, ROW_COLUMN};
@@ -16,6 +17,7 @@ use sqlparser::ast;
 
 use super::target::{internal, is_default};
 use crate::bind;
+use crate::secure;
 
 /// The name of the table whose rows are changed, in the query that finds them.
 pub(super) const ROWS: &str = "\u{1}rows";
@@ -156,13 +158,23 @@ impl Modification {
         }
     }
 
-    /// The query over a table with `columns`.
-    pub(super) fn row_query(&self, relation: &Relation, columns: &[String]) -> Result<RowQuery> {
+    /// The query over a table with `columns`; of those in `masked` the stored value has a name of its
+    /// own.
+    pub(super) fn row_query(
+        &self,
+        relation: &Relation,
+        columns: &[String],
+        masked: &[String],
+    ) -> Result<RowQuery> {
+        self.refuse_masked(masked)?;
         let shown = self.shown()?;
         let of_rows = |name: &str| column_of(&shown, name);
         let mut projection: Vec<ast::Expr> =
             [FILE_COLUMN, ROW_COLUMN].into_iter().map(of_rows).collect();
-        projection.extend(columns.iter().map(|name| of_rows(name)));
+        projection.extend(columns.iter().map(|name| match masked.contains(name) {
+            true => of_rows(&secure::stored_name(name)),
+            false => of_rows(name),
+        }));
         let number = self.number(&of_rows(FILE_COLUMN))?;
         projection.push(number.clone().unwrap_or(integer(0)));
         let mut steps = Vec::new();
@@ -207,6 +219,54 @@ impl Modification {
             });
         }
         Ok(RowQuery { query: self.select(projection, shown)?, steps })
+    }
+
+    /// A mask in a new value would be written over the data.
+    fn refuse_masked(&self, masked: &[String]) -> Result<()> {
+        if masked.is_empty() {
+            return Ok(());
+        }
+        let shown = bind::folded(&self.shown()?);
+        let is_masked = |expr: &ast::Expr| match expr {
+            ast::Expr::Identifier(ident) => Some(bind::folded(ident)),
+            ast::Expr::CompoundIdentifier(parts) => {
+                let parts: Vec<String> = parts.iter().map(bind::folded).collect();
+                match parts.as_slice() {
+                    [.., table, column] if *table == shown => Some(column.clone()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let values = self.clauses.iter().flat_map(|clause| match &clause.act {
+            Act::Update(given) | Act::Insert(given) => given.as_slice(),
+            _ => &[],
+        });
+        for (_, value) in values {
+            let found = ast::visit_expressions(value, |expr| match is_masked(expr) {
+                Some(column) if masked.contains(&column) => ControlFlow::Break(column),
+                _ => ControlFlow::Continue(()),
+            });
+            if let ControlFlow::Break(column) = found {
+                let message = format!("column \"{column}\" is masked and cannot be a new value");
+                return Err(Error::new(Kind::InsufficientPrivilege, message)
+                    .with_detail("The mask would be written in place of the data."));
+            }
+        }
+        Ok(())
+    }
+
+    /// The commands whose policies the rows must satisfy that this statement touches.
+    pub(super) fn policy_commands(&self) -> Vec<PolicyCommand> {
+        let mut commands = Vec::new();
+        if self.looks_at_rows() || self.returning.is_some() {
+            commands.push(PolicyCommand::Select);
+        }
+        // Of joined rows those that may be seen are found; what is done to them is checked then.
+        if matches!(self.from, From::Beside(_)) {
+            commands.extend(self.clauses.iter().filter_map(Clause::policy_command));
+        }
+        commands
     }
 
     /// Which clause is done, as an expression; `None` where it is always the first.
@@ -278,6 +338,17 @@ impl Modification {
         }
         select.selection = self.selection.clone();
         Ok(query)
+    }
+}
+
+impl Clause {
+    /// The command whose policies the rows that are there must satisfy.
+    pub(super) fn policy_command(&self) -> Option<PolicyCommand> {
+        match self.act {
+            Act::Update(_) => Some(PolicyCommand::Update),
+            Act::Delete => Some(PolicyCommand::Delete),
+            Act::Insert(_) | Act::Nothing | Act::Fail => None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::execution::SessionState;
 use futures::StreamExt;
 use kho_catalog::error::Result;
+use kho_catalog::policy::PolicyCommand;
 use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::Relation;
 use kho_catalog::table::{Commit, Stage, Staged};
@@ -26,6 +27,7 @@ use crate::errors::from_engine;
 use crate::execute::{self, Limits};
 use crate::outcome::Tag;
 use crate::scope::Scope;
+use crate::secure::{self, Checks};
 use crate::session::with_parameters;
 
 /// Rows being added to one table.
@@ -37,22 +39,28 @@ pub(crate) struct Append {
     rows: u64,
     /// What its keys are checked by, where it has any.
     keyed: Option<SessionState>,
+    /// What the policies ask of new rows.
+    policies: Option<Checks>,
 }
 
 impl Append {
-    /// Begins to add rows to `relation` behind `base`; the right to was checked.
+    /// Begins to add rows to `relation` behind `base`; the right to was checked. `commands` are
+    /// those whose policies the rows must satisfy.
     pub(crate) async fn begin(
         scope: &Scope,
         session: &SessionState,
         relation: &Arc<Relation>,
         base: Base,
+        commands: &[PolicyCommand],
     ) -> Result<Append> {
         let relation = keys::current(scope, relation).await?;
         refuse_reshaped(&relation, &base.snapshot)?;
         let stage = scope.stage(&relation, &base.snapshot.columns()?)?;
         let conformer = Conformer::new(session, &relation, stage.schema())?;
         let keyed = (!relation.keys().is_empty()).then(|| session.clone());
-        Ok(Append { base, relation: Arc::new(relation), conformer, stage, rows: 0, keyed })
+        let policies = Checks::new(scope, session, &relation, stage.schema(), commands).await?;
+        let relation = Arc::new(relation);
+        Ok(Append { base, relation, conformer, stage, rows: 0, keyed, policies })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -62,6 +70,9 @@ impl Append {
     /// Takes a batch. Of a load that was applied before, the rows are checked and dropped.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.conformer.conform(batch)?;
+        if let Some(policies) = &self.policies {
+            policies.refuse(&batch).await?;
+        }
         self.rows += batch.num_rows() as u64;
         match self.base.loaded {
             true => Ok(()),
@@ -181,8 +192,13 @@ pub(crate) async fn insert(
         authorize(scope, bound)
     };
     let plan = limits.run(work).await?;
-    let append = Append::begin(scope, plan.session(), &relation, base).await?;
     let wanted = wanted(insert)?;
+    let commands = match wanted {
+        // Rows that are given back are seen.
+        Some(_) => vec![PolicyCommand::Insert, PolicyCommand::Select],
+        None => vec![PolicyCommand::Insert],
+    };
+    let append = Append::begin(scope, plan.session(), &relation, base, &commands).await?;
     let wanted = wanted.as_ref().map(|wanted| (wanted, parameters));
     fill(append, scope, &plan, limits, wanted).await
 }
@@ -203,6 +219,8 @@ pub(crate) async fn describe(
         Some(wanted) => {
             let snapshot = scope.shape(&relation).await?;
             let rows = returning::no_rows(snapshot.schema())?;
+            let session = scope.shared.session_state(scope)?;
+            let rows = secure::written(scope, &session, &relation, rows).await?.provider;
             Some(returning::bind_over(scope, rows, &wanted, parameters).await?)
         }
         None => None,

@@ -23,6 +23,7 @@ use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy;
 use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::{Column, Key, Relation};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Load, Snapshot, Staged, Tables};
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use self::few::Keys;
 use super::reshaping;
 use crate::scope::Scope;
+use crate::secure;
 
 /// How often an append is tried again behind other servers' commits.
 const ATTEMPTS: usize = 20;
@@ -234,7 +236,7 @@ impl Recheck {
 #[derive(Clone, Copy)]
 pub(crate) enum Told {
     Write,
-    /// To a role that may not read the table: without the key's values.
+    /// To a role that may not read all of the table: without the key's values.
     WriteBlindly,
     Building,
 }
@@ -243,9 +245,14 @@ impl Told {
     /// How the scope's role is told of a row that was to be written.
     pub(crate) fn of_write(scope: &Scope, relation: &Relation) -> Told {
         let reads = Action::Relation(relation.oid, RelationAction::Select);
-        match privilege::require(&scope.state, &scope.who, reads) {
-            Ok(_) => Told::Write,
-            Err(_) => Told::WriteBlindly,
+        let may_read = privilege::require(&scope.state, &scope.who, reads).is_ok();
+        let columns = relation.keys().iter().flat_map(|key| relation.key_columns(key));
+        let masked = |column: &Column| secure::is_masked(scope, relation, &column.name);
+        let hidden = policy::is_policied(&scope.state, relation, &scope.who)
+            || columns.into_iter().any(masked);
+        match may_read && !hidden {
+            true => Told::Write,
+            false => Told::WriteBlindly,
         }
     }
 }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy::{self, PolicyCommand};
 use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::Relation;
 use kho_catalog::table::{CHANGE_TYPE, Commit, Metrics, Stage, Staged};
@@ -37,6 +38,7 @@ use crate::execute::{self, Limits};
 use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::Scope;
+use crate::secure::{self, Checks};
 
 /// The values of `$1`, `$2`, … and their fields.
 #[derive(Clone, Copy)]
@@ -66,14 +68,19 @@ pub(crate) async fn describe(
     let snapshot = scope.shape(&relation).await?;
     let columns: Vec<String> =
         snapshot.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let RowQuery { query, .. } = change.row_query(&relation, &columns)?;
+    let masked = masked(scope, &relation, &columns);
+    let RowQuery { query, .. } = change.row_query(&relation, &columns, &masked)?;
     let mut extra = given.extra;
-    extra.push((ROWS.to_owned(), snapshot.positioned(None)?));
+    let session = scope.shared.session_state(scope)?;
+    let (rows, commands) = (snapshot.positioned(None)?, change.policy_commands());
+    let rows = secure::rows(scope, &session, &relation, rows, &commands).await?;
+    extra.push((ROWS.to_owned(), rows.provider));
     let statement = ast::Statement::Query(Box::new(query));
     let bound = bind::bind(scope, &statement, parameters, extra).await?;
     let returned = match wanted(change)? {
         Some(wanted) => {
             let rows = returning::no_rows(snapshot.schema())?;
+            let rows = secure::written(scope, &session, &relation, rows).await?.provider;
             Some(returning::bind_over(scope, rows, &wanted, parameters).await?)
         }
         None => None,
@@ -109,7 +116,7 @@ pub(crate) async fn modify_behind(
     refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
     let stage = scope.stage(&relation, &columns)?;
-    let mut work = Work::new(scope, &relation, change, base, stage)?;
+    let mut work = Work::new(scope, &relation, change, base, stage).await?;
     match limits.run(work.run(scope, change, given, parameters)).await {
         Ok(()) => work.finish(scope, &relation, change, parameters, limits).await,
         Err(error) => {
@@ -153,6 +160,12 @@ fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
     Ok(relation)
 }
 
+/// Those of a table's columns that are masked for the session's role.
+fn masked(scope: &Scope, relation: &Relation, columns: &[String]) -> Vec<String> {
+    let is_masked = |name: &&String| secure::is_masked(scope, relation, name);
+    columns.iter().filter(is_masked).cloned().collect()
+}
+
 /// A clause's condition is computed once for each of its columns: it must come out the same.
 fn refuse_volatile(change: &Modification, session: &SessionState) -> Result<()> {
     if matches!(change.from, From::Beside(_)) {
@@ -193,18 +206,72 @@ fn wanted(change: &Modification) -> Result<Option<Wanted>> {
 
 struct Work {
     base: Base,
+    relation: Relation,
     stage: Stage,
     conformer: Conformer,
     touched: Positions,
     steps: Vec<Step>,
     query: ast::Query,
+    policies: Policies,
     done: Metrics,
     /// Whether inserted rows are recorded as changes: where others are, all must be.
     records_inserts: bool,
 }
 
+/// What each clause's rows must satisfy.
+#[derive(Default)]
+struct Policies {
+    /// The rows that are there, where they are joined: it is an error, not a row passed over.
+    old: Vec<Option<Checks>>,
+    new: Vec<Option<Checks>>,
+}
+
+impl Policies {
+    async fn new(
+        scope: &Scope,
+        relation: &Relation,
+        change: &Modification,
+        schema: &SchemaRef,
+    ) -> Result<Policies> {
+        let mut policies = Policies::default();
+        if !policy::is_policied(&scope.state, relation, &scope.who) {
+            return Ok(policies);
+        }
+        let session = scope.shared.session_state(scope)?;
+        for clause in &change.clauses {
+            let old =
+                clause.policy_command().filter(|_| matches!(change.from, From::Joined { .. }));
+            policies.old.push(match old {
+                Some(command) => {
+                    Checks::of_stored(scope, &session, relation, schema, command).await?
+                }
+                None => None,
+            });
+            let mut commands = match clause.act {
+                Act::Insert(_) => vec![PolicyCommand::Insert],
+                Act::Update(_) => vec![PolicyCommand::Update],
+                Act::Delete | Act::Nothing | Act::Fail => Vec::new(),
+            };
+            let is_seen = change.returning.is_some()
+                || matches!(clause.act, Act::Update(_)) && change.looks_at_rows();
+            if !commands.is_empty() && is_seen {
+                commands.push(PolicyCommand::Select);
+            }
+            policies.new.push(Checks::new(scope, &session, relation, schema, &commands).await?);
+        }
+        Ok(policies)
+    }
+}
+
+async fn refuse(checks: &[Option<Checks>], index: usize, rows: &RecordBatch) -> Result<()> {
+    match checks.get(index) {
+        Some(Some(checks)) => checks.refuse(rows).await,
+        _ => Ok(()),
+    }
+}
+
 impl Work {
-    fn new(
+    async fn new(
         scope: &Scope,
         relation: &Relation,
         change: &Modification,
@@ -215,12 +282,26 @@ impl Work {
         let conformer = Conformer::new(&session, relation, stage.schema())?;
         let columns: Vec<String> =
             stage.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let RowQuery { query, steps } = change.row_query(relation, &columns)?;
+        let masked = masked(scope, relation, &columns);
+        let RowQuery { query, steps } = change.row_query(relation, &columns, &masked)?;
+        let policies = Policies::new(scope, relation, change, stage.schema()).await?;
         let changes =
             |clause: &super::change::Clause| matches!(clause.act, Act::Update(_) | Act::Delete);
         let records_inserts = change.clauses.iter().any(changes);
         let (touched, done) = (Positions::default(), Metrics::default());
-        Ok(Work { base, stage, conformer, touched, steps, query, done, records_inserts })
+        let relation = relation.clone();
+        Ok(Work {
+            base,
+            relation,
+            stage,
+            conformer,
+            touched,
+            steps,
+            query,
+            policies,
+            done,
+            records_inserts,
+        })
     }
 
     async fn run(
@@ -235,11 +316,15 @@ impl Work {
             Some(proposed) => proposed.narrow(scope, snapshot, &mut extra).await?,
             None => None,
         };
-        extra.push((ROWS.to_owned(), snapshot.positioned(files.as_deref())?));
+        let session = scope.shared.session_state(scope)?;
+        let (rows, commands) = (snapshot.positioned(files.as_deref())?, change.policy_commands());
+        let rows = secure::rows(scope, &session, &self.relation, rows, &commands).await?;
+        extra.push((ROWS.to_owned(), rows.provider));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
         let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;
         bound.reads.extend(given.reads);
+        bound.reads.extend(rows.reads);
         if change.looks_at_rows() {
             // The rows are not the catalog's table to the binder; reading them is a read all the
             // same.
@@ -290,6 +375,7 @@ impl Work {
             Some(Step::Fail) => return Err(twice(change)),
             Some(Step::Insert(places)) => {
                 let new = self.conformer.conform(&columns(rows, places)?)?;
+                refuse(&self.policies.new, index, &new).await?;
                 self.done.rows_inserted += new.num_rows() as u64;
                 if self.records_inserts {
                     self.stage.write_changes(&labelled(&new, "insert")?).await?;
@@ -310,12 +396,14 @@ impl Work {
         let old = columns(&rows, &(2..2 + self.width()).collect::<Vec<_>>())?;
         // Old rows go to the change feed as they were: today's rules need not hold for them.
         let old = recast(&old, self.stage.schema())?;
+        refuse(&self.policies.old, index, &old).await?;
         let Some(places) = places else {
             self.done.rows_deleted += rows.num_rows() as u64;
             return self.stage.write_changes(&labelled(&old, "delete")?).await;
         };
         self.done.rows_updated += rows.num_rows() as u64;
         let new = self.conformer.conform(&columns(&rows, &places)?)?;
+        refuse(&self.policies.new, index, &new).await?;
         self.stage.write_changes(&labelled(&old, "update_preimage")?).await?;
         self.stage.write_changes(&labelled(&new, "update_postimage")?).await?;
         self.stage.write(&new).await

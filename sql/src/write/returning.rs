@@ -24,6 +24,7 @@ use crate::bind::{self, Bound};
 use crate::errors::from_engine;
 use crate::execute;
 use crate::scope::Scope;
+use crate::secure;
 use crate::session::with_parameters;
 use crate::write::modify::Parameters;
 
@@ -88,6 +89,8 @@ pub(super) async fn plan(
         Which::Written => staged.rows(),
         Which::Changed(kinds) => changed(staged, kinds)?,
     };
+    let session = scope.shared.session_state(scope)?;
+    let rows = secure::written(scope, &session, relation, rows).await?.provider;
     let mut bound = bind_over(scope, rows, wanted, parameters.fields).await?;
     bound.plan = with_parameters(bound.plan, parameters.values)?;
     let names = std::mem::take(&mut bound.names);

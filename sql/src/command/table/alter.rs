@@ -18,7 +18,7 @@ use sqlparser::ast::{
 use super::super::depend::{self, in_use};
 use super::super::name::{self, Expected, fold};
 use super::super::relation::{self, found_or_notice};
-use super::super::{Context, Planned, notice, notice_of, options};
+use super::super::{Context, Planned, notice, notice_of, options, policy};
 use super::{constraint, key};
 use crate::parse;
 
@@ -207,13 +207,6 @@ fn one(
             Err(Error::unsupported("changing the type of a column is not supported")
                 .with_hint("Create a table with CREATE TABLE AS and CAST."))
         }
-        Operation::EnableRowLevelSecurity
-        | Operation::DisableRowLevelSecurity
-        | Operation::ForceRowLevelSecurity
-        | Operation::NoForceRowLevelSecurity => {
-            Err(Error::unsupported("row level security is not supported")
-                .with_hint("Grant on a view that has only the rows to be seen."))
-        }
         other => Err(Error::unsupported(format!("ALTER TABLE {other} is not supported"))),
     }
 }
@@ -249,7 +242,13 @@ fn in_catalog(ctx: &mut Context<'_>, draft: &mut Draft, operation: &Operation) -
         Operation::AlterColumn { column_name, op } => {
             return alter_column(ctx, draft, column_name, op);
         }
-        _ => return Ok(false),
+        other => {
+            let table = draft.table()?;
+            let Some(security) = policy::row_security(table.row_security, other) else {
+                return Ok(false);
+            };
+            table.row_security = security;
+        }
     }
     Ok(true)
 }

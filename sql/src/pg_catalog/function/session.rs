@@ -9,6 +9,14 @@ use crate::pg_catalog::object;
 use crate::pg_catalog::value::Value;
 
 pub const FUNCTIONS: &[Function] = &[
+    Function::new("kho.purpose", (0, 0), "text", |view, _| {
+        Ok(setting(view, "kho.purpose").filter(|it| !it.is_empty()).into())
+    }),
+    Function::new("kho.role_attribute", (1, 1), "text", |view, it| {
+        let name = it.first().and_then(Value::text).unwrap_or_default();
+        let role = view.state.roles.get(&view.session_role);
+        Ok(role.and_then(|role| role.attributes.get(name)).map(String::as_str).into())
+    }),
     Function::new("version", (0, 0), "text", |view, _| Ok(version(view).into())),
     Function::new("current_database", (0, 0), "name", database),
     Function::new("current_catalog", (0, 0), "name", database),

@@ -1,0 +1,114 @@
+//! A query that stands for a table, and lets little of the statement around it in.
+//!
+//! What it guarantees: a predicate gets in only if it is leak-proof; then it is evaluated there, and
+//! nowhere else. The query is planned by itself, behind the barrier, so the engine's rules see no
+//! more of it than its columns.
+//! What it does not: it says how large it is only where nobody looks at the plan.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as PlanResult;
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableSource, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use kho_catalog::error::Result;
+use kho_catalog::table::TableSize;
+
+use super::barrier::Barrier;
+use super::{infallible, leak_proof};
+use crate::authorize::only_reads;
+
+/// `plan` as a table called `name`. `size` is the size of the one table it reads, where that may
+/// help to order joins; `estimates` says whether anything of the kind may be told.
+pub(super) fn guarded(
+    name: &str,
+    plan: LogicalPlan,
+    size: Option<Arc<TableSize>>,
+    estimates: bool,
+) -> Result<Arc<dyn TableProvider>> {
+    only_reads(&plan)?;
+    // A predicate that is let in may be evaluated before the query's own: where those can fail, it
+    // must not decide on which rows they do.
+    let lets_in = infallible::require(&plan).is_ok();
+    let schema = Arc::clone(plan.schema().inner());
+    let size = size.filter(|_| estimates);
+    Ok(Arc::new(GuardedTable { name: name.to_owned(), schema, plan, size, lets_in, estimates }))
+}
+
+/// How large the table is that stands behind `source`, if it is one of these and says so.
+pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<GuardedTable>()?.size.clone()
+}
+
+#[derive(Debug)]
+struct GuardedTable {
+    name: String,
+    schema: SchemaRef,
+    plan: LogicalPlan,
+    size: Option<Arc<TableSize>>,
+    lets_in: bool,
+    estimates: bool,
+}
+
+#[async_trait::async_trait]
+impl TableProvider for GuardedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let is_let_in = |it: &Expr| self.lets_in && leak_proof::is_leak_proof(it, &self.schema);
+        let answer = |filter: &&Expr| match is_let_in(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let mut plan = LogicalPlanBuilder::from(self.plan.clone());
+        // Here the columns are the query's own, whatever the statement calls the table.
+        let filters: Vec<Expr> = filters
+            .iter()
+            .map(|filter| leak_proof::unqualified(filter, plan.schema()))
+            .collect::<PlanResult<_>>()?;
+        if let Some(filter) = conjunction(filters.clone()) {
+            plan = plan.filter(filter)?;
+        }
+        let mut schema = Arc::clone(&self.schema);
+        if let Some(projection) = projection {
+            let columns = plan.schema().columns();
+            let wanted = projection.iter().filter_map(|place| columns.get(*place).cloned());
+            plan = plan.project(wanted.map(Expr::Column).collect::<Vec<_>>())?;
+            schema = Arc::new(self.schema.project(projection)?);
+        }
+        if limit.is_some() {
+            plan = plan.limit(0, limit)?;
+        }
+        let inner = session.create_physical_plan(&plan.build()?).await?;
+        let shown = filters.iter().map(ToString::to_string).collect();
+        let parts = session.config().target_partitions();
+        Ok(Arc::new(Barrier::new(self.name.clone(), shown, schema, inner, parts, self.estimates)?))
+    }
+}

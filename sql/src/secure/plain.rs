@@ -1,0 +1,132 @@
+//! A table all of whose rows and values may be seen, as it lies in its files.
+//!
+//! What it guarantees: it gives no inner plan away, answers no statistics of its own, and refuses
+//! to be written through. A predicate on a float column is not handed to the files: their
+//! statistics pass `NaN` over, so a file that holds one would be skipped. Every predicate is
+//! evaluated above the scan, whatever the files below made of it.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as PlanResult;
+use datafusion::common::tree_node::TreeNode as _;
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use kho_catalog::error::Result;
+use kho_catalog::state::{Oid, Relation};
+use kho_catalog::table::{Snapshot, TableSize};
+
+/// `relation` at the version of `snapshot`.
+pub(super) async fn table(
+    relation: &Relation,
+    snapshot: &Snapshot,
+) -> Result<Arc<dyn TableProvider>> {
+    let inner = snapshot.provider().await?;
+    let schema = declared(&inner.schema(), &snapshot.schema());
+    Ok(Arc::new(PlainTable {
+        relation: relation.oid,
+        version: snapshot.version(),
+        schema,
+        inner,
+        snapshot: Some(snapshot.clone()),
+    }))
+}
+
+/// How large the table behind `source` is; `None` where it is none of these.
+pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<PlainTable>()?.snapshot.as_ref().map(Snapshot::size)
+}
+
+/// Rows that are not a table's own: its changes, or those that a statement is to change.
+pub(super) fn derived(
+    relation: &Relation,
+    version: u64,
+    inner: Arc<dyn TableProvider>,
+) -> Arc<dyn TableProvider> {
+    let schema = inner.schema();
+    Arc::new(PlainTable { relation: relation.oid, version, schema, inner, snapshot: None })
+}
+
+#[derive(Debug)]
+struct PlainTable {
+    relation: Oid,
+    version: u64,
+    schema: SchemaRef,
+    inner: Arc<dyn TableProvider>,
+    snapshot: Option<Snapshot>,
+}
+
+#[async_trait::async_trait]
+impl TableProvider for PlainTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        let below = |filter: &&Expr| {
+            // A filter without a column, such as NULL, is dropped below.
+            if filter.column_refs().is_empty() || self.touches_float(filter) || is_long(filter) {
+                return Ok(TableProviderFilterPushDown::Unsupported);
+            }
+            // To ask is to have the filter translated, so that is not done with every filter.
+            let inner = self.inner.supports_filters_pushdown(&[*filter])?;
+            Ok(match inner.first() {
+                Some(TableProviderFilterPushDown::Unsupported) | None => {
+                    TableProviderFilterPushDown::Unsupported
+                }
+                // The files are passed over or thinned out by it; it is decided above.
+                Some(_) => TableProviderFilterPushDown::Inexact,
+            })
+        };
+        filters.iter().map(below).collect()
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        tracing::trace!(relation = self.relation, version = self.version, "scan");
+        self.inner.scan(session, projection, filters, limit).await
+    }
+}
+
+impl PlainTable {
+    fn touches_float(&self, filter: &Expr) -> bool {
+        filter.column_refs().iter().any(|column| {
+            (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
+        })
+    }
+}
+
+/// Whether a list in it is longer than the scan below takes: delta-rs makes an `OR` of each item,
+/// one within the other, and overflows the stack on the way down. Above it is one look-up.
+fn is_long(filter: &Expr) -> bool {
+    const LONGEST_LIST: usize = 1000;
+    let long = |it: &Expr| matches!(it, Expr::InList(it) if it.list.len() > LONGEST_LIST);
+    filter.exists(|it| Ok(long(it))).unwrap_or(true)
+}
+
+/// The scan's schema (whose types may be views of the declared ones) with the declared fields'
+/// metadata: the ids and declared types of columns.
+fn declared(scan: &Schema, table: &Schema) -> SchemaRef {
+    let fields = scan.fields().iter().map(|field| -> Field {
+        let metadata = table.field_with_name(field.name()).map(|it| it.metadata().clone());
+        field.as_ref().clone().with_metadata(metadata.unwrap_or_default())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
