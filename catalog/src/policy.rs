@@ -169,16 +169,25 @@ pub fn masks<'a>(
     column: &'a Column,
     who: &Principal,
 ) -> Vec<&'a Mask> {
-    let mut found: Vec<&Mask> = column.mask.iter().collect();
-    for tag in column.tags.iter().filter_map(|tag| state.tags.get(tag)) {
-        let covers = |it: &&TagMask| it.owner.is_none_or(|owner| owner == relation.owner);
-        found.extend(tag.masks.iter().filter(covers).map(|it| &it.mask));
-    }
+    let mut found = all_masks(state, relation, column);
     found.retain(|mask| !mask.except_roles.iter().any(|role| who.is(*role)));
     let mut texts = BTreeSet::new();
     found.retain(|mask| texts.insert(mask.using.value()));
     found
 }
+
+/// The masks that cover `column` of `relation` for anybody.
+pub fn all_masks<'a>(state: &'a State, relation: &Relation, column: &'a Column) -> Vec<&'a Mask> {
+    let mut found: Vec<&Mask> = column.mask.iter().chain(&column.inherited).collect();
+    for tag in column.tags.iter().filter_map(|tag| state.tags.get(tag)) {
+        let covers = |it: &&TagMask| it.owner.is_none_or(|owner| owner == relation.owner);
+        found.extend(tag.masks.iter().filter(covers).map(|it| &it.mask));
+    }
+    found
+}
+
+/// What a mask's expression calls the value that it stands for.
+pub const VALUE: &str = "value";
 
 /// How the texts of policies write the column with this id.
 pub fn column_name(id: u32) -> String {

@@ -23,6 +23,9 @@ use crate::state::{Grant, Oid, PUBLIC, Privilege, Relation, RelationKind, Schema
 /// `kho_admin`: manages accounts and schemas, and sees no data by it.
 pub const KHO_ADMIN: Oid = 10;
 
+/// `kho_auditor`: sees what was asked and what decides about it, and no data by it.
+pub const KHO_AUDITOR: Oid = 11;
+
 /// A role with everything it is by membership, in one state of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {

@@ -173,6 +173,9 @@ pub struct Column {
     pub comment: Option<Text>,
     #[serde(default)]
     pub mask: Option<Mask>,
+    /// The masks of the columns that its values were copied from.
+    #[serde(default)]
+    pub inherited: Vec<Mask>,
     /// Labels of the governed vocabulary.
     #[serde(default)]
     pub tags: BTreeSet<String>,
@@ -423,11 +426,13 @@ impl State {
             let known = table.dropped.iter().find(|it| it.id == column.id);
             if let Some(known) = known.filter(|_| !is_there(&before.columns, column.id)) {
                 column.mask.clone_from(&known.mask);
+                column.inherited.clone_from(&known.inherited);
                 column.tags.clone_from(&known.tags);
             }
         }
         table.dropped.retain(|it| !is_there(&relation.columns, it.id));
-        let covered = |it: &&Column| it.mask.is_some() || !it.tags.is_empty();
+        let covered =
+            |it: &&Column| it.mask.is_some() || !it.inherited.is_empty() || !it.tags.is_empty();
         let gone = before.columns.iter().filter(|it| !is_there(&relation.columns, it.id));
         table.dropped.extend(gone.filter(covered).cloned());
         relation
@@ -455,6 +460,7 @@ impl Column {
             default: None,
             comment: None,
             mask: None,
+            inherited: Vec::new(),
             tags: BTreeSet::new(),
         }
     }

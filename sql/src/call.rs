@@ -1,5 +1,6 @@
 //! `CALL kho.…`: procedures.
 
+mod masks;
 mod running;
 
 use kho_catalog::error::{Error, Kind, Result};
@@ -35,6 +36,26 @@ pub(crate) async fn call(
         }
         (Some(SCHEMA), "compact_table") => {
             running::compact_table(scope, &Arguments::new(&["dataset"], arguments)?).await
+        }
+        (Some(SCHEMA), "set_mask") => {
+            masks::set_mask(scope, &Arguments::new(masks::SET_MASK, arguments)?).await
+        }
+        (Some(SCHEMA), "drop_mask") => {
+            masks::drop_mask(scope, &Arguments::new(masks::DROP_MASK, arguments)?)
+        }
+        (Some(SCHEMA), name @ ("tag_column" | "untag_column")) => {
+            let arguments = Arguments::new(masks::TAG_COLUMN, arguments)?;
+            masks::tag_column(scope, &arguments, name == "tag_column").await
+        }
+        (Some(SCHEMA), "add_tag") => {
+            masks::add_tag(scope, &Arguments::new(masks::ADD_TAG, arguments)?)
+        }
+        (Some(SCHEMA), "remove_tag") => {
+            masks::remove_tag(scope, &Arguments::new(masks::REMOVE_TAG, arguments)?)
+        }
+        (Some(SCHEMA), "set_role_attribute") => {
+            let arguments = Arguments::new(masks::SET_ROLE_ATTRIBUTE, arguments)?;
+            masks::set_role_attribute(scope, &arguments)
         }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => Err(Error::new(
@@ -136,6 +157,7 @@ fn merged(now: &[Column], then: &[TableColumn]) -> Vec<Column> {
             default: known.and_then(|column| column.default.clone()),
             comment: known.and_then(|column| column.comment.clone()),
             mask: known.and_then(|column| column.mask.clone()),
+            inherited: known.map(|column| column.inherited.clone()).unwrap_or_default(),
             tags: known.map(|column| column.tags.clone()).unwrap_or_default(),
         })
     };

@@ -11,6 +11,7 @@
 pub(crate) mod comment;
 pub(crate) mod depend;
 pub(crate) mod grant;
+pub(crate) mod mask;
 pub(crate) mod name;
 pub(crate) mod options;
 pub(crate) mod policy;

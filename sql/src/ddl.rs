@@ -120,7 +120,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
 
 /// A pending catalog change from a command: run once now, for its errors and notices, and again
 /// on whatever the state is when it is committed.
-fn planned(
+pub(crate) fn planned(
     scope: &Scope,
     command: impl FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
 ) -> Result<Change> {

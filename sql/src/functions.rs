@@ -1,7 +1,9 @@
 //! Scalar functions that PostgreSQL has and the engine lacks, or has for fewer types.
 //!
-//! What it is: `pg_typeof`, `octet_length` of text and bytes, `sign`.
+//! What it is: `pg_typeof`, `octet_length` of text and bytes, `sign`, and what masks are made of.
 //! What it does not: functions that know the session or the catalog; `pg_catalog` has those.
+
+mod masking;
 
 use std::sync::Arc;
 
@@ -17,11 +19,12 @@ use kho_catalog::types::Type;
 /// The functions, to be registered once for all sessions.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let sign = datafusion::functions::math::signum();
-    vec![
+    let plain = vec![
         Arc::new(ScalarUDF::from(TypeOf(Signature::any(1, Volatility::Immutable)))),
         Arc::new(ScalarUDF::from(OctetLength(Signature::any(1, Volatility::Immutable)))),
         Arc::new(ScalarUDF::clone(&sign).with_aliases(["sign"])),
-    ]
+    ];
+    plain.into_iter().chain(masking::functions()).collect()
 }
 
 /// `pg_typeof(any)`: the type's name, as text.

@@ -19,6 +19,7 @@ mod condition;
 mod guarded;
 mod infallible;
 mod leak_proof;
+pub(crate) mod lineage;
 mod plain;
 mod source;
 
@@ -36,7 +37,7 @@ use crate::bind::Read;
 use crate::scope::Scope;
 
 pub(crate) use condition::{Checks, refuse_unsafe};
-pub(crate) use source::{in_terms_of_ids, in_terms_of_names};
+pub(crate) use source::{in_terms_of_ids, in_terms_of_names, masked};
 
 use self::source::Source;
 

@@ -8,6 +8,7 @@ mod backend;
 mod datasets;
 mod history;
 mod jobs;
+mod masks;
 
 use std::sync::Arc;
 
@@ -42,6 +43,10 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "activity" => Some(activity::activity(scope)),
             "datasets" => Some(datasets::datasets(scope)),
             "jobs" => Some(jobs::jobs(scope)),
+            "masks" => Some(masks::masks(scope)),
+            "role_attributes" => Some(masks::attributes(scope)),
+            "tagged_columns" => Some(masks::tagged(scope)),
+            "tags" => Some(masks::tags(scope)),
             _ => None,
         },
         Some(schema @ ("pg_catalog" | "information_schema")) => {
@@ -184,6 +189,19 @@ impl<'a> Arguments<'a> {
         match relation.table() {
             Some(_) => Ok(relation),
             None => Err(Error::new(Kind::WrongObjectType, format!("\"{written}\" is not a table"))),
+        }
+    }
+
+    /// A text; `None` where it was not given or is NULL.
+    pub(crate) fn text(
+        &self,
+        scope: &Scope,
+        session: &SessionState,
+        name: &str,
+    ) -> Result<Option<String>> {
+        match self.get(name) {
+            Some(given) => text(scope, session, given),
+            None => Ok(None),
         }
     }
 

@@ -78,6 +78,9 @@ files! { on_both:
     pg_on_conflict
     pg_order_and_limit
     pg_patterns
+    pg_policy_commands
+    pg_policy_read
+    pg_policy_write
     pg_prepared_statements
     pg_result_types
     pg_roles
@@ -105,9 +108,11 @@ files! { on_both:
 files! { on_kho:
     governance_options
     loads_are_applied_once
+    masks_and_tags
     hidden_from_strangers
     keys_refused_and_restored
     nothing_leaks_between_sessions
+    policy_expressions
     refused_statements
     restore_table
     roles_of_the_warehouse

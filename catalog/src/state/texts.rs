@@ -104,7 +104,8 @@ fn reshaping_texts(reshaping: &mut Reshaping) -> Vec<&mut Text> {
 }
 
 fn column_texts(column: &mut Column) -> impl Iterator<Item = &mut Text> {
-    let mask = column.mask.iter_mut().map(|mask| &mut mask.using);
+    let masks = column.mask.iter_mut().chain(&mut column.inherited);
+    let mask = masks.map(|mask| &mut mask.using);
     column.default.iter_mut().chain(column.comment.iter_mut()).chain(mask)
 }
 

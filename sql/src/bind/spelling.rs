@@ -11,7 +11,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    Query, Select, SelectItem, Value, VisitMut, VisitorMut,
+    Query, Select, SelectItem, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -136,12 +136,23 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         }
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
+        // The engine's has nanoseconds: what is compared with it would be cast to those, and fail
+        // outside of three centuries.
+        Expr::Function(function) if is_now(function) => {
+            let zoned = DataType::Timestamp(None, TimezoneInfo::WithTimeZone);
+            Ok(Some(cast(expr.clone(), zoned)))
+        }
         Expr::Function(function) => match modulo(function) {
             Some(modulo) => Ok(Some(modulo)),
             None => respell_pattern(function).map(|()| None),
         },
         _ => Ok(None),
     }
+}
+
+fn is_now(function: &Function) -> bool {
+    let name = function.name.to_string().to_ascii_lowercase();
+    matches!(name.as_str(), "now" | "current_timestamp" | "transaction_timestamp")
 }
 
 /// A part of a time is numeric, and seconds have their fraction, which the engine cuts off.

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy::Policy;
 use kho_catalog::privilege::{self, Action, Decision, RelationAction};
 use kho_catalog::state::{Change, Oid, Relation, RelationKind, State, View};
 use sqlparser::ast::{
@@ -21,6 +22,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::name::{self, DATABASE, fold};
+use super::policy;
 use super::{Context, notice};
 use crate::outcome::Notice;
 use crate::parse;
@@ -77,13 +79,36 @@ pub(crate) fn drop_all(
             refusal.with_hint("Use DROP … CASCADE to drop the dependent objects too.")
         });
     }
+    let reading = policy::reading(ctx.state, &oids);
+    // To take a policy away can show rows, so it is for the table's owner alone.
+    if !reading.is_empty() && (!cascade || !reading.iter().all(|(of, _)| ctx.who.is(of.owner))) {
+        let lines: Vec<String> = (reading.iter())
+            .filter(|(relation, _)| ctx.who.is(relation.owner))
+            .map(|(relation, policy)| {
+                format!("policy {} on table {} depends on it", policy.name, relation.name)
+            })
+            .collect();
+        let lines =
+            if lines.is_empty() { vec!["a policy depends on it".to_owned()] } else { lines };
+        let message = "cannot drop desired object(s) because other objects depend on them";
+        return Err(Error::new(Kind::DependentObjects, message).with_detail(lines.join("\n")));
+    }
+    let mut changes: Vec<Change> = Vec::new();
+    for (relation, _) in &reading {
+        let mut changed = Relation::clone(relation);
+        if let RelationKind::Table(table) = &mut changed.kind {
+            table.policies.retain(|it| !it.depends_on.iter().any(|oid| oids.contains(oid)));
+        }
+        changes.push(Change::PutRelation(Box::new(changed)));
+    }
     let notices = match dependents.as_slice() {
         [] => vec![],
         [one] => vec![notice(format!("drop cascades to view {}", one.name))],
         many => vec![notice(format!("drop cascades to {} other objects", many.len()))],
     };
     let oids: BTreeSet<Oid> = oids.into_iter().chain(dependents.iter().map(|it| it.oid)).collect();
-    Ok((oids.into_iter().map(Change::RemoveRelation).collect(), notices))
+    changes.extend(oids.into_iter().map(Change::RemoveRelation));
+    Ok((changes, notices))
 }
 
 /// The changes that drop `views` and what reads them, if the actor may drop each.
@@ -192,7 +217,10 @@ pub(crate) fn rename_in_views(
     let state = ctx.state;
     let mut changes = Vec::new();
     for relation in state.relations.values() {
-        let Some(view) = relation.view() else { continue };
+        let Some(view) = relation.view() else {
+            changes.extend(renamed_in_policies(ctx, relation, oids, renaming)?);
+            continue;
+        };
         // A text that was erased has no names in it any more.
         let Some(text) = view.query.value() else { continue };
         if !view.depends_on.iter().any(|oid| oids.contains(oid)) {
@@ -206,6 +234,27 @@ pub(crate) fn rename_in_views(
         changes.push(Change::PutRelation(Box::new(changed)));
     }
     Ok(changes)
+}
+
+/// The change that writes new names into the policies of `relation` that read any of `oids`.
+fn renamed_in_policies(
+    ctx: &mut Context<'_>,
+    relation: &Relation,
+    oids: &BTreeSet<Oid>,
+    renaming: &Renaming<'_>,
+) -> Result<Option<Change>> {
+    let mut changed = relation.clone();
+    let RelationKind::Table(table) = &mut changed.kind else { return Ok(None) };
+    let reads = |policy: &&mut Policy| policy.depends_on.iter().any(|oid| oids.contains(oid));
+    for policy in table.policies.iter_mut().filter(reads) {
+        for text in policy.using.iter_mut().chain(&mut policy.with_check) {
+            let Some(written) = text.value() else { continue };
+            let mut expression = parse::expression(written)?;
+            let _ = VisitMut::visit(&mut expression, &mut Rewriter(renaming));
+            *text = (ctx.text)(&expression.to_string());
+        }
+    }
+    Ok((changed != *relation).then(|| Change::PutRelation(Box::new(changed))))
 }
 
 fn may_drop(ctx: &Context<'_>, relation: &Relation) -> bool {

@@ -3,16 +3,21 @@
 //! What it guarantees: only a table's owner decides about its policies. Expressions come here bound
 //! and checked, with columns by their ids.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy::{Policy, PolicyCommand, RowSecurity};
-use kho_catalog::state::{Change, Oid, PUBLIC, Relation, RelationKind, Table};
+use kho_catalog::policy::{self, Policy, PolicyCommand, RowSecurity};
+use kho_catalog::state::{Change, Oid, PUBLIC, Relation, RelationKind, State, Table};
 use sqlparser::ast::{
     AlterPolicy, AlterPolicyOperation, AlterTableOperation, CreatePolicy, CreatePolicyCommand,
-    CreatePolicyType, DropPolicy, Ident, ObjectName, Owner,
+    CreatePolicyType, DropPolicy, Expr, Ident, ObjectName, Owner, visit_expressions,
 };
 
 use super::name::{self, Expected, fold};
 use super::{Context, Planned, notice, warning};
+use crate::parse;
 
 /// The expressions of a policy in the form that is kept, and the relations that they read.
 #[derive(Clone, Default)]
@@ -151,6 +156,41 @@ pub(super) fn row_security(
     })
 }
 
+/// The policies of other tables that read one of `oids`, with their tables.
+pub(super) fn reading<'a>(
+    state: &'a State,
+    oids: &BTreeSet<Oid>,
+) -> Vec<(&'a Arc<Relation>, &'a Policy)> {
+    let others = state.relations.values().filter(|it| !oids.contains(&it.oid));
+    others
+        .flat_map(|relation| {
+            let policies = relation.table().map(|table| table.policies.as_slice());
+            policies.unwrap_or_default().iter().map(move |policy| (relation, policy))
+        })
+        .filter(|(_, policy)| policy.depends_on.iter().any(|oid| oids.contains(oid)))
+        .collect()
+}
+
+/// The policies of `table` that name its column `id`. One whose text was erased names nothing.
+pub(super) fn naming_column(table: &Table, id: u32) -> Result<Vec<String>> {
+    let name = policy::column_name(id);
+    let mut found = Vec::new();
+    for policy in &table.policies {
+        for text in [&policy.using, &policy.with_check].into_iter().flatten() {
+            let Some(text) = text.value() else { continue };
+            let names = |expr: &Expr| matches!(expr, Expr::Identifier(it) if it.value == name);
+            let is_named = visit_expressions(&parse::expression(text)?, |expr| match names(expr) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+            if is_named.is_break() && !found.contains(&policy.name) {
+                found.push(policy.name.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn owned(ctx: &Context<'_>, written: &ObjectName) -> Result<Relation> {
     let relation = name::find_owned(ctx, &name::qualified(written)?, Expected::Table)?;
     Ok(Relation::clone(relation))
@@ -203,7 +243,11 @@ fn roles(ctx: &Context<'_>, to: Option<&[Owner]>, planned: &mut Planned) -> Resu
         }
         return Ok(vec![PUBLIC]);
     }
-    let mut roles = to.iter().map(|it| name::new_owner(ctx, it)).collect::<Result<Vec<_>>>()?;
+    let role = |owner: &Owner| match owner {
+        Owner::Ident(ident) => name::find_role(ctx, &fold(ident)).map(|role| role.oid),
+        Owner::CurrentRole | Owner::CurrentUser | Owner::SessionUser => Ok(ctx.who.role()),
+    };
+    let mut roles = to.iter().map(role).collect::<Result<Vec<_>>>()?;
     roles.sort_unstable();
     roles.dedup();
     Ok(roles)

@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use chrono::Utc;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::policy::Policy;
 use kho_catalog::privilege::{
     self, Action, Decision, KHO_ADMIN, Principal, RelationAction, SchemaAction, WarehouseAction,
 };
-use kho_catalog::state::{Change, Oid, Role, State};
+use kho_catalog::state::{Change, Oid, Relation, Role, State};
 
 use self::membership::join;
 pub(crate) use self::membership::membership;
@@ -310,12 +311,21 @@ fn free_name(ctx: &Context<'_>, written: &str, notices: &mut Vec<Notice>) -> Res
     }
 }
 
+fn policies(relation: &Relation) -> &[Policy] {
+    relation.table().map(|table| table.policies.as_slice()).unwrap_or_default()
+}
+
 /// That `role` owns nothing and holds no right; the detail names what the actor may see.
 fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
     let state = ctx.state;
     let seen = |action| matches!(privilege::decide(state, ctx.who, action), Decision::Allowed(_));
     let involved = |grants: &[kho_catalog::state::Grant]| {
         grants.iter().any(|grant| grant.grantee == role.oid || grant.grantor == role.oid)
+    };
+    let covers = |policy: &&Policy| policy.roles.contains(&role.oid);
+    let is_in_mask = |relation: &Relation| {
+        let masks = relation.columns.iter().filter_map(|column| column.mask.as_ref());
+        masks.into_iter().any(|mask| mask.except_roles.contains(&role.oid))
     };
     // `None` is an object that the actor may not see.
     let mut uses: Vec<Option<String>> = Vec::new();
@@ -335,6 +345,10 @@ fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
             format!("owner of {kind} {name}")
         } else if involved(&relation.grants) {
             format!("privileges for {kind} {name}")
+        } else if let Some(policy) = policies(relation).iter().find(|it| covers(it)) {
+            format!("target of policy {} on {kind} {name}", policy.name)
+        } else if is_in_mask(relation) {
+            format!("exempt from a mask on {kind} {name}")
         } else {
             continue;
         };

@@ -67,7 +67,7 @@ async fn expression(
     let mut kept = secure::in_terms_of_ids(clause, relation)?;
     let _ = kept.visit(&mut Qualify::new(scope));
     let session = scope.shared.session_state(scope)?;
-    let wanted = ("POLICY", &DataType::Boolean);
+    let wanted = ("POLICY".to_owned(), &DataType::Boolean);
     let reads = secure::refuse_unsafe(scope, &session, relation, kept.clone(), wanted).await?;
     Ok((kept.to_string(), reads))
 }

@@ -13,10 +13,11 @@ use sqlparser::ast;
 use super::{Change, Decider, planned};
 use crate::bind;
 use crate::command::table::{Alteration, Definition, alter as plan_alter, define, define_as};
-use crate::command::{Context, Planned};
+use crate::command::{Context, Planned, mask};
 use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
+use crate::secure::lineage::lineage;
 use crate::session::query;
 use crate::write::conform::Conformer;
 use crate::write::insert::stage_new;
@@ -43,9 +44,14 @@ pub(super) async fn create_as(
     let none = Parameters { fields: &[], values: &[] };
     let (plan, names) = query(scope, &sql, none).await?;
     let columns = result_columns(plan.plan().schema().as_ref().as_arrow(), &names)?;
+    let lineage = lineage(plan.plan());
     let statement = statement.clone();
     let command = move |context: &mut Context<'_>| {
-        definition(define_as(context, &statement, columns.clone())?)
+        let mut defined = define_as(context, &statement, columns.clone())?;
+        if !defined.if_not_exists_hit {
+            mask::inherit(context, &mut defined.relation.columns, &lineage);
+        }
+        definition(defined)
     };
     make(scope, command, Some((plan, limits.clone())), "SELECT").await
 }

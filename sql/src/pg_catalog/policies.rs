@@ -6,7 +6,7 @@
 
 use kho_catalog::error::Result;
 use kho_catalog::policy::{Policy, PolicyCommand};
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{KHO_AUDITOR, Principal};
 use kho_catalog::state::{Oid, Relation};
 use kho_catalog::text::Text;
 
@@ -14,9 +14,6 @@ use super::CatalogView;
 use super::object;
 use super::rows::Rows;
 use super::value::Value;
-
-/// `kho_auditor`: sees what decides about rows, and no row by it.
-const AUDITOR: Oid = 11;
 
 pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
     let push: fn(&CatalogView, &Relation, &Policy, &mut Rows) -> Result<()> = match table {
@@ -75,7 +72,7 @@ fn listed(view: &CatalogView, relation: &Relation, policy: &Policy, rows: &mut R
 
 fn expression(view: &CatalogView, relation: &Relation, text: Option<&Text>) -> Value {
     let who = Principal::of(&view.state, view.role);
-    if !who.is(relation.owner) && !who.is(AUDITOR) {
+    if !who.is(relation.owner) && !who.is(KHO_AUDITOR) {
         return Value::Null;
     }
     let text = text.and_then(Text::value);

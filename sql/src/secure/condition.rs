@@ -161,7 +161,7 @@ pub(crate) async fn refuse_unsafe(
     session: &SessionState,
     relation: &Relation,
     expression: ast::Expr,
-    wanted: (&str, &DataType),
+    (what, of): (String, &DataType),
 ) -> Result<Vec<Oid>> {
     let fields: Vec<_> = relation
         .columns
@@ -174,7 +174,6 @@ pub(crate) async fn refuse_unsafe(
     let scope = scope.within_policy_of(relation)?;
     let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
     let plan = infallible::folded(session, plan)?;
-    let (of, what) = (wanted.1, wanted.0);
     let found = plan.schema().fields().first().map(|field| field.data_type().clone());
     let fits = match &found {
         Some(DataType::Null) => true,

@@ -49,13 +49,20 @@ pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
 }
 
 #[derive(Debug)]
-struct GuardedTable {
+pub(super) struct GuardedTable {
     name: String,
     schema: SchemaRef,
     plan: LogicalPlan,
     size: Option<Arc<TableSize>>,
     lets_in: bool,
     estimates: bool,
+}
+
+impl GuardedTable {
+    /// The query behind the barrier.
+    pub(super) fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
 }
 
 #[async_trait::async_trait]

@@ -7,13 +7,18 @@
 //! row may fail: it is computed before any row is read, see [`folded`].
 //! What it does not: it proves nothing about what is refused; many a cast would never fail.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Volatility,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use kho_catalog::error::{Error, Kind, Result};
 
 use crate::bind::constant::evaluate;
@@ -37,9 +42,12 @@ const FUNCTIONS: &[&str] = &[
     "initcap",
     "kho.bucket",
     "kho.hash",
+    "kho.month",
+    "kho.partial",
     "kho.pseudonym",
     "kho.purpose",
     "kho.role_attribute",
+    "kho.year",
     "least",
     "left",
     "length",
@@ -82,16 +90,19 @@ pub(super) fn folded(session: &SessionState, plan: LogicalPlan) -> Result<Logica
     let fold = |expr: Expr| match is_constant(&expr) {
         true => {
             let value = computed(session, &expr).map_err(to_engine)?;
-            // What stands above needs the name that it had.
             Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
         }
         false => Ok(Transformed::no(expr)),
     };
     let folded = plan.transform_up_with_subqueries(|node| {
-        if !matches!(node, LogicalPlan::Filter(_)) {
+        if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Projection(_)) {
             return Ok(Transformed::no(node));
         }
-        node.map_expressions(|expr| expr.transform_down(fold))
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.transform_down(fold)?.update_data(|expr| name.restore(expr)))
+        })
     });
     folded.map(|plan| plan.data).map_err(from_engine)
 }
@@ -262,6 +273,13 @@ fn is_constant(expr: &Expr) -> bool {
 
 fn computed(session: &SessionState, expr: &Expr) -> Result<Expr> {
     let schema = DFSchema::empty();
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(session.config_options()))
+        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
+        .build();
+    // `now()` is a value only to the simplifier.
+    let expr = &ExprSimplifier::new(context).simplify(expr.clone()).map_err(from_engine)?;
     let physical = session.create_physical_expr(expr.clone(), &schema).map_err(from_engine)?;
     evaluate(physical.as_ref()).map(|value| Expr::Literal(value, None))
 }

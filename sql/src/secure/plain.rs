@@ -53,7 +53,7 @@ pub(super) fn derived(
 }
 
 #[derive(Debug)]
-struct PlainTable {
+pub(super) struct PlainTable {
     relation: Oid,
     version: u64,
     schema: SchemaRef,
@@ -106,6 +106,11 @@ impl TableProvider for PlainTable {
 }
 
 impl PlainTable {
+    /// Whose rows they are.
+    pub(super) fn relation(&self) -> Oid {
+        self.relation
+    }
+
     fn touches_float(&self, filter: &Expr) -> bool {
         filter.column_refs().iter().any(|column| {
             (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())

@@ -310,13 +310,13 @@ pub(super) fn using(policy: &Policy) -> Result<ast::Expr> {
     }
 }
 
-/// A mask's expression, over the column with this id in place of `value`.
-fn masked(text: &str, id: u32) -> Result<ast::Expr> {
+/// A mask's expression, over the column with this id in place of `value`; other names in it are none.
+pub(crate) fn masked(text: &str, id: u32) -> Result<ast::Expr> {
     let mut mask = crate::parse::expression(text)?;
     let mut depth = 0;
     let mut pass = Renaming {
         depth: &mut depth,
-        name: &mut |parts, _| Ok((parts == ["value"]).then(|| policy::column_name(id))),
+        name: &mut |parts, _| Ok((parts == [policy::VALUE]).then(|| policy::column_name(id))),
     };
     match ast::VisitMut::visit(&mut mask, &mut pass) {
         ControlFlow::Continue(()) => Ok(mask),

@@ -196,6 +196,7 @@ fn merged(column: &Column, now: &[Column]) -> Column {
         merged.default.clone_from(&now.default);
         merged.comment.clone_from(&now.comment);
         merged.mask.clone_from(&now.mask);
+        merged.inherited.clone_from(&now.inherited);
         merged.tags.clone_from(&now.tags);
     }
     merged

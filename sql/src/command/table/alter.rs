@@ -468,6 +468,14 @@ fn drop_column(
             .with_hint("Use DROP COLUMN … CASCADE to drop the dependent objects too."));
     }
     table.checks = kept;
+    let named = super::super::policy::naming_column(table, id)?;
+    if let Some(policy) = named.first().filter(|_| !cascade) {
+        let message = format!("{message} because other objects depend on it");
+        return Err(Error::new(Kind::DependentObjects, message)
+            .with_detail(format!("policy {policy} on table {table_name} depends on it"))
+            .with_hint("Use DROP COLUMN … CASCADE to drop the dependent objects too."));
+    }
+    table.policies.retain(|policy| !named.contains(&policy.name));
     // A key goes with any of its columns, as in PostgreSQL.
     table.keys.retain(|key| !key.columns.contains(&id));
     let views = depend::views_using(ctx.state, before.oid, &name)?;
