@@ -10,6 +10,7 @@ mod table;
 mod view;
 
 use kho_catalog::error::{Error, Result};
+use kho_catalog::freeze;
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::State;
 use kho_catalog::text::Text;
@@ -115,7 +116,7 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
 
 /// A pending catalog change from a command: run once now, for its errors and notices, and again
 /// on whatever the state is when it is committed.
-fn planned(
+pub(crate) fn planned(
     scope: &Scope,
     command: impl FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
 ) -> Result<Change> {
@@ -157,7 +158,9 @@ where
     }
 
     fn plan(&mut self, state: &State) -> Result<Planned> {
-        self.with_context_of(state, |command, context| command(context))
+        let planned = self.with_context_of(state, |command, context| command(context))?;
+        freeze::refuse_frozen_changes(state, &planned.changes)?;
+        Ok(planned)
     }
 
     /// Runs something else with the same context.

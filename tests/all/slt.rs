@@ -103,16 +103,20 @@ files! { on_both:
 }
 
 files! { on_kho:
+    agreements
+    freezes
     governance_options
     loads_are_applied_once
     hidden_from_strangers
     keys_refused_and_restored
     nothing_leaks_between_sessions
+    purposes
     refused_statements
     restore_table
     roles_of_the_warehouse
     set_config_elsewhere
     structures
+    third_parties
     table_history_and_changes
     time_travel
     transactions_one_table
