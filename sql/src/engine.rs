@@ -205,6 +205,14 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "add_tag",
         "remove_tag",
         "set_role_attribute",
+        "add_purpose",
+        "remove_purpose",
+        "grant_agreement",
+        "end_agreement",
+        "set_third_party",
+        "unset_third_party",
+        "freeze",
+        "unfreeze",
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()

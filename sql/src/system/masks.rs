@@ -46,7 +46,7 @@ pub(super) fn tagged(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
             }),
         );
     }
-    table(&["dataset", "column", "tag"], rows)
+    table(&["dataset", "column_name", "tag"], rows)
 }
 
 /// Every mask on a column or a tag.
@@ -80,7 +80,7 @@ pub(super) fn masks(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
             rows.push(row);
         }
     }
-    table(&["dataset", "column", "tag", "owner", "using", "except_roles"], rows)
+    table(&["dataset", "column_name", "tag", "owner", "expression", "except_roles"], rows)
 }
 
 /// One's own attributes; all of them for `kho_admin` and `kho_auditor`.
