@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Anchor;
 use crate::text::Text;
 use crate::types::Type;
 
@@ -56,8 +57,19 @@ pub struct State {
     /// By statement. There is one only while an `ALTER TABLE` commits, and where one was cut off.
     #[serde(default)]
     pub announced: BTreeMap<String, Arc<Reshaping>>,
+    #[serde(default)]
+    pub ledger: LedgerState,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
+}
+
+/// What the catalog knows of the audit ledger.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LedgerState {
+    /// The public keys that its heads were ever signed by, as text; the last one is in use.
+    pub keys: Vec<String>,
+    /// The newest signed head of each server that got here.
+    pub anchors: BTreeMap<String, Arc<Anchor>>,
 }
 
 /// An account, a group of accounts, or both (PostgreSQL's meaning).
@@ -279,6 +291,10 @@ pub enum Change {
     Announce(Box<Reshaping>),
     /// Takes the announcement of this statement back, whatever became of it.
     Withdraw(String),
+    /// A public key of the audit ledger, in use from now on.
+    PutLedgerKey(String),
+    /// A signed head of a server's audit ledger, in place of the one before.
+    PutAnchor(Box<Anchor>),
 }
 
 impl State {
@@ -375,6 +391,10 @@ impl State {
             }
             Change::Withdraw(statement) => {
                 self.announced.remove(&statement);
+            }
+            Change::PutLedgerKey(key) => self.ledger.keys.push(key),
+            Change::PutAnchor(anchor) => {
+                self.ledger.anchors.insert(anchor.server.clone(), Arc::new(*anchor));
             }
         }
     }

@@ -400,7 +400,9 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         | Change::RemoveSchema(_)
         | Change::RemoveRelation(_)
         | Change::Announce(_)
-        | Change::Withdraw(_) => None,
+        | Change::Withdraw(_)
+        | Change::PutLedgerKey(_)
+        | Change::PutAnchor(_) => None,
     };
     changes.iter().filter_map(id).collect()
 }

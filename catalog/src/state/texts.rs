@@ -20,7 +20,9 @@ impl Change {
             Change::RemoveRole(_)
             | Change::RemoveSchema(_)
             | Change::RemoveRelation(_)
-            | Change::Withdraw(_) => vec![],
+            | Change::Withdraw(_)
+            | Change::PutLedgerKey(_)
+            | Change::PutAnchor(_) => vec![],
         }
     }
 }
