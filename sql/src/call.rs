@@ -12,7 +12,7 @@ use crate::bind;
 use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
-use crate::system::{Arguments, SCHEMA};
+use crate::system::{Arguments, SCHEMA, ledger};
 use crate::write::reshaping::announce;
 use crate::write::{Base, Decide, Pending, commit_author, keys, tables};
 
@@ -36,12 +36,28 @@ pub(crate) async fn call(
         (Some(SCHEMA), "compact_table") => {
             running::compact_table(scope, &Arguments::new(&["dataset"], arguments)?).await
         }
+        (Some(SCHEMA), "verify_audit_log") => {
+            Arguments::new(&[], arguments)?;
+            verify_audit_log(scope, limits).await
+        }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => Err(Error::new(
             Kind::UndefinedFunction,
             format!("procedure {} does not exist", name.written()),
         )),
     }
+}
+
+/// Goes through the whole ledger; `XX001` names the first record that is not what it was.
+async fn verify_audit_log(scope: &Scope, limits: &Limits) -> Result<Pending> {
+    if !ledger::is_auditor(scope) {
+        let message = "permission denied to verify the audit log";
+        return Err(Error::new(Kind::InsufficientPrivilege, message)
+            .with_hint("Only members of kho_auditor can do that."));
+    }
+    let catalog = &scope.shared.catalog;
+    limits.run(scope.shared.ledger.source().verify(catalog, None)).await?;
+    Ok(Pending::nothing(Tag::new("CALL")))
 }
 
 /// Makes an old version's rows and columns the newest; what lies between stays in the history.

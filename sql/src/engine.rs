@@ -197,7 +197,7 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
     let aggregate = state.aggregate_functions().keys().map(|name| of(name, 'a'));
     let window = state.window_functions().keys().map(|name| of(name, 'w'));
     let own = ["table_history", "table_changes"].map(|it| ("kho".to_owned(), it.to_owned(), 'f'));
-    let procedures = ["restore_table", "compact_table", "cancel"];
+    let procedures = ["restore_table", "compact_table", "cancel", "verify_audit_log"];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()
 }

@@ -50,7 +50,7 @@ use block::Block;
 use cursor::Cursors;
 pub(crate) use dispatch::query;
 use prepared::Prepared;
-pub(crate) use record::Facts;
+pub(crate) use record::{Facts, Stated};
 use savepoint::Savepoints;
 use seat::Seat;
 pub(crate) use seat::Seats;
@@ -242,7 +242,7 @@ impl Engine {
 impl Session {
     /// What the ledger is told when an act begins.
     fn entry(&self, kind: RecordKind, statement: Option<&Statement>) -> Record {
-        let (purpose, order_number) = record::stated(&self.settings);
+        let Stated { purpose, order_number } = Stated::by(&self.settings);
         let statement = statement.map(|statement| self.recorded(statement));
         let entry = record::of_session(kind, &self.login, &self.id);
         Record { purpose, order_number, statement, ..entry }

@@ -8,6 +8,7 @@ mod backend;
 mod datasets;
 mod history;
 mod jobs;
+pub(crate) mod ledger;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
     match name.schema.as_deref() {
         Some(SCHEMA) => match name.name.as_str() {
             "activity" => Some(activity::activity(scope)),
+            "audit_log" => Some(ledger::audit_log(scope)),
+            "deletion_log" => Some(ledger::deletion_log(scope)),
             "datasets" => Some(datasets::datasets(scope)),
             "jobs" => Some(jobs::jobs(scope)),
             _ => None,

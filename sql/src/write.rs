@@ -16,6 +16,7 @@ pub(crate) mod merge;
 pub(crate) mod modify;
 mod net;
 mod positions;
+pub(crate) mod removal;
 pub(crate) mod reshaping;
 mod returning;
 pub(crate) mod rewrite;
@@ -35,8 +36,10 @@ pub(crate) use net::net_changes;
 pub(crate) use returning::Returning;
 
 use self::keys::Recheck;
+use self::removal::Words;
 use crate::outcome::Tag;
 use crate::scope::Scope;
+use crate::session::Stated;
 
 /// Decides, on whatever state the catalog has by then, what to change.
 pub(crate) type Decide = Box<dyn FnMut(&State) -> Result<Vec<Change>> + Send>;
@@ -119,19 +122,33 @@ impl Pending {
     }
 
     /// Makes the write visible and durable; gives the table version it became.
-    pub(crate) async fn commit(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
+    pub(crate) async fn commit(
+        self,
+        shared: &crate::engine::Shared,
+        stated: &Stated,
+    ) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
         if let Some(CatalogCommit { decide, author }) = self.announcement {
             shared.catalog.commit(&author, decide).await?;
         }
-        if let Some(TableCommit { snapshot, commit, .. }) = self.table {
+        if let Some(TableCommit { relation, snapshot, commit }) = self.table {
             version = Some(match commit {
-                Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,
+                Write::Plain(commit) => {
+                    let both = (&snapshot, &commit);
+                    let words = Words::of_rows(shared, stated, relation, both).await?;
+                    let committed = shared.tables.commit(&snapshot, commit).await;
+                    words.end(committed.as_ref().map(|version| Some(*version)));
+                    committed?
+                }
                 Write::Keyed(rows) => rows.commit(&shared.tables, snapshot).await?,
             });
         }
-        if let Some(CatalogCommit { decide, author }) = self.catalog {
-            shared.catalog.commit(&author, decide).await?;
+        if let Some(mut commit) = self.catalog {
+            let words = Words::of_drop(shared, stated, &mut commit).await?;
+            let CatalogCommit { decide, author } = commit;
+            let committed = shared.catalog.commit(&author, decide).await;
+            words.end(committed.as_ref().map(|_| None));
+            committed?;
         }
         drop(self.lease);
         Ok((self.tag, version))

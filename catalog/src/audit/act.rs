@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use futures::{Stream, StreamExt, stream};
 
 use super::read::Source;
-use super::record::{Completion, Event, Line, Record};
+use super::record::{Completion, Event, Line, Record, RecordKind};
 use crate::error::Result;
 
 /// What was asked, and how it ended.
@@ -82,11 +82,36 @@ fn take(line: Line, open: &mut HashMap<String, Act>) -> Vec<Act> {
         }
         Event::Complete(completion) => ended(&id, End::Completed { time_ms, completion }),
         Event::Abandoned => ended(&id, End::Abandoned { time_ms }),
-        Event::Opened(_) => {
+        Event::Opened(opening) => {
             let mut cut: Vec<Act> = open.drain().map(|(_, act)| act).collect();
             cut.sort_by_key(|act| act.sequence);
-            cut.into_iter().map(|act| Act { end: End::Unknown, ..act }).collect()
+            cut.iter_mut().for_each(|act| act.end = End::Unknown);
+            let lost = opening.lost.map(|lost| Act {
+                server,
+                sequence,
+                time_ms,
+                id,
+                record: loss(lost),
+                end: End::Completed { time_ms, completion: Completion::default() },
+            });
+            cut.extend(lost);
+            cut
         }
         Event::Removing(_) | Event::Removed { .. } | Event::Kept => Vec::new(),
+    }
+}
+
+/// What a server says that came back without its disk.
+fn loss((first, last): (u64, u64)) -> Record {
+    Record {
+        kind: RecordKind::Server,
+        role: String::new(),
+        protocol: String::new(),
+        session: String::new(),
+        purpose: None,
+        order_number: None,
+        client: String::new(),
+        statement: Some(format!("records {first} to {last} were lost with their disk")),
+        parameters: Vec::new(),
     }
 }

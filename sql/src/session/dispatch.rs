@@ -9,7 +9,7 @@ use kho_catalog::state::Relation;
 use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
-use super::record::{self, Facts};
+use super::record::{self, Facts, Stated};
 use super::{Session, set_config, value_fields, with_parameters};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
@@ -227,12 +227,16 @@ impl Session {
         let shared = &self.engine.shared;
         match self.block.transaction() {
             Some(transaction) => transaction.take(shared, pending).await,
-            None => pending.commit(shared).await.map(|(tag, _version)| tag),
+            None => {
+                let stated = Stated::by(&self.settings);
+                pending.commit(shared, &stated).await.map(|(tag, _version)| tag)
+            }
         }
     }
 
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
-        transaction.commit(&self.engine.shared, self.settings.is_serializable()).await
+        let stated = Stated::by(&self.settings);
+        transaction.commit(&self.engine.shared, &stated, self.settings.is_serializable()).await
     }
 
     pub(super) async fn perform(

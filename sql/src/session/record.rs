@@ -117,10 +117,18 @@ pub(super) fn of_session(kind: RecordKind, login: &Login, session: &str) -> Reco
     }
 }
 
-/// What the session states of why it acts: its purpose, and the order it acts on.
-pub(crate) fn stated(settings: &Settings) -> (Option<String>, Option<String>) {
-    let text = |name| settings.get(name).ok().filter(|it| !it.is_empty()).map(str::to_owned);
-    (text("kho.purpose"), text("kho.order_number"))
+/// What a session states of why it acts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stated {
+    pub purpose: Option<String>,
+    pub order_number: Option<String>,
+}
+
+impl Stated {
+    pub(super) fn by(settings: &Settings) -> Stated {
+        let text = |name| settings.get(name).ok().filter(|it| !it.is_empty()).map(str::to_owned);
+        Stated { purpose: text("kho.purpose"), order_number: text("kho.order_number") }
+    }
 }
 
 /// What the record says of the values of parameters: the same as of literals.
