@@ -5,8 +5,8 @@
 //! What it guarantees: a commit that was acknowledged is durable; of several servers that commit
 //! at one time none loses another's entry; every entry read names the hash of the one before it,
 //! so that a changed, missing or reordered one is refused (`XX001`).
-//! What it does not: it cannot see that the newest entries were cut off (the ledger's anchors
-//! will). A server that is killed between a body and its entry leaves that body behind.
+//! What it does not: it cannot see that the newest entries were cut off; the ledger's anchors name
+//! the newest one, and whoever verifies the ledger looks. A server that is killed between a body and its entry leaves that body behind.
 //! On failure: a commit whose outcome stays unknown says so (`58030`); nothing is half applied. A
 //! server that follows the log and could not read it for two seconds refuses (`57P03`); it does so
 //! too where its own last entry is gone (`XX001`): an emptied store does not read as "no news".
@@ -251,6 +251,12 @@ impl Catalog {
     pub async fn verify(&self) -> Result<u64> {
         let state = replay_all(&self.inner.environment, State::default()).await?;
         Ok(state.next_version())
+    }
+
+    /// SHA-256 of the entry of `version`, as the one after it names it; `None` where there is none.
+    pub async fn head_at(&self, version: u64) -> Result<Option<String>> {
+        let bytes = read_entry(&self.inner.environment, version).await?;
+        Ok(bytes.map(|bytes| entry::digest(&bytes)))
     }
 
     /// Writes a checkpoint of the state last read, unless there is one.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::{
     Access, AccessChange, Agreement, Ended, Freeze, Purpose, Purposes, ThirdParty,
 };
+use crate::audit::Anchor;
 use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;
 use crate::types::Type;
@@ -55,8 +56,19 @@ pub struct State {
     pub tags: BTreeMap<String, Arc<Tag>>,
     #[serde(default)]
     pub access: Access,
+    #[serde(default)]
+    pub ledger: LedgerState,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
+}
+
+/// What the catalog knows of the audit ledger.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LedgerState {
+    /// The public keys that its heads were ever signed by, as text; the last one is in use.
+    pub keys: Vec<String>,
+    /// The newest signed head of each server that got here.
+    pub anchors: BTreeMap<String, Arc<Anchor>>,
 }
 
 /// An account, a group of accounts, or both (PostgreSQL's meaning).
@@ -303,6 +315,10 @@ pub enum Change {
     PutTag(Tag),
     RemoveTag(String),
     Access(AccessChange),
+    /// A public key of the audit ledger, in use from now on.
+    PutLedgerKey(String),
+    /// A signed head of a server's audit ledger, in place of the one before.
+    PutAnchor(Box<Anchor>),
 }
 
 impl State {
@@ -416,6 +432,10 @@ impl State {
                     self.claim(oid);
                 }
                 self.access.apply(change);
+            }
+            Change::PutLedgerKey(key) => self.ledger.keys.push(key),
+            Change::PutAnchor(anchor) => {
+                self.ledger.anchors.insert(anchor.server.clone(), Arc::new(*anchor));
             }
         }
     }

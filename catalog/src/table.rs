@@ -24,6 +24,7 @@ mod leftovers;
 mod lookup;
 mod open;
 mod order;
+mod ordered;
 mod schema;
 mod snapshot;
 mod stage;
@@ -77,9 +78,20 @@ pub struct Location {
     pub generation: u32,
 }
 
+/// The folder of the ledger's sealed part; no dataset's id has this form.
+const SEALED_LEDGER: &str = "audit/sealed";
+
 impl Location {
+    /// The sealed part of the ledger, the one table that is no dataset's.
+    pub fn of_ledger() -> Location {
+        Location { dataset: SEALED_LEDGER.to_owned(), generation: 0 }
+    }
+
     /// The table's folder, relative to the root.
     pub fn path(&self) -> Path {
+        if self.dataset == SEALED_LEDGER {
+            return Path::from(SEALED_LEDGER);
+        }
         Path::from_iter(["tables", &self.dataset, &self.generation.to_string()])
     }
 

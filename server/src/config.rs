@@ -21,7 +21,7 @@ use figment::providers::{Format, Serialized, Toml};
 use kho_catalog::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-use self::s3::S3;
+use self::s3::{S3, SecretName};
 use self::variable::Variable;
 
 /// Read when no other file is named and it exists.
@@ -92,16 +92,26 @@ pub struct Tls {
 pub struct Keys {
     /// `None`: beside the data, see [`Config::keys_directory`].
     pub directory: Option<PathBuf>,
+    /// Where the ledger's keys are; `None`: a file in that directory, made at the first start.
+    pub ledger: Option<SecretName>,
 }
 
 /// Where this server's part of the ledger lies until it is sealed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     pub journal: JournalPlace,
     /// `None`: in a warehouse that is a directory, else beside the keys, see
     /// [`Config::journal_directory`]. A disk that is lost takes its unsealed records with it.
     pub journal_directory: Option<PathBuf>,
+    /// How often what was written is sealed into the warehouse, where other servers see it.
+    pub seal_interval_s: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { journal: JournalPlace::default(), journal_directory: None, seal_interval_s: 60 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -289,6 +299,7 @@ impl Config {
             ("limits.memory_bytes", limits.memory_bytes),
             ("limits.query_memory_bytes", limits.query_memory_bytes),
             ("limits.message_bytes", u64::from(limits.message_bytes)),
+            ("audit.seal_interval_s", self.audit.seal_interval_s),
             ("maintenance.round_interval_s", self.maintenance.round_interval_s),
             ("maintenance.sweep_interval_s", self.maintenance.sweep_interval_s),
             ("maintenance.memory_bytes", self.maintenance.memory_bytes),
@@ -379,6 +390,12 @@ impl Config {
             return Ok(());
         };
         let keys = self.keys_directory();
+        if let Some(file) = self.keys.ledger.as_ref().and_then(SecretName::file)
+            && absolute(file)?.starts_with(absolute(&data)?)
+        {
+            let message = format!("keys.ledger \"{}\" is under the data", file.display());
+            return Err(invalid(message).with_hint("Name a file outside of the data root."));
+        }
         if absolute(&keys)?.starts_with(absolute(&data)?) {
             // A copy of the data would carry the keys that protect it.
             let message = format!("keys.directory \"{}\" is under the data", keys.display());

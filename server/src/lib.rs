@@ -9,6 +9,8 @@ pub mod config;
 pub mod demo;
 pub mod http;
 pub mod jobs;
+pub mod keys;
+pub mod ledger;
 pub mod maintenance;
 pub mod observe;
 pub mod pgwire;

@@ -1,6 +1,7 @@
 //! The binary `kho`: the command line, the process's own set-up, and its end.
 //!
-//! What it guarantees: standard output gets the `ready` line (and the demo's tour), nothing else;
+//! What it guarantees: standard output of a server gets the `ready` line (and the demo's tour),
+//! nothing else, and that of a command its answer;
 //! a failure is one line on standard error and a non-zero exit; SIGTERM and SIGINT stop the server
 //! as [`Server::stop`] says, a second one at once.
 
@@ -9,10 +10,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use kho_catalog::audit::{Anchor, PublicKey, Verified};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_server::config::{self, Config};
 use kho_server::demo;
-use kho_server::{Server, observe};
+use kho_server::{Server, keys, ledger, observe};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The system's allocator keeps what one thread freed for that thread alone: a large answer, made by
@@ -44,6 +46,16 @@ enum Command {
         #[arg(long, value_name = "DIR|URL")]
         data: Option<String>,
     },
+    /// Look at the ledger
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Look at the warehouse's keys
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Serve a small invented city with users and something to try
     Demo {
         /// The config file [default: kho.toml, if it exists]
@@ -55,6 +67,35 @@ enum Command {
         /// Build it anew, dropping one that is there
         #[arg(long)]
         fresh: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Find any record that was changed, taken out or cut off; needs nothing but the files
+    Verify {
+        /// The config file [default: kho.toml, if it exists]
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The warehouse's root: a directory or a URL; above the config's `data`
+        #[arg(long, value_name = "DIR|URL")]
+        data: Option<String>,
+        /// The key that the ledger must be signed by [default: those the catalog names]
+        #[arg(long, value_name = "PUBKEY")]
+        key: Option<PublicKey>,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Print the public key that the ledger is verified by
+    Show {
+        /// The config file [default: kho.toml, if it exists]
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The warehouse's root: a directory or a URL; above the config's `data`
+        #[arg(long, value_name = "DIR|URL")]
+        data: Option<String>,
     },
 }
 
@@ -75,7 +116,10 @@ fn run(command: Command) -> Result<()> {
         .install_default()
         .map_err(|_| Error::internal("a crypto provider was installed before"))?;
     let file = match &command {
-        Command::Serve { config, .. } | Command::Demo { config, .. } => config.as_deref(),
+        Command::Serve { config, .. }
+        | Command::Demo { config, .. }
+        | Command::Audit { command: AuditCommand::Verify { config, .. } }
+        | Command::Keys { command: KeysCommand::Show { config, .. } } => config.as_deref(),
     };
     let config = Config::load(file, config::environment()?)?;
     observe::start_log(&config.log)?;
@@ -87,6 +131,23 @@ fn run(command: Command) -> Result<()> {
     let ended = runtime.block_on(async {
         let mut signals = Signals::new()?;
         match command {
+            Command::Audit { command: AuditCommand::Verify { data, key, .. } } => {
+                let config = Config { data: data.unwrap_or(config.data), ..config };
+                tokio::select! {
+                    biased;
+                    () = signals.next() => Ok(()),
+                    verified = ledger::verify(&config, key.as_ref()) => {
+                        say(&summary(&verified?));
+                        Ok(())
+                    }
+                }
+            }
+            Command::Keys { command: KeysCommand::Show { data, .. } } => {
+                let config = Config { data: data.unwrap_or(config.data), ..config };
+                config.check()?;
+                say(&keys::load(&config)?.public().to_string());
+                Ok(())
+            }
             Command::Serve { data, .. } => {
                 let config = Config { data: data.unwrap_or(config.data), ..config };
                 tokio::select! {
@@ -116,6 +177,23 @@ fn run(command: Command) -> Result<()> {
     // Planning that nobody waits for any more cannot be stopped at once, and is not waited for.
     runtime.shutdown_timeout(LAST_MOMENT);
     ended
+}
+
+/// What was found whole, in lines.
+fn summary(verified: &Verified) -> String {
+    let Verified { servers, records, erased, lost, anchors } = verified;
+    let mut lines = vec![format!(
+        "the ledger is whole: {records} records of {servers} servers; {erased} bodies are erased"
+    )];
+    for (server, first, last) in lost {
+        lines.push(format!("lost with its disk: records {first} to {last} of server {server}"));
+    }
+    for anchor in anchors {
+        let Anchor { server, links, head, time_ms, .. } = anchor;
+        lines
+            .push(format!("server {server}: {links} records signed for at {time_ms}, head {head}"));
+    }
+    lines.join("\n")
 }
 
 /// Serves until a signal or a failure, then stops.

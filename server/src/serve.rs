@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use kho_catalog::audit::Ledger;
+use kho_catalog::audit::{Keeping, Ledger};
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Catalog;
@@ -20,6 +20,7 @@ use kho_sql::session::Engine;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
 use crate::server_name::ServerName;
 use crate::tls::Identity;
-use crate::{bootstrap, config, http, maintenance, observe, pgwire};
+use crate::{bootstrap, config, http, keys, ledger, maintenance, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
 const FOLLOW_INTERVAL_MS: u64 = 500;
@@ -44,6 +45,9 @@ pub struct Server {
     engine: Arc<Engine>,
     catalog: Catalog,
     ledger: Ledger,
+    /// What signs and seals the ledger, which goes on until the ledger is closed.
+    keeping: JoinHandle<Keeping>,
+    kept: CancellationToken,
     serving: watch::Sender<bool>,
     jobs: Jobs,
     stop_grace: Duration,
@@ -72,7 +76,10 @@ pub async fn start(config: Config) -> Result<Server> {
     if let Some(password) = made {
         show_password(&password);
     }
-    let ledger = Ledger::open(journal_place(&config, environment)?, name.as_str()).await?;
+    let keys = Arc::new(keys::of_warehouse(&config, &catalog).await?);
+    let source = ledger::source(&config, &environment)?;
+    let ledger = Ledger::open(source, keys, name.as_str()).await?;
+    let keeping = ledger.keep(&catalog).await?;
     let spill = format!("kho-spill-{}", name.as_str());
     let limits = engine_limits(&config.limits, &spill)?;
     let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
@@ -80,6 +87,9 @@ pub async fn start(config: Config) -> Result<Server> {
         pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
 
     let jobs = Jobs::new();
+    let seal_every = Duration::from_secs(config.audit.seal_interval_s);
+    let kept = CancellationToken::new();
+    let keeping = tokio::spawn(ledger::keep(keeping, seal_every, kept.clone()));
     let (serving, seen) = watch::channel(true);
     jobs.spawn("catalog follower", follow(catalog.clone(), jobs.stopping()));
     jobs.spawn("pgwire", pgwire::serve(pg_listener, shared, jobs.stopping()).map(Ok));
@@ -100,6 +110,8 @@ pub async fn start(config: Config) -> Result<Server> {
         engine,
         catalog,
         ledger,
+        keeping,
+        kept,
         serving,
         jobs,
         stop_grace,
@@ -131,8 +143,17 @@ impl Server {
     pub async fn stop(self) -> Result<()> {
         self.serving.send_replace(false);
         let in_time = self.jobs.stop(self.stop_grace).await;
+        let closed = self.ledger.close().await;
+        self.kept.cancel();
+        let keeping = self.keeping.await;
+        closed?;
+        match keeping.map(Keeping::finish) {
+            Ok(finishing) => finishing.await.unwrap_or_else(|error| {
+                tracing::warn!(?error, "the end of the audit ledger is not sealed; it will be");
+            }),
+            Err(error) => tracing::error!(%error, "the audit ledger was not kept"),
+        }
         self.catalog.close().await;
-        self.ledger.close().await?;
         if in_time {
             return Ok(());
         }
@@ -172,20 +193,12 @@ fn ready_check(serving: watch::Receiver<bool>, catalog: Catalog) -> ReadyCheck {
 }
 
 /// The variables of the S3 client are looked at only where one is used.
-async fn open_environment(config: &Config) -> Result<Environment> {
+pub(crate) async fn open_environment(config: &Config) -> Result<Environment> {
     if !config.data.starts_with("s3://") {
         return Environment::open(&config.data);
     }
     let options = config.s3.options(config::s3::variables())?;
     Environment::connect(&config.data, &options).await
-}
-
-/// Where the ledger is written first: a folder of its own, or the warehouse.
-fn journal_place(config: &Config, warehouse: Environment) -> Result<Environment> {
-    match config.journal_directory() {
-        Some(directory) => Environment::open_folder(&directory),
-        None => Ok(warehouse),
-    }
 }
 
 async fn listen(section: &str, address: SocketAddr) -> Result<TcpListener> {

@@ -170,7 +170,7 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
     write().map_err(|error| unusable(path, &error.to_string()).with_source(error))
 }
 
-fn refuse_open_key(path: &Path) -> Result<()> {
+pub(crate) fn refuse_open_key(path: &Path) -> Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

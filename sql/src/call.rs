@@ -15,7 +15,7 @@ use crate::bind;
 use crate::execute::Limits;
 use crate::outcome::Tag;
 use crate::scope::{Scope, location};
-use crate::system::{Arguments, SCHEMA};
+use crate::system::{Arguments, SCHEMA, ledger};
 use crate::write::reshaping::announce;
 use crate::write::{Base, Decide, Pending, commit_author, keys, tables};
 
@@ -59,6 +59,10 @@ pub(crate) async fn call(
             let arguments = Arguments::new(masks::SET_ROLE_ATTRIBUTE, arguments)?;
             masks::set_role_attribute(scope, &arguments)
         }
+        (Some(SCHEMA), "verify_audit_log") => {
+            Arguments::new(&[], arguments)?;
+            verify_audit_log(scope, limits).await
+        }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => {
             let own = name.schema.as_deref() == Some(SCHEMA);
@@ -69,6 +73,18 @@ pub(crate) async fn call(
             })
         }
     }
+}
+
+/// Goes through the whole ledger; `XX001` names the first record that is not what it was.
+async fn verify_audit_log(scope: &Scope, limits: &Limits) -> Result<Pending> {
+    if !ledger::is_auditor(scope) {
+        let message = "permission denied to verify the audit log";
+        return Err(Error::new(Kind::InsufficientPrivilege, message)
+            .with_hint("Only members of kho_auditor can do that."));
+    }
+    let catalog = &scope.shared.catalog;
+    limits.run(scope.shared.ledger.source().verify(catalog, None)).await?;
+    Ok(Pending::nothing(Tag::new("CALL")))
 }
 
 /// Makes an old version's rows and columns the newest; what lies between stays in the history.

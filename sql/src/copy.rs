@@ -26,7 +26,7 @@ use crate::execute::Limits;
 use crate::outcome::Deadline;
 use crate::parse::{CopySource, CopyStatement};
 use crate::scope::Scope;
-use crate::session::query;
+use crate::session::{Facts, query};
 use crate::write::insert::Append;
 use crate::write::modify::Parameters;
 use crate::write::{Base, Pending};
@@ -39,7 +39,7 @@ pub struct CopyIn {
     append: Option<Append>,
     /// For each column of the table: its place among the copied ones, or its default.
     sources: Vec<Source>,
-    pub(crate) record: Option<Opened>,
+    pub(crate) record: Option<(Opened, Facts)>,
     /// Until when the rows must be in.
     pub deadline: Deadline,
 }

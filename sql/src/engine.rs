@@ -198,6 +198,7 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "restore_table",
         "compact_table",
         "cancel",
+        "verify_audit_log",
         "set_mask",
         "drop_mask",
         "tag_column",

@@ -53,7 +53,7 @@ pub struct Statement {
 #[derive(Debug)]
 struct Inner {
     ast: Ast,
-    redacted: String,
+    redacted: redact::Redacted,
 }
 
 /// What was parsed.
@@ -96,9 +96,14 @@ impl Statement {
         ))
     }
 
-    /// The text with `?` in place of every literal, for the ledger and for logs.
+    /// The text with `?` in place of every literal, for whoever looks at what is running.
     pub fn redacted(&self) -> &str {
-        &self.inner.redacted
+        &self.inner.redacted.text
+    }
+
+    /// The text with a hash in place of every literal, for the ledger.
+    pub(crate) fn with_literals_as(&self, hash: impl Fn(&str) -> String) -> String {
+        self.inner.redacted.with_literals_as(hash)
     }
 
     /// The prepared statement that a `DEALLOCATE name` names. One that was prepared by the wire's
@@ -133,16 +138,14 @@ impl Statement {
             **statement,
             S::Query(_) | S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_)
         );
-        let inner = Inner {
-            ast: Ast::Sql(statement.clone()),
-            redacted: redact::after_as(self.redacted()).to_owned(),
-        };
+        let inner =
+            Inner { ast: Ast::Sql(statement.clone()), redacted: self.inner.redacted.after_as() };
         prepared.then(|| (name, data_types.as_slice(), Statement { inner: Arc::new(inner) }))
     }
 
     /// About how much memory it holds.
     pub(crate) fn text_bytes(&self) -> usize {
-        self.inner.redacted.len()
+        self.inner.redacted.text.len()
     }
 
     pub(crate) fn ast(&self) -> &Ast {

@@ -18,6 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::bind::Read;
 use crate::engine::Shared;
+use crate::session::Facts;
 use crate::settings::Settings;
 use crate::transaction::{Reads, View, pinned_snapshot};
 
@@ -57,6 +58,8 @@ pub(crate) struct Scope {
     pub process_id: i32,
     /// The statement's id in the ledger and in commits.
     pub statement_id: String,
+    /// What its record in the ledger will say of it.
+    pub facts: Facts,
     pub now_ms: i64,
 }
 

@@ -54,6 +54,7 @@ use block::Block;
 use cursor::Cursors;
 pub(crate) use dispatch::query;
 use prepared::Prepared;
+pub(crate) use record::{Facts, Stated};
 use savepoint::Savepoints;
 use seat::Seat;
 pub(crate) use seat::Seats;
@@ -128,6 +129,8 @@ pub struct Session {
     prepared: Prepared,
     /// Open as long as the session is.
     record: Option<Opened>,
+    /// The id of the statement that is run, and what is found out about it, for its record.
+    act: Option<(String, Facts)>,
     _seat: Seat,
     present: Present,
     /// The `COPY … FROM STDIN` that is being fed.
@@ -178,8 +181,10 @@ impl Engine {
             protocol: "pgwire".to_owned(),
             client: client.map(|client| client.to_string()).unwrap_or_default(),
             session: String::new(),
+            purpose: None,
+            order_number: None,
             statement: None,
-            datasets: Vec::new(),
+            parameters: Vec::new(),
         };
         let opened = self.shared.ledger.begin(record).await?;
         opened.complete(Completion {
@@ -237,6 +242,7 @@ impl Engine {
             savepoints: Savepoints::default(),
             prepared: Prepared::default(),
             record: Some(record),
+            act: None,
             _seat: seat,
             present: self.shared.activity.open(&login, role.oid, environment.now_ms()),
             copying: None,
@@ -246,6 +252,30 @@ impl Engine {
 }
 
 impl Session {
+    /// What the ledger is told when an act begins.
+    fn entry(&self, kind: RecordKind, statement: Option<&Statement>) -> Record {
+        let Stated { purpose, order_number } = Stated::by(&self.settings);
+        let statement = statement.map(|statement| self.recorded(statement));
+        let entry = record::of_session(kind, &self.login, &self.id);
+        Record { purpose, order_number, statement, ..entry }
+    }
+
+    /// Records a statement that is refused before it is run, before that is answered: one that does
+    /// not parse (its text is not kept), or that was prepared and does not bind.
+    ///
+    /// # Errors
+    /// `58030` where the ledger cannot be written: that is what the client is told then.
+    pub async fn refuse(&mut self, statement: Option<&Statement>, error: Error) -> Error {
+        let entry = self.entry(RecordKind::StatementRefused, statement);
+        match self.engine.shared.ledger.begin(entry).await {
+            Ok(opened) => {
+                record::failed(opened, &error, &Facts::default());
+                error
+            }
+            Err(unwritten) => unwritten,
+        }
+    }
+
     /// Splits and parses what a client sent; an empty text gives no statement.
     pub fn parse(&self, text: &str) -> Result<Vec<Statement>> {
         parse::of_client(text)
@@ -259,11 +289,13 @@ impl Session {
         parameters: &[Option<Type>],
         stop: &CancellationToken,
     ) -> Result<Description> {
-        let result = self.describe_inner(statement, parameters, stop).await;
-        if result.is_err() {
-            self.fail();
+        match self.describe_inner(statement, parameters, stop).await {
+            Ok(described) => Ok(described),
+            Err(error) => {
+                self.fail();
+                Err(self.refuse(Some(statement), error).await)
+            }
         }
-        result
     }
 
     /// Runs one statement: the whole path from bind to audit. `stop` ends it with `57014`.
@@ -276,6 +308,7 @@ impl Session {
         let now_ms = self.engine.shared.catalog.environment().now_ms();
         let running = self.present.runs(statement.redacted(), stop, now_ms);
         let result = self.run_recorded(statement, parameters, stop).await;
+        self.act = None;
         match &result {
             Ok(outcome) if self.block.is_none() => {
                 self.savepoints.clear();
@@ -471,6 +504,9 @@ impl Session {
             Error::new(Kind::InvalidAuthorization, "the role of this session was dropped")
         })?;
         let environment = shared.catalog.environment();
+        // What is only described has no record, and writes nothing.
+        let (statement_id, facts) =
+            self.act.clone().unwrap_or_else(|| (environment.new_id(), Facts::default()));
         let mut scope = Scope {
             who: Principal::of(&state, self.role),
             session: Principal::of(&state, self.role),
@@ -486,7 +522,8 @@ impl Session {
             memory: shared.statement_memory(),
             as_of_ms: None,
             process_id: self.login.process_id,
-            statement_id: environment.new_id(),
+            statement_id,
+            facts,
             now_ms: environment.now_ms(),
             state: Arc::clone(&state),
             latest,

@@ -90,6 +90,7 @@ const SETTINGS: &[Setting] = &[
     setting("kho.load_sequence", Rule::Sequence, "Its number in the stream; each is applied once."),
     setting("kho.order_number", Rule::Text(""), "The order that is acted on, for purpose g."),
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
+    setting("kho.order_number", Rule::Text(""), "The order that is acted on, for purpose g."),
 ];
 
 const READ_ONLY: &str = "transaction_read_only";

@@ -10,7 +10,9 @@ mod columns;
 mod datasets;
 mod history;
 mod jobs;
+pub(crate) mod ledger;
 mod masks;
+pub(crate) mod pseudonym;
 
 use std::sync::Arc;
 
@@ -47,6 +49,8 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "purposes" => Some(access::purposes(scope)),
             "third_parties" => Some(access::third_parties(scope)),
             "activity" => Some(activity::activity(scope)),
+            "audit_log" => Some(ledger::audit_log(scope)),
+            "deletion_log" => Some(ledger::deletion_log(scope)),
             "datasets" => Some(datasets::datasets(scope)),
             "jobs" => Some(jobs::jobs(scope)),
             "masks" => Some(masks::masks(scope)),
@@ -68,7 +72,9 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
 
 /// Scalar functions that do something.
 pub(crate) fn functions(scope: &Scope) -> Vec<Arc<ScalarUDF>> {
-    vec![backend::cancel(scope)]
+    let mut functions = pseudonym::functions(scope);
+    functions.push(backend::cancel(scope));
+    functions
 }
 
 /// A column of points in time, given in milliseconds since the epoch.

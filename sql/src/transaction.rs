@@ -24,6 +24,8 @@ use crate::engine::Shared;
 use crate::maintenance::ROLE;
 use crate::outcome::Tag;
 use crate::scope::{Pins, location, lock};
+use crate::session::Stated;
+use crate::write::removal::Words;
 use crate::write::{CatalogCommit, Pending, TableCommit, Write, net_changes, refuse_frozen_now};
 
 /// The tables a statement read: where they are, and at which version.
@@ -247,7 +249,12 @@ impl Transaction {
     ///
     /// # Errors
     /// `40001` where another commit came first; then nothing of the block is visible.
-    pub(crate) async fn commit(self, shared: &Shared, serializable: bool) -> Result<()> {
+    pub(crate) async fn commit(
+        self,
+        shared: &Shared,
+        stated: &Stated,
+        serializable: bool,
+    ) -> Result<()> {
         if !self.has_written() {
             return Ok(());
         }
@@ -257,14 +264,14 @@ impl Transaction {
             }
             None => None,
         };
-        let committed = self.commit_in_turn(shared).await;
+        let committed = self.commit_in_turn(shared, stated).await;
         if let Some(turn) = turn {
             turn.give_up().await;
         }
         committed
     }
 
-    async fn commit_in_turn(mut self, shared: &Shared) -> Result<()> {
+    async fn commit_in_turn(mut self, shared: &Shared, stated: &Stated) -> Result<()> {
         let mut leases = Vec::new();
         for Written { relation, mut branch, basis, _lease } in std::mem::take(&mut self.written) {
             leases.push(_lease);
@@ -283,10 +290,15 @@ impl Transaction {
                 true => Basis::Exact,
                 false => basis,
             };
-            commit_branch(shared, branch, basis, is_new).await?;
+            commit_branch(shared, stated, relation, branch, (basis, is_new)).await?;
         }
         if let Some(CatalogCommit { decide, author }) = folded(self.catalog) {
-            shared.catalog.commit(&author, decide).await?;
+            let is_gone = |oid: &Oid| !self.state.relations.contains_key(oid);
+            let gone: Vec<Oid> = self.began.relations.keys().copied().filter(is_gone).collect();
+            let words = Words::of_tables(shared, stated, &self.began, &author, gone).await?;
+            let committed = shared.catalog.commit(&author, decide).await;
+            words.end(committed.as_ref().map(|_| None));
+            committed?;
         }
         drop(leases);
         Ok(())
@@ -346,7 +358,13 @@ impl Transaction {
 }
 
 /// Makes what a block did to one table visible.
-async fn commit_branch(shared: &Shared, branch: Branch, basis: Basis, is_new: bool) -> Result<()> {
+async fn commit_branch(
+    shared: &Shared,
+    stated: &Stated,
+    relation: Oid,
+    branch: Branch,
+    (basis, is_new): (Basis, bool),
+) -> Result<()> {
     let changes = match branch.must_net_changes() {
         // All rows of a new table came with it.
         _ if is_new => Changes::OfFiles,
@@ -359,7 +377,13 @@ async fn commit_branch(shared: &Shared, branch: Branch, basis: Basis, is_new: bo
     };
     branch.persist(&commit).await?;
     let named = commit.files();
+    // What a new table lost again was never there.
+    let words = match is_new {
+        true => Words::default(),
+        false => Words::of_rows(shared, stated, relation, (branch.base(), &commit)).await?,
+    };
     let committed = shared.tables.commit(branch.base(), commit).await;
+    words.end(committed.as_ref().map(|version| Some(*version)));
     match &committed {
         Ok(_) => branch.discard(&named).await,
         // Only this answer means that no version names the files.
@@ -425,7 +449,9 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         | Change::Announce(_)
         | Change::Withdraw(_)
         | Change::PutTag(_)
-        | Change::RemoveTag(_) => None,
+        | Change::RemoveTag(_)
+        | Change::PutLedgerKey(_)
+        | Change::PutAnchor(_) => None,
     };
     changes.iter().filter_map(id).collect()
 }

@@ -16,6 +16,7 @@ pub(crate) mod merge;
 pub(crate) mod modify;
 mod net;
 mod positions;
+pub(crate) mod removal;
 pub(crate) mod reshaping;
 mod returning;
 pub(crate) mod rewrite;
@@ -36,8 +37,10 @@ pub(crate) use net::net_changes;
 pub(crate) use returning::Returning;
 
 use self::keys::Recheck;
+use self::removal::Words;
 use crate::outcome::Tag;
 use crate::scope::Scope;
+use crate::session::Stated;
 
 /// Decides, on whatever state the catalog has by then, what to change.
 pub(crate) type Decide = Box<dyn FnMut(&State) -> Result<Vec<Change>> + Send>;
@@ -138,6 +141,7 @@ impl Pending {
     pub(crate) async fn commit(
         mut self,
         shared: &crate::engine::Shared,
+        stated: &Stated,
     ) -> Result<(Tag, Option<u64>)> {
         let turn = match self.dependence.take() {
             Some((dependence, author)) => {
@@ -145,14 +149,18 @@ impl Pending {
             }
             None => None,
         };
-        let committed = self.commit_in_turn(shared).await;
+        let committed = self.commit_in_turn(shared, stated).await;
         if let Some(turn) = turn {
             turn.give_up().await;
         }
         committed
     }
 
-    async fn commit_in_turn(self, shared: &crate::engine::Shared) -> Result<(Tag, Option<u64>)> {
+    async fn commit_in_turn(
+        self,
+        shared: &crate::engine::Shared,
+        stated: &Stated,
+    ) -> Result<(Tag, Option<u64>)> {
         let mut version = None;
         if let Some(CatalogCommit { decide, author }) = self.announcement {
             shared.catalog.commit(&author, decide).await?;
@@ -160,12 +168,22 @@ impl Pending {
         if let Some(TableCommit { relation, snapshot, commit }) = self.table {
             refuse_frozen_now(shared, relation)?;
             version = Some(match commit {
-                Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,
+                Write::Plain(commit) => {
+                    let both = (&snapshot, &commit);
+                    let words = Words::of_rows(shared, stated, relation, both).await?;
+                    let committed = shared.tables.commit(&snapshot, commit).await;
+                    words.end(committed.as_ref().map(|version| Some(*version)));
+                    committed?
+                }
                 Write::Keyed(rows) => rows.commit(&shared.tables, snapshot).await?,
             });
         }
-        if let Some(CatalogCommit { decide, author }) = self.catalog {
-            shared.catalog.commit(&author, decide).await?;
+        if let Some(mut commit) = self.catalog {
+            let words = Words::of_drop(shared, stated, &mut commit).await?;
+            let CatalogCommit { decide, author } = commit;
+            let committed = shared.catalog.commit(&author, decide).await;
+            words.end(committed.as_ref().map(|_| None));
+            committed?;
         }
         drop(self.lease);
         Ok((self.tag, version))

@@ -13,7 +13,10 @@ const SEEN_WITHIN: Duration = Duration::from_secs(5);
 fn on_one_folder(check: fn(&Kho, &Kho)) {
     let first = Kho::start();
     let data = first.data();
-    let second = Kho::start_with(Folders::new(), &[("KHO_DATA", data.to_str().unwrap())]);
+    // Servers of one warehouse share the keys of its ledger.
+    let keys = format!("file:{}", first.keys().join("ledger.key").display());
+    let shared = [("KHO_DATA", data.to_str().unwrap()), ("KHO_KEYS__LEDGER", keys.as_str())];
+    let second = Kho::start_with(Folders::new(), &shared);
     check(&first, &second);
 }
 

@@ -10,8 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+
+use kho_catalog::audit::Keys;
 
 use crate::kho::{Folders, Kho};
 use crate::process::Process;
@@ -86,6 +88,12 @@ impl S3 {
     }
 }
 
+/// The keys of every ledger in a bucket.
+fn ledger_keys() -> &'static str {
+    static KEYS: OnceLock<String> = OnceLock::new();
+    KEYS.get_or_init(|| Keys::generate().unwrap_or_else(|error| panic!("no keys: {error:?}")))
+}
+
 impl Bucket {
     /// Makes the bucket (anew).
     pub fn make(&self) {
@@ -110,6 +118,9 @@ impl Bucket {
             ("AWS_ACCESS_KEY_ID", "kho-tests".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
+            // Machines that serve one warehouse share the keys of its ledger.
+            ("KHO_KEYS__LEDGER", "env:LEDGER_KEYS".to_owned()),
+            ("LEDGER_KEYS", ledger_keys().to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()

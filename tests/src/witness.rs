@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kho_catalog::audit::read_all;
+use kho_catalog::audit::Source;
 use kho_sql::session::Session;
 
 use crate::inside::{Reply, Server, run};
@@ -113,8 +113,9 @@ impl Witness {
     pub async fn check(&self, server: &Server) -> Result<(), String> {
         let catalog = server.engine.catalog();
         catalog.verify().await.map_err(|error| format!("the catalog is broken: {error:?}"))?;
-        let lines = read_all(catalog.environment()).await;
-        lines.map_err(|error| format!("the ledger is broken: {error:?}"))?;
+        let environment = catalog.environment();
+        let verified = Source::new(environment, environment).verify(catalog, None).await;
+        verified.map_err(|error| format!("the ledger is broken: {error:?}"))?;
         let session = server.connect().await;
         let mut session = session.map_err(|error| format!("no session: {error:?}"))?;
         let history = format!(

@@ -1,7 +1,7 @@
 //! Where a server's ledger lies until it is sealed: `audit/journal/<server>-<number>.jsonl`.
 //!
 //! What it is: on a local disk segments of JSON lines, appended to and synced; on other stores
-//! one object for each batch. Either begins with a header line.
+//! one object for each batch. Either begins with a header line; the rows are [`super::stored`]'s.
 //! What it guarantees: after a failure nothing is appended to the same segment, since what the
 //! disk holds of it is unknown; the next begins with the number after the last durable line. A
 //! failure that lasts leaves no files behind and takes no names that would be missed later.
@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::record::{FORMAT, Header, Line};
+use super::stored::{self, FORMAT, Head, Header, Linked, What, corrupted};
 use crate::environment::{Environment, make_folders, step, sync_folder};
 use crate::error::{Error, Kind, Result};
 
@@ -47,19 +47,23 @@ struct Segment {
     durable_length: u64,
 }
 
-/// A stored segment: its number, and what it says.
-struct Stored {
-    header: Header,
-    lines: Vec<Line>,
+/// A stored segment.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub header: Header,
+    /// In order, each with its body; the first has the header's sequence.
+    pub links: Vec<Linked>,
+    pub bytes: usize,
 }
 
 impl Journal {
-    /// The journal of `server`, and the number its next line gets.
+    /// The journal of `server`, and the head of the chain as it says it; `None` where it holds no
+    /// link.
     pub(super) async fn open(
         environment: &Environment,
         server: &str,
         segment_bytes_max: u64,
-    ) -> Result<(Journal, u64)> {
+    ) -> Result<(Journal, Option<Head>)> {
         let plain = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
         if server.is_empty() || !server.chars().all(plain) {
             let message = format!("invalid name for a server: \"{server}\"");
@@ -68,13 +72,16 @@ impl Journal {
         }
         let numbers = segments(environment).await?.remove(server).unwrap_or_default();
         let next_number = numbers.last().map_or(0, |last| last.saturating_add(1));
-        let mut sequence = 0;
+        let (mut head, mut void_from) = (None, u64::MAX);
         for number in numbers.into_iter().rev() {
-            if let Some(stored) = read_segment(environment, server, number).await? {
-                let last = stored.lines.last().map(|line| line.sequence.saturating_add(1));
-                sequence = last.unwrap_or(stored.header.first_sequence);
+            let Some(stored) = read_segment(environment, server, number).await? else { continue };
+            let last = stored.links.iter().rfind(|link| link.sequence < void_from);
+            if let Some(link) = last {
+                let hash = stored::digest(&link.link);
+                head = Some(Head { next: link.sequence.saturating_add(1), hash });
                 break;
             }
+            void_from = void_from.min(stored.header.first_sequence);
         }
         let place = match environment.local_root() {
             Some(root) => {
@@ -82,7 +89,12 @@ impl Journal {
             }
             None => Place::Objects { environment: environment.clone() },
         };
-        Ok((Journal { server: server.to_owned(), next_number, place }, sequence))
+        Ok((Journal { server: server.to_owned(), next_number, place }, head))
+    }
+
+    /// The number of the segment that the next append begins, when the present one is given up.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// Whether the next append goes to where the last one went.
@@ -143,29 +155,6 @@ impl Journal {
             }
         }
     }
-}
-
-/// Every line of every server's journal, by server and number; for tests and checks, since it
-/// is all in memory. A gap in the numbers is `XX001`.
-pub async fn read_all(environment: &Environment) -> Result<Vec<Line>> {
-    let mut all = Vec::new();
-    for (server, numbers) in segments(environment).await? {
-        let mut lines: Vec<Line> = Vec::new();
-        for number in numbers {
-            let Some(stored) = read_segment(environment, &server, number).await? else { continue };
-            lines.retain(|line| line.sequence < stored.header.first_sequence);
-            lines.extend(stored.lines);
-        }
-        for (line, expected) in lines.iter_mut().zip(0..) {
-            if line.sequence != expected {
-                let message = format!("audit record {expected} of server {server} is missing");
-                return Err(Error::new(Kind::DataCorrupted, message));
-            }
-            line.server.clone_from(&server);
-        }
-        all.append(&mut lines);
-    }
-    Ok(all)
 }
 
 /// A new segment that holds `bytes`, durably, under the first free number from `number` on, which
@@ -251,7 +240,7 @@ async fn put(
 }
 
 /// The numbers of the stored segments, in order, by server.
-async fn segments(environment: &Environment) -> Result<BTreeMap<String, Vec<u64>>> {
+pub(super) async fn segments(environment: &Environment) -> Result<BTreeMap<String, Vec<u64>>> {
     let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut listed = environment.store().list(Some(&Path::from(FOLDER)));
     while let Some(object) = listed.try_next().await? {
@@ -265,31 +254,118 @@ async fn segments(environment: &Environment) -> Result<BTreeMap<String, Vec<u64>
     Ok(found)
 }
 
-/// What a segment says; `None` where not even its header was finished.
-async fn read_segment(
+/// What a segment says; `None` where it is gone, or not even its header was finished.
+pub(super) async fn read_segment(
     environment: &Environment,
     server: &str,
     number: u64,
 ) -> Result<Option<Stored>> {
     let location = location(server, number);
-    let bytes = environment.store().get(&location).await?.bytes().await?;
+    let bytes = match environment.store().get(&location).await {
+        Ok(found) => found.bytes().await?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     // What follows the last line end was cut off while it was written.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end));
     let Some(whole) = whole else { return Ok(None) };
     let mut rows = whole.split(|byte| *byte == b'\n');
+    let header = header(rows.next().unwrap_or_default(), &location)?;
+    if header.server != server {
+        let message = format!("the audit journal {location} says that it is of another server");
+        return Err(Error::new(Kind::DataCorrupted, message));
+    }
+    let links = linked(server, header.first_sequence, rows)?;
+    Ok(Some(Stored { header, links, bytes: bytes.len() }))
+}
+
+/// Removes a segment whose every link is kept elsewhere.
+pub(super) async fn remove_segment(
+    environment: &Environment,
+    server: &str,
+    number: u64,
+) -> Result<()> {
+    match environment.store().delete(&location(server, number)).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts another text in the place of a segment that nobody appends to.
+pub(super) async fn replace_segment(
+    environment: &Environment,
+    server: &str,
+    number: u64,
+    stored: &Stored,
+) -> Result<()> {
+    let mut bytes = serde_json::to_vec(&stored.header)?;
+    bytes.push(b'\n');
+    for link in &stored.links {
+        for row in link.body.iter().chain([&link.link]) {
+            bytes.extend(row);
+            bytes.push(b'\n');
+        }
+    }
+    environment.store().put(&location(server, number), bytes.into()).await?;
+    Ok(())
+}
+
+fn header(bytes: &[u8], location: &Path) -> Result<Header> {
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
     let broken = |error| {
         Error::new(Kind::DataCorrupted, format!("the audit journal {location} does not parse"))
             .with_source(error)
     };
-    let header: Header = serde_json::from_slice(rows.next().unwrap_or_default()).map_err(broken)?;
-    if header.format != FORMAT {
-        let message = format!("the audit journal {location} has format {}", header.format);
-        return Err(
-            Error::unsupported(message).with_hint("A newer Kho wrote it; upgrade this server.")
-        );
+    let Format { format } = serde_json::from_slice(bytes).map_err(broken)?;
+    if format == FORMAT {
+        return serde_json::from_slice(bytes).map_err(broken);
     }
-    let lines = rows.map(|row| serde_json::from_slice(row).map_err(broken));
-    Ok(Some(Stored { header, lines: lines.collect::<Result<_>>()? }))
+    let hint = match format {
+        1 => {
+            "An earlier Kho wrote it, without a chain. Move the folder audit/journal elsewhere to \
+             keep it, a text of JSON lines, and start anew."
+        }
+        _ => "A newer Kho wrote it; upgrade this server.",
+    };
+    let message = format!("the audit journal {location} has format {format}");
+    Err(Error::unsupported(message).with_hint(hint))
+}
+
+/// The links among rows, numbered from `first` on, each with its body. A row that is none is
+/// `XX001`, and so is one out of its place.
+pub(super) fn linked<'a>(
+    server: &str,
+    first: u64,
+    rows: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<Linked>> {
+    let mut links: Vec<Linked> = Vec::new();
+    let mut body = None;
+    let mut expected = first;
+    for bytes in rows {
+        let row =
+            stored::row(bytes).ok_or_else(|| corrupted(server, expected, "does not parse"))?;
+        match row.what {
+            What::Body(sequence) if sequence == expected && body.is_none() => {
+                body = Some(row.bytes);
+            }
+            What::Link(sequence) if sequence == expected => {
+                let (body, beside) = (body.take(), None);
+                links.push(Linked { sequence, link: row.bytes, body, beside });
+                expected = expected.saturating_add(1);
+            }
+            // A body that comes behind its link has left that one without.
+            What::Body(sequence) if sequence < expected => {
+                return Err(corrupted(server, sequence, "lacks its body"));
+            }
+            What::Body(_) | What::Link(_) => {
+                return Err(corrupted(server, expected, "is missing or not in its place"));
+            }
+        }
+    }
+    Ok(links)
 }
 
 fn location(server: &str, number: u64) -> Path {

@@ -1,26 +1,37 @@
-//! What a record of the ledger says, and the line it is stored as.
+//! What a record of the ledger says.
+//!
+//! What is stored of it, and what of that is in the chain, is the business of [`super::stored`].
 
 use serde::{Deserialize, Serialize};
 
-/// The form written today.
-pub(super) const FORMAT: u32 = 1;
+use crate::state::Oid;
 
 /// What begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     pub kind: RecordKind,
-    /// The role's name; for a refused login the name that was given.
+    /// The role's name; for a refused login the name that was given, which is then no part of the
+    /// chain: people type passwords there.
     pub role: String,
     /// `pgwire`, `flight`, `http` or `job`.
     pub protocol: String,
-    /// Address and port; empty for the server's own acts.
-    pub client: String,
     /// Which session it was part of.
     pub session: String,
-    /// The statement, no literal in it; `None` where there is none or it does not parse.
+    /// The code that the session stated, and the order it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<String>,
+    /// Address and port; empty for the server's own acts. Kept apart from the chain.
+    #[serde(skip)]
+    pub client: String,
+    /// The statement, a keyed hash in place of each literal; `None` where there is none, where it
+    /// does not parse, and where it was erased. Kept apart from the chain.
+    #[serde(skip)]
     pub statement: Option<String>,
-    /// The datasets it is about, as `schema.name`, where that is known at the beginning.
-    pub datasets: Vec<String>,
+    /// Keyed hashes of the values of `$1`, `$2`, …. Kept apart from the chain.
+    #[serde(skip)]
+    pub parameters: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +41,23 @@ pub enum RecordKind {
     Login,
     LoginRefused,
     Statement,
-    /// A statement that was refused before it could be understood.
+    /// A statement that was refused before it was to run: one that does not parse, or that was
+    /// prepared and does not bind.
     StatementRefused,
     /// Start and stop of the server, and what it does by itself.
     Server,
+}
+
+impl RecordKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            RecordKind::Login => "login",
+            RecordKind::LoginRefused => "login_refused",
+            RecordKind::Statement => "statement",
+            RecordKind::StatementRefused => "statement_refused",
+            RecordKind::Server => "server",
+        }
+    }
 }
 
 /// How it ended.
@@ -45,23 +69,62 @@ pub struct Completion {
     pub tag: String,
     /// Rows returned or changed.
     pub rows: u64,
-    pub versions_read: Vec<TableVersion>,
-    pub version_written: Option<TableVersion>,
+    /// What was returned, as the engine held it: the size of values, whatever the wire made of it.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// The datasets it was about, with what was read of each.
+    #[serde(default)]
+    pub datasets: Vec<Touched>,
+    /// Names of the row policies that decided which rows it saw.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// Names of the masks that decided which values it saw.
+    #[serde(default)]
+    pub masks: Vec<String>,
+    /// By what right: `owner schema.name`, `grant SELECT on schema.name`.
+    #[serde(default)]
+    pub decided_by: Vec<String>,
 }
 
-/// One version of one dataset.
+/// One dataset that an act was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableVersion {
-    /// `schema.name`.
+pub struct Touched {
+    /// `schema.name`, as it was called then.
     pub dataset: String,
-    pub version: u64,
+    /// Its id in the catalog, which stays when it is renamed.
+    pub relation: Oid,
+    /// The version read; `None` where only a name was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The columns read, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
 }
 
-/// One line of the journal.
+/// Rows that are about to leave a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// The id of the statement, in the ledger and in the table's commit.
+    pub act: String,
+    pub role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<String>,
+    /// `DELETE`, `TRUNCATE`, `MERGE`, `DROP TABLE`, …
+    pub operation: String,
+    pub dataset: String,
+    pub relation: Oid,
+    /// Where its table is: `tables/<dataset id>/<generation>`.
+    pub location: String,
+    pub rows: u64,
+    pub version_before: u64,
+}
+
+/// One line of the ledger as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The server whose journal it is in.
-    #[serde(skip)]
+    /// The server whose chain it is in.
     pub server: String,
     /// Counts the lines of one server, without gaps.
     pub sequence: u64,
@@ -69,25 +132,47 @@ pub struct Line {
     pub time_ms: i64,
     /// Joins a beginning and its end.
     pub id: String,
-    #[serde(flatten)]
     pub event: Event,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The first line of each run of a server. What was open before it, is so no more.
+    Opened(Opening),
     Begin(Record),
     Complete(Completion),
     /// Whoever held the record vanished without a word.
     Abandoned,
+    /// Durable before the commit that takes the rows away.
+    Removing(Removal),
+    /// The commit was made, as this version; `None` where it has none (a table that is gone).
+    Removed {
+        version: Option<u64>,
+    },
+    /// The commit was not made.
+    Kept,
 }
 
-/// The first line of a segment.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub format: u32,
-    pub server: String,
-    /// The sequence of the segment's first line. A line of an earlier segment with this sequence
-    /// or a higher one is void: it was written, but could not be made durable.
-    pub first_sequence: u64,
+/// How a run of a server began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The records from the first to the last of these were signed for and then lost, with the
+    /// disk that they lay on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<(u64, u64)>,
+}
+
+impl Event {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Opened(_) => "opened",
+            Event::Begin(_) => "begin",
+            Event::Complete(_) => "complete",
+            Event::Abandoned => "abandoned",
+            Event::Removing(_) => "removing",
+            Event::Removed { .. } => "removed",
+            Event::Kept => "kept",
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Durable before released, whole after failures.
 
+mod sealing;
+mod tampering;
+
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -25,22 +28,57 @@ fn record(statement: &str) -> Record {
         kind: RecordKind::Statement,
         role: "an".to_owned(),
         protocol: "pgwire".to_owned(),
-        client: "127.0.0.1:4000".to_owned(),
         session: "1".to_owned(),
+        purpose: Some("d".to_owned()),
+        order_number: None,
+        client: "127.0.0.1:4000".to_owned(),
         statement: Some(statement.to_owned()),
-        datasets: vec!["health.patient".to_owned()],
+        parameters: vec!["0011223344556677".to_owned()],
     }
 }
 
 fn done(rows: u64) -> Completion {
-    let version = TableVersion { dataset: "health.patient".to_owned(), version: 3 };
+    let touched = Touched {
+        dataset: "health.patient".to_owned(),
+        relation: 16_400,
+        version: Some(3),
+        columns: vec!["ward".to_owned()],
+    };
     Completion {
         outcome: "00000".to_owned(),
         tag: "SELECT".to_owned(),
         rows,
-        versions_read: vec![version],
-        version_written: None,
+        datasets: vec![touched],
+        ..Completion::default()
     }
+}
+
+/// A ledger in one place, signed by keys that tests share.
+async fn open(environment: &Environment, server: &str) -> Ledger {
+    let source = Source::new(environment, environment);
+    Ledger::open(source, keys(), server).await.unwrap()
+}
+
+fn keys() -> Arc<Keys> {
+    static KEYS: std::sync::LazyLock<Arc<Keys>> =
+        std::sync::LazyLock::new(|| Arc::new(Keys::passing().unwrap()));
+    Arc::clone(&KEYS)
+}
+
+/// Every line of every server, but those that say that a run began.
+async fn read_all(environment: &Environment) -> Result<Vec<Line>> {
+    let source = Source::new(environment, environment);
+    let mut all = Vec::new();
+    for server in source.servers().await? {
+        let lines: Vec<Line> = source.lines(&server).try_collect().await?;
+        for (line, expected) in lines.iter().zip(0..) {
+            if line.sequence != expected {
+                return Err(stored::corrupted(&server, expected, "is missing"));
+            }
+        }
+        all.extend(lines.into_iter().filter(|it| !matches!(it.event, Event::Opened(_))));
+    }
+    Ok(all)
 }
 
 async fn segments(environment: &Environment) -> Vec<String> {
@@ -54,8 +92,7 @@ async fn segments(environment: &Environment) -> Vec<String> {
 fn statement(line: &Line) -> &str {
     match &line.event {
         Event::Begin(record) => record.statement.as_deref().unwrap(),
-        Event::Complete(_) => "complete",
-        Event::Abandoned => "abandoned",
+        other => other.name(),
     }
 }
 
@@ -65,7 +102,7 @@ async fn statements(environment: &Environment) -> Vec<String> {
 }
 
 async fn begins_ends_and_goes_on(environment: Environment) {
-    let ledger = Ledger::open(environment.clone(), "kho-1").await.unwrap();
+    let ledger = open(&environment, "kho-1").await;
     let opened = ledger.begin(record("first")).await.unwrap();
     let id = opened.id().to_owned();
     // Durable before anything else happens.
@@ -86,12 +123,12 @@ async fn begins_ends_and_goes_on(environment: Environment) {
     ledger.close().await.unwrap();
 
     // The next run goes on counting, in a segment of its own.
-    let ledger = Ledger::open(environment.clone(), "kho-1").await.unwrap();
+    let ledger = open(&environment, "kho-1").await;
     ledger.begin(record("fourth")).await.unwrap().complete(done(0));
     ledger.close().await.unwrap();
     let lines = read_all(&environment).await.unwrap();
-    assert_eq!(lines.last().unwrap().sequence, 5);
-    let other = Ledger::open(environment.clone(), "kho-2").await.unwrap();
+    assert_eq!(lines.last().unwrap().sequence, 7);
+    let other = open(&environment, "kho-2").await;
     drop(other.begin(record("elsewhere")).await.unwrap());
     other.close().await.unwrap();
     assert_eq!(read_all(&environment).await.unwrap().len(), 8);
@@ -107,7 +144,7 @@ async fn a_record_begins_ends_and_the_next_run_goes_on() {
 #[tokio::test]
 async fn those_who_wait_together_are_written_together() {
     let environment = memory();
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let opened = join_all((0..500).map(|it| ledger.begin(record(&it.to_string())))).await;
     assert!(segments(&environment).await.len() <= 50);
     opened.into_iter().for_each(|it| it.unwrap().complete(done(1)));
@@ -121,7 +158,7 @@ async fn a_journal_that_cannot_be_written_refuses_and_recovers() {
     let plain = memory();
     let faulty = FaultyStore::over(plain.store());
     let environment = plain.clone().with_store(faulty.clone());
-    let ledger = Ledger::open(environment, "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let running = ledger.begin(record("running")).await.unwrap();
     faulty.set_down(true);
     running.complete(done(1));
@@ -147,7 +184,8 @@ async fn a_journal_that_cannot_be_written_refuses_and_recovers() {
 async fn a_disk_that_fails_refuses_and_recovers() {
     let (folder, environment) = local();
     let limits = Limits { segment_bytes_max: 1, open_max: 16 };
-    let ledger = Ledger::open_with(environment.clone(), "kho", limits).await.unwrap();
+    let source = Source::new(&environment, &environment);
+    let ledger = Ledger::open_with(source, keys(), "kho", limits).await.unwrap();
     let running = ledger.begin(record("running")).await.unwrap();
     // Each batch is a segment here; with a file in the place of the folder none can be made.
     let journal = folder.path().join("audit/journal");
@@ -174,7 +212,7 @@ async fn a_disk_that_fails_refuses_and_recovers() {
 #[tokio::test]
 async fn a_line_cut_off_by_a_crash_is_passed_over() {
     let (folder, environment) = local();
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let _opened = ledger.begin(record("whole")).await.unwrap();
     let name = segments(&environment).await.remove(0);
     let path = folder.path().join(name);
@@ -183,16 +221,16 @@ async fn a_line_cut_off_by_a_crash_is_passed_over() {
     std::fs::write(&path, &bytes).unwrap();
     std::fs::write(folder.path().join("audit/journal/kho-0000000001.jsonl"), "{\"for").unwrap();
     // As after a restart: the first ledger is simply no longer used.
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let _next = ledger.begin(record("next")).await.unwrap();
     assert_eq!(statements(&environment).await, ["whole", "next"]);
-    assert_eq!(read_all(&environment).await.unwrap().last().unwrap().sequence, 1);
+    assert_eq!(read_all(&environment).await.unwrap().last().unwrap().sequence, 3);
 }
 
 #[tokio::test]
 async fn a_missing_record_is_found() {
     let environment = memory();
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let mut open = Vec::new();
     for name in ["one", "two", "three"] {
         open.push(ledger.begin(record(name)).await.unwrap());
@@ -200,34 +238,35 @@ async fn a_missing_record_is_found() {
     let second = Path::from(segments(&environment).await.remove(1));
     environment.store().delete(&second).await.unwrap();
     let error = read_all(&environment).await.unwrap_err();
-    assert_eq!(error.message(), "audit record 1 of server kho is missing");
+    assert_eq!(error.message(), "audit record 2 of server kho is missing");
 }
 
 #[tokio::test]
 async fn open_records_are_bounded_and_a_lost_wait_is_abandoned() {
     let environment = memory();
     let limits = Limits { segment_bytes_max: 1 << 20, open_max: 1 };
-    let ledger = Ledger::open_with(environment.clone(), "kho", limits).await.unwrap();
+    let source = Source::new(&environment, &environment);
+    let ledger = Ledger::open_with(source, keys(), "kho", limits).await.unwrap();
     let held = ledger.begin(record("held")).await.unwrap();
     let error = ledger.begin(record("too many")).await.unwrap_err();
     assert_eq!(error.sqlstate(), "53400");
     held.complete(done(1));
     ledger.close().await.unwrap();
 
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let mut waiting = Box::pin(ledger.begin(record("cancelled")));
     assert!(futures::poll!(waiting.as_mut()).is_pending());
     drop(waiting);
     ledger.close().await.unwrap();
     assert_eq!(statements(&environment).await, ["held", "complete", "cancelled", "abandoned"]);
-    let error = Ledger::open(environment, "../kho").await.unwrap_err();
+    let error = Ledger::passing(&environment, "../kho").await.unwrap_err();
     assert_eq!(error.sqlstate(), "22023");
 }
 
 #[tokio::test]
 async fn a_ledger_that_is_only_dropped_still_writes_its_ends() {
     let environment = memory();
-    let ledger = Ledger::open(environment.clone(), "kho").await.unwrap();
+    let ledger = open(&environment, "kho").await;
     let opened = ledger.begin(record("one")).await.unwrap();
     let writer = Arc::new(ledger);
     drop(writer);
@@ -242,7 +281,7 @@ async fn a_ledger_that_is_only_dropped_still_writes_its_ends() {
 async fn a_failure_that_lasts_is_recovered_from() {
     let plain = memory();
     let faulty = FaultyStore::over(plain.store());
-    let ledger = Ledger::open(plain.clone().with_store(faulty.clone()), "kho").await.unwrap();
+    let ledger = open(&plain.clone().with_store(faulty.clone()), "kho").await;
     faulty.set_down(true);
     for _ in 0..200 {
         let refused = ledger.begin(record("refused")).await;

@@ -2,12 +2,15 @@
 //!
 //! What it guarantees: a batch with a beginning in it is made durable before that one is answered;
 //! a completion that could not be written stays here and goes with the next batch. What stays is
-//! bounded by the number of open records, because nothing new opens while writing fails.
+//! bounded by the number of open records, because nothing new opens while writing fails. The chain
+//! goes on from the last durable link: what a failed batch held was never a part of it.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::journal::Journal;
-use super::record::{Event, Line};
+use super::record::Event;
+use super::stored::{self, Head};
+use crate::environment::Environment;
 use crate::error::{Error, Kind, Result};
 
 /// Completions written but not yet on the disk, before they get a sync of their own.
@@ -26,38 +29,57 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) enum Message {
     Begin { item: Item, reply: oneshot::Sender<Result<()>> },
-    Close { reply: oneshot::Sender<Result<()>> },
+    Rotate { reply: oneshot::Sender<Result<Closed>> },
+    Close { reply: oneshot::Sender<Result<Closed>> },
+}
+
+/// Segments that nothing is appended to any more: those below `number`; all links below the head
+/// are in them, or were sealed before.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub number: u64,
+    pub head: Head,
 }
 
 pub(super) struct Writer {
     journal: Journal,
     begins: mpsc::Receiver<Message>,
     completions: mpsc::Receiver<Item>,
-    /// The number of the first of `waiting`.
-    sequence: u64,
+    environment: Environment,
+    /// The head of what is durable; `waiting` goes on from there.
+    head: watch::Sender<Head>,
+    /// The same with what was written and is not yet durable.
+    tail: Head,
     /// What is not durable yet, in order; the first `in_file` of them were written.
     waiting: Vec<Item>,
     in_file: usize,
     /// Who waits for the batch.
     replies: Vec<oneshot::Sender<Result<()>>>,
-    closers: Vec<oneshot::Sender<Result<()>>>,
+    rotations: Vec<oneshot::Sender<Result<Closed>>>,
+    closers: Vec<oneshot::Sender<Result<Closed>>>,
 }
 
 impl Writer {
+    /// `first` is what is written before anything else.
     pub(super) fn new(
+        environment: Environment,
         journal: Journal,
-        sequence: u64,
-        begins: mpsc::Receiver<Message>,
-        completions: mpsc::Receiver<Item>,
+        head: watch::Sender<Head>,
+        first: Item,
+        (begins, completions): (mpsc::Receiver<Message>, mpsc::Receiver<Item>),
     ) -> Writer {
+        let tail = head.borrow().clone();
         Writer {
             journal,
             begins,
             completions,
-            sequence,
-            waiting: Vec::new(),
+            environment,
+            head,
+            tail,
+            waiting: vec![first],
             in_file: 0,
             replies: Vec::new(),
+            rotations: Vec::new(),
             closers: Vec::new(),
         }
     }
@@ -84,7 +106,9 @@ impl Writer {
                 self.take(message);
             }
             self.waiting.append(&mut completed);
-            let sync = !self.replies.is_empty() || self.waiting.len() > UNSYNCED_MAX;
+            let sync = !self.replies.is_empty()
+                || !self.rotations.is_empty()
+                || self.waiting.len() > UNSYNCED_MAX;
             self.write(sync).await;
         }
         self.drain().await;
@@ -105,9 +129,12 @@ impl Writer {
         if !written {
             tracing::error!("the audit journal lacks its last completions");
         }
+        self.journal.give_up();
         for closer in self.closers {
+            let closed =
+                Closed { number: self.journal.next_number(), head: self.head.borrow().clone() };
             // One that no longer waits finds the outcome in the log.
-            drop(closer.send(if written { Ok(()) } else { Err(unwritten(Kind::Io)) }));
+            drop(closer.send(if written { Ok(closed) } else { Err(unwritten(Kind::Io)) }));
         }
     }
 
@@ -117,6 +144,7 @@ impl Writer {
                 self.waiting.push(item);
                 self.replies.push(reply);
             }
+            Message::Rotate { reply } => self.rotations.push(reply),
             Message::Close { reply } => self.closers.push(reply),
         }
     }
@@ -127,36 +155,54 @@ impl Writer {
         if let Err(error) = &outcome {
             tracing::error!(?error, "the audit journal could not be written");
             self.journal.give_up();
-            self.in_file = 0;
+            self.forget_written();
             // The beginnings are refused; the ends of what began before are still owed.
-            self.waiting.retain(|item| !matches!(item.event, Event::Begin(_)));
+            let is_owed = |event: &Event| !matches!(event, Event::Begin(_) | Event::Removing(_));
+            self.waiting.retain(|item| is_owed(&item.event));
         }
         for reply in self.replies.drain(..) {
             // One that no longer waits has dropped its record, and that is on its way.
             drop(reply.send(outcome.as_ref().map_err(|error| unwritten(error.kind())).copied()));
         }
+        for reply in self.rotations.drain(..) {
+            // All is durable, so nothing is lost of the segment that is given up.
+            self.journal.give_up();
+            let closed =
+                Closed { number: self.journal.next_number(), head: self.head.borrow().clone() };
+            drop(reply.send(match &outcome {
+                Ok(()) => Ok(closed),
+                Err(error) => Err(unwritten(error.kind())),
+            }));
+        }
         outcome.is_ok()
+    }
+
+    /// The next write writes everything that waits.
+    fn forget_written(&mut self) {
+        self.in_file = 0;
+        self.tail = self.head.borrow().clone();
     }
 
     async fn write_waiting(&mut self, sync: bool) -> Result<()> {
         if !self.journal.is_open() {
-            self.in_file = 0;
+            self.forget_written();
         }
+        // A run that nothing happens in leaves nothing, not even its first line.
+        let only_opened = matches!(self.waiting.as_slice(), [Item { event: Event::Opened(_), .. }]);
         let nothing_new = self.in_file == self.waiting.len();
-        if self.waiting.is_empty() || (nothing_new && !sync) {
+        if self.waiting.is_empty() || only_opened || (nothing_new && !sync) {
             return Ok(());
         }
+        let first_sequence = self.head.borrow().next;
         let mut bytes = Vec::new();
-        for (item, sequence) in self.waiting.iter().zip(self.sequence..).skip(self.in_file) {
-            let (time_ms, id) = (item.time_ms, item.id.clone());
-            let event = item.event.clone();
-            let line = Line { server: String::new(), sequence, time_ms, id, event };
-            serde_json::to_writer(&mut bytes, &line)?;
-            bytes.push(b'\n');
+        let mut tail = self.tail.clone();
+        for Item { time_ms, id, event } in self.waiting.iter().skip(self.in_file) {
+            let salt = || self.environment.salt();
+            tail = stored::append(&mut bytes, &tail, (*time_ms, id, event), salt)?;
         }
-        if self.journal.append(bytes, self.sequence, sync).await? {
-            let count = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
-            self.sequence = self.sequence.saturating_add(count);
+        self.tail = tail;
+        if self.journal.append(bytes, first_sequence, sync).await? {
+            self.head.send_replace(self.tail.clone());
             self.waiting.clear();
         }
         self.in_file = self.waiting.len();

@@ -24,7 +24,9 @@ impl Change {
             | Change::RemoveSchema(_)
             | Change::RemoveRelation(_)
             | Change::Withdraw(_)
-            | Change::RemoveTag(_) => vec![],
+            | Change::RemoveTag(_)
+            | Change::PutLedgerKey(_)
+            | Change::PutAnchor(_) => vec![],
         }
     }
 }

@@ -146,6 +146,13 @@ impl Commit {
         self.actions.iter().filter_map(path).collect()
     }
 
+    /// The rows of those files of `snapshot` that it takes out.
+    pub fn rows_taken_out(&self, snapshot: &Snapshot) -> u64 {
+        let removed = replaced(self);
+        let files = snapshot.files().into_iter().filter(|it| removed.contains(it.path.as_str()));
+        files.filter_map(|file| file.records).sum()
+    }
+
     /// The streams of loads that it goes on with.
     fn streams(&self) -> impl Iterator<Item = &str> {
         self.actions.iter().filter_map(|action| match action {

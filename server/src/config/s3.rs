@@ -6,6 +6,7 @@
 //! On failure: `F0000` with the key, never with the value of a secret.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use kho_catalog::environment::S3Options;
@@ -117,6 +118,16 @@ impl S3 {
 }
 
 impl SecretName {
+    /// The secret; `key` is the setting that names it.
+    pub fn secret(&self, key: &str) -> Result<String> {
+        self.read(key, &variables())
+    }
+
+    /// The file it is in, if it is in one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.strip_prefix("file:").map(Path::new)
+    }
+
     fn read(&self, key: &str, variables: &[(String, String)]) -> Result<String> {
         let secret = match self.0.split_once(':') {
             Some(("env", wanted)) => {

@@ -317,7 +317,18 @@ impl Connection {
 
     /// The statements of `text`. Parsing does not wait for anything, so a long text is parsed apart
     /// from the other connections, which would wait for it.
-    pub(super) fn parsed(&self, text: &str) -> kho_catalog::error::Result<Vec<Statement>> {
+    /// One that does not parse is in the ledger before that is answered.
+    pub(super) async fn parsed(
+        &mut self,
+        text: &str,
+    ) -> kho_catalog::error::Result<Vec<Statement>> {
+        match self.parse_apart(text) {
+            Ok(statements) => Ok(statements),
+            Err(error) => Err(self.session.refuse(None, error).await),
+        }
+    }
+
+    fn parse_apart(&self, text: &str) -> kho_catalog::error::Result<Vec<Statement>> {
         let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
         if text.len() > LONG_TEXT_BYTES && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
             return tokio::task::block_in_place(|| self.session.parse(text));

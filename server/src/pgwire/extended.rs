@@ -98,7 +98,7 @@ impl Connection {
         }
         let bytes = parse.query.len();
         self.make_room(self.statements.len(), bytes)?;
-        let mut statements = self.parsed(&parse.query)?.into_iter();
+        let mut statements = self.parsed(&parse.query).await?.into_iter();
         let statement = statements.next();
         if statements.next().is_some() {
             return Err(Error::new(

@@ -22,7 +22,7 @@ impl Connection {
     pub(super) async fn query(&mut self, text: &str) -> Result<(), Stop> {
         self.statements.remove("");
         self.portals.remove("");
-        let statements = self.parsed(text)?;
+        let statements = self.parsed(text).await?;
         if statements.is_empty() {
             return self.wire.put(&EmptyQueryResponse::new());
         }

@@ -20,7 +20,7 @@ const GSS_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
 async fn engine() -> Arc<Engine> {
     let environment = kho_catalog::environment::Environment::open("memory://").unwrap();
     let catalog = kho_catalog::log::Catalog::open(environment.clone(), "test").await.unwrap();
-    let ledger = kho_catalog::audit::Ledger::open(environment, "test").await.unwrap();
+    let ledger = kho_catalog::audit::Ledger::passing(&environment, "test").await.unwrap();
     let limits = kho_sql::session::Limits::default();
     Arc::new(Engine::open(catalog, ledger, &limits).unwrap())
 }

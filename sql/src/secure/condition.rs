@@ -16,7 +16,7 @@ use sqlparser::ast;
 use std::sync::Arc;
 
 use super::infallible;
-use super::source::{any, both, over_numbered, using};
+use super::source::{any, both, note, over_numbered, using};
 use crate::authorize::authorize;
 use crate::bind::{self, Bound};
 use crate::errors::{from_arrow, from_engine};
@@ -56,6 +56,7 @@ impl Checks {
         for command in commands {
             let applied = policy::applied(&scope.state, relation, &scope.who, *command);
             let Some(applied) = applied else { continue };
+            note(scope, relation, &applied);
             let checked = |policy: &Policy| check_of(policy, *command);
             let expression = any(applied.permissive.iter().map(|it| checked(it)))?;
             conditions.push(Condition { expression, policy: None, stored: false });
@@ -84,6 +85,7 @@ impl Checks {
     ) -> Result<Option<Checks>> {
         let applied = policy::applied(&scope.state, relation, &scope.who, command);
         let Some(applied) = applied else { return Ok(None) };
+        note(scope, relation, &applied);
         let mut expression = any(applied.permissive.iter().map(|it| using(it)))?;
         for policy in applied.restrictive {
             expression = both(expression, using(policy)?);

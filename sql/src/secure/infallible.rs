@@ -23,6 +23,7 @@ use kho_catalog::error::{Error, Kind, Result};
 
 use crate::bind::constant::evaluate;
 use crate::errors::{from_engine, to_engine};
+use crate::system::pseudonym::{HASH, PSEUDONYM};
 
 /// Functions that give a value for every argument of their types.
 const FUNCTIONS: &[&str] = &[
@@ -41,10 +42,8 @@ const FUNCTIONS: &[&str] = &[
     "greatest",
     "initcap",
     "kho.bucket",
-    "kho.hash",
     "kho.month",
     "kho.partial",
-    "kho.pseudonym",
     "kho.purpose",
     "kho.role_attribute",
     "kho.year",
@@ -76,6 +75,7 @@ const FUNCTIONS: &[&str] = &[
     "trim",
     "upper",
 ];
+const KEYED: &[&str] = &[HASH, PSEUDONYM];
 const AGGREGATES: &[&str] = &["count", "min", "max", "bool_and", "bool_or"];
 
 /// The plan as the engine's analyzer leaves it, with everything that depends on no row computed.
@@ -176,10 +176,12 @@ fn check(expr: &Expr, schema: &DFSchema) -> Result<()> {
             true => check(&it.expr),
             false => Err(refused(&format!("a cast to {} can", it.field.data_type()))),
         },
-        Expr::ScalarFunction(it) => match FUNCTIONS.contains(&it.name()) {
-            true => it.args.iter().try_for_each(check),
-            false => Err(refused(&format!("the function {} may", it.name()))),
-        },
+        Expr::ScalarFunction(it) => {
+            match FUNCTIONS.contains(&it.name()) || KEYED.contains(&it.name()) {
+                true => it.args.iter().try_for_each(check),
+                false => Err(refused(&format!("the function {} may", it.name()))),
+            }
+        }
         Expr::AggregateFunction(it) => match AGGREGATES.contains(&it.func.name()) {
             true => it.params.args.iter().try_for_each(check),
             false => Err(refused(&format!("the aggregate {} may", it.func.name()))),

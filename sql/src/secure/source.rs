@@ -17,7 +17,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy::{self, Policy, PolicyCommand};
+use kho_catalog::policy::{self, Applied, Policy, PolicyCommand};
 use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
@@ -26,6 +26,7 @@ use super::{Secured, guarded, infallible, stored_name};
 use crate::bind;
 use crate::errors::from_engine;
 use crate::scope::Scope;
+use crate::system::pseudonym::{HASH, PSEUDONYM};
 
 /// The names of the table in its own query: no user can write them.
 const STORED: &str = "\u{1}stored";
@@ -90,6 +91,7 @@ impl<'a> Source<'a> {
             let Some(applied) = policy::applied(state, self.relation, who, *command) else {
                 continue;
             };
+            note(self.scope, self.relation, &applied);
             let mut one = any(applied.permissive.iter().map(|it| using(it)))?;
             for policy in applied.restrictive {
                 one = both(one, using(policy)?);
@@ -114,6 +116,8 @@ impl<'a> Source<'a> {
                 [mask] => masked(mask.using.required()?, column.id)?,
                 _ => ast::Expr::Value(ast::Value::Null.into()),
             };
+            let name = &column.name;
+            self.scope.facts.mask(format!("{name} of {}", full_name(self.scope, self.relation)));
             masks.insert(place, mask);
         }
         Ok(masks)
@@ -171,6 +175,18 @@ impl<'a> Source<'a> {
         let plan = LogicalPlanBuilder::from(plan).project(columns);
         plan.and_then(LogicalPlanBuilder::build).map_err(from_engine)
     }
+}
+
+/// Tells the ledger which policies decided.
+pub(super) fn note(scope: &Scope, relation: &Relation, applied: &Applied<'_>) {
+    let table = full_name(scope, relation);
+    for policy in applied.permissive.iter().chain(&applied.restrictive) {
+        scope.facts.policy(format!("{} on {table}", policy.name));
+    }
+}
+
+fn full_name(scope: &Scope, relation: &Relation) -> String {
+    crate::command::depend::full_name(&scope.state, relation)
 }
 
 /// The query for the values of `items`, which name columns of `relation` by their ids, over rows of
@@ -318,6 +334,20 @@ pub(crate) fn masked(text: &str, id: u32) -> Result<ast::Expr> {
         depth: &mut depth,
         name: &mut |parts, _| Ok((parts == [policy::VALUE]).then(|| policy::column_name(id))),
     };
+    let _ = ast::visit_expressions_mut::<_, (), _>(&mut mask, |expr| {
+        if let ast::Expr::Function(function) = expr {
+            let internal = match function.name.to_string().to_ascii_lowercase().as_str() {
+                "kho.hash" => Some(HASH),
+                "kho.pseudonym" => Some(PSEUDONYM),
+                _ => None,
+            };
+            if let Some(internal) = internal {
+                let ident = ast::Ident::with_quote('"', internal);
+                function.name = ast::ObjectName::from(vec![ident]);
+            }
+        }
+        ControlFlow::Continue(())
+    });
     match ast::VisitMut::visit(&mut mask, &mut pass) {
         ControlFlow::Continue(()) => Ok(mask),
         ControlFlow::Break(error) => Err(error),

@@ -16,14 +16,15 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
-use kho_catalog::audit::{Opened, TableVersion};
+use kho_catalog::audit::Opened;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{self, Done};
-use super::{Session, record, value_fields};
+use super::record::{self, Facts};
+use super::{Session, value_fields};
 use crate::bind::folded;
 use crate::execute::Limits;
 use crate::outcome::{Rows, Tag};
@@ -60,8 +61,7 @@ struct Position {
     on_row: bool,
     /// Rows of an earlier `FETCH` that its client did not take: they are passed over first.
     owed: u64,
-    opened: Option<Opened>,
-    versions: Vec<TableVersion>,
+    opened: Option<(Opened, Facts)>,
 }
 
 impl Cursors {
@@ -70,9 +70,9 @@ impl Cursors {
     }
 
     /// Puts the record of its `DECLARE` to a cursor.
-    pub(super) fn record(&self, name: &str, opened: Opened) {
+    pub(super) fn record(&self, name: &str, opened: Opened, facts: Facts) {
         if let Some(Ok(mut position)) = self.0.get(name).map(|cursor| cursor.at.try_lock()) {
-            position.opened = Some(opened);
+            position.opened = Some((opened, facts));
         }
     }
 
@@ -179,6 +179,7 @@ impl Session {
         // The cursor outlives this statement's time; each `FETCH` has its own.
         let open = Limits::new(&CancellationToken::new(), 0);
         let rows = limits.run(dispatch::rows(&plan, &open, "FETCH", names)).await?;
+        record::note_reads(scope, plan.reads());
         let schema = rows.schema.clone();
         let position = Position {
             rows: Some(rows),
@@ -187,7 +188,6 @@ impl Session {
             on_row: false,
             owed: 0,
             opened: None,
-            versions: record::versions(&scope.state, plan.reads()),
         };
         let at = Arc::new(Mutex::new(position));
         let depth = self.savepoints.depth();
@@ -208,7 +208,7 @@ impl Session {
             Some((next, (position, limits)))
         });
         let rows = Rows::new(schema, "FETCH", rows).standing_on(standing);
-        Ok(Done::Rows(rows, Vec::new()))
+        Ok(Done::Rows(rows))
     }
 }
 
@@ -287,8 +287,8 @@ impl Position {
                 Some(Ok(batch)) => return Ok(Some(batch)),
                 Some(Err(error)) => {
                     self.rows = None;
-                    if let Some(opened) = self.opened.take() {
-                        record::failed(opened, &error);
+                    if let Some((opened, facts)) = self.opened.take() {
+                        record::failed(opened, &error, &facts);
                     }
                     return Err(error);
                 }
@@ -301,9 +301,8 @@ impl Position {
 /// A cursor that is closed has done what was asked of it, however far it came.
 impl Drop for Position {
     fn drop(&mut self) {
-        if let Some(opened) = self.opened.take() {
-            let versions = std::mem::take(&mut self.versions);
-            record::succeed(opened, &Tag::with_rows("DECLARE CURSOR", self.passed), versions);
+        if let Some((opened, facts)) = self.opened.take() {
+            record::succeed(opened, &Tag::with_rows("DECLARE CURSOR", self.passed), &facts);
         }
     }
 }

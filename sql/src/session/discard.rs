@@ -28,9 +28,12 @@ impl Session {
 
     /// What the ledger says of a statement; of an `EXECUTE`, with what it executes.
     pub(super) fn recorded(&self, statement: &Statement) -> String {
+        let keys = self.engine.shared.ledger.keys();
+        let hash = |literal: &str| keys.hash(literal);
+        let text = statement.with_literals_as(hash);
         match self.prepared.executed(statement) {
-            Some((executed, _)) => format!("{}: {}", statement.redacted(), executed.redacted()),
-            None => statement.redacted().to_owned(),
+            Some((executed, _)) => format!("{text}: {}", executed.with_literals_as(hash)),
+            None => text,
         }
     }
 }

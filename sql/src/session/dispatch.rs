@@ -9,7 +9,8 @@ use kho_catalog::state::Relation;
 use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
-use super::{Session, record, set_config, value_fields, with_parameters};
+use super::record::{self, Facts, Stated};
+use super::{Session, set_config, value_fields, with_parameters};
 use crate::authorize::{AuthorizedPlan, authorize, purpose};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
@@ -30,8 +31,8 @@ const RUNS_MAX: usize = 10;
 /// What a statement came to, before its record is closed.
 #[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Done {
-    Rows(Rows, Vec<kho_catalog::audit::TableVersion>),
-    CopyOut(Rows, copy::CopyOptions, Vec<kho_catalog::audit::TableVersion>),
+    Rows(Rows),
+    CopyOut(Rows, copy::CopyOptions),
     CopyIn(Box<CopyIn>),
     Tag(Tag),
     Write(Pending),
@@ -118,10 +119,15 @@ impl Session {
         parameters: &[ScalarValue],
         stop: &CancellationToken,
     ) -> Result<Outcome> {
-        self.refuse_in_failed_block(statement)?;
-        let mut entry = record::of_session(RecordKind::Statement, &self.login, &self.id);
-        entry.statement = Some(self.recorded(statement));
+        let mut entry = self.entry(RecordKind::Statement, Some(statement));
+        entry.parameters = record::hashed(self.engine.shared.ledger.keys(), parameters);
         let opened = self.engine.shared.ledger.begin(entry).await?;
+        let facts = Facts::default();
+        self.act = Some((opened.id().to_owned(), facts.clone()));
+        if let Err(error) = self.refuse_in_failed_block(statement) {
+            record::failed(opened, &error, &facts);
+            return Err(error);
+        }
         let limits = Limits::new(stop, self.settings.statement_timeout_ms());
         let limits = limits.of(self.role_watch());
         // Alone, a statement has told nobody what it read: run anew it is simply later. The end of a
@@ -137,37 +143,40 @@ impl Session {
             }
         };
         match done {
-            Ok(Done::Rows(rows, versions)) => {
+            Ok(Done::Rows(rows)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
                 let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, versions);
+                let rows = record::counted(rows, opened, command, facts);
                 let rows = Rows::new(schema, command, rows).standing_on(standing);
                 Ok(Outcome::Rows(rows.until(limits.deadline)))
             }
-            Ok(Done::CopyOut(rows, options, versions)) => {
+            Ok(Done::CopyOut(rows, options)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
                 let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, versions);
+                let rows = record::counted(rows, opened, command, facts);
                 let rows = Rows::new(schema, command, rows).standing_on(standing);
                 let rows = rows.until(limits.deadline);
                 Ok(Outcome::CopyOut(rows, options))
             }
             Ok(Done::CopyIn(mut copy)) => {
-                copy.record = Some(opened);
+                copy.record = Some((opened, facts));
                 copy.deadline = limits.deadline;
                 Ok(Outcome::CopyIn(copy))
             }
             Ok(Done::Tag(tag)) => {
-                record::succeed(opened, &tag, Vec::new());
+                record::succeed(opened, &tag, &facts);
                 Ok(Outcome::Done(tag))
             }
             Ok(Done::Declared(cursor)) => {
-                self.cursors.record(&cursor, opened);
+                self.cursors.record(&cursor, opened, facts);
                 Ok(Outcome::Done(Tag::new("DECLARE CURSOR")))
             }
-            Ok(Done::Empty | Done::Write(_)) => Ok(Outcome::Empty),
+            Ok(Done::Empty | Done::Write(_)) => {
+                record::succeed(opened, &Tag::new(""), &facts);
+                Ok(Outcome::Empty)
+            }
             Err(error) => {
-                record::failed(opened, &error);
+                record::failed(opened, &error, &facts);
                 Err(error)
             }
         }
@@ -202,7 +211,7 @@ impl Session {
             }
             None => rows(&plan, limits, command, names).await?,
         };
-        Ok(Done::Rows(rows, Vec::new()))
+        Ok(Done::Rows(rows))
     }
 
     pub(super) async fn finish_copy_inner(&mut self, mut copy: CopyIn) -> Result<Tag> {
@@ -212,8 +221,8 @@ impl Session {
             Err(error) => Err(error),
         };
         match (opened, &result) {
-            (Some(opened), Ok(tag)) => record::succeed(opened, tag, Vec::new()),
-            (Some(opened), Err(error)) => record::failed(opened, error),
+            (Some((opened, facts)), Ok(tag)) => record::succeed(opened, tag, &facts),
+            (Some((opened, facts)), Err(error)) => record::failed(opened, error, &facts),
             (None, _) => {}
         }
         result
@@ -225,13 +234,17 @@ impl Session {
         let shared = &self.engine.shared;
         match self.block.transaction() {
             Some(transaction) => transaction.take(shared, pending).await,
-            None => pending.commit(shared).await.map(|(tag, _version)| tag),
+            None => {
+                let stated = Stated::by(&self.settings);
+                pending.commit(shared, &stated).await.map(|(tag, _version)| tag)
+            }
         }
     }
 
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
         self.role_watch().check()?;
-        transaction.commit(&self.engine.shared, self.settings.is_serializable()).await
+        let stated = Stated::by(&self.settings);
+        transaction.commit(&self.engine.shared, &stated, self.settings.is_serializable()).await
     }
 
     pub(super) async fn perform(
@@ -282,12 +295,9 @@ impl Session {
                 }
                 CopyDirection::ToStdout => {
                     let (plan, options) = limits.run(copy::plan_out(scope, copy)).await?;
-                    let versions = record::versions(&scope.state, plan.reads());
-                    Ok(Done::CopyOut(
-                        rows(&plan, limits, "COPY", Vec::new()).await?,
-                        options,
-                        versions,
-                    ))
+                    record::note_reads(scope, plan.reads());
+                    let rows = rows(&plan, limits, "COPY", Vec::new()).await?;
+                    Ok(Done::CopyOut(rows, options))
                 }
             },
             Ast::Role(role) => self.change_catalog(scope, ddl::role(scope, role)),
@@ -312,12 +322,12 @@ impl Session {
                     return self.select_and_set(scope, &items, values, limits).await;
                 }
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
-                let versions = record::versions(&scope.state, plan.reads());
-                Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?, versions))
+                record::note_reads(scope, plan.reads());
+                Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?))
             }
             ast::Statement::Explain { .. } => {
                 let rows = explain::explain(scope, sql, values, limits).await?;
-                Ok(Done::Rows(rows, Vec::new()))
+                Ok(Done::Rows(rows))
             }
             ast::Statement::Insert(it) => {
                 self.refuse_write()?;
@@ -419,7 +429,7 @@ impl Session {
                 Ok(Done::Tag(Tag::new("ROLLBACK")))
             }
             ast::Statement::ShowVariable { variable } => {
-                Ok(Done::Rows(show::show(&self.settings, variable)?, Vec::new()))
+                Ok(Done::Rows(show::show(&self.settings, variable)?))
             }
             ast::Statement::Savepoint { name } => self.savepoint(name).map(Done::Tag),
             ast::Statement::ReleaseSavepoint { name } => {

@@ -12,7 +12,6 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt as _;
-use kho_catalog::audit::TableVersion;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     self, DataType as SqlType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
@@ -141,7 +140,6 @@ fn with_items(statement: &ast::Statement, items: Vec<SelectItem>) -> Option<ast:
 struct Row {
     fields: Vec<FieldRef>,
     columns: Vec<ArrayRef>,
-    versions: Vec<TableVersion>,
 }
 
 impl Session {
@@ -158,12 +156,12 @@ impl Session {
         if is_alone {
             self.end_settings(row.is_ok());
         }
-        let Row { fields, columns, versions } = row?;
+        let Row { fields, columns } = row?;
         let schema = Arc::new(Schema::new(fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns);
         let batch = batch.map_err(|error| from_arrow(&error))?;
         let rows = Rows::new(schema, "SELECT", futures::stream::iter([Ok(batch)]));
-        Ok(Done::Rows(rows, versions))
+        Ok(Done::Rows(rows))
     }
 
     async fn each(
@@ -179,12 +177,12 @@ impl Session {
             let scope = changed.as_ref().unwrap_or(scope);
             match item {
                 Item::Other(statement) => {
-                    let (fields, columns) = one(scope, statement, values, limits, &mut row).await?;
+                    let (fields, columns) = one(scope, statement, values, limits).await?;
                     row.fields.extend(fields);
                     row.columns.extend(columns);
                 }
                 Item::Call(statement, shown) => {
-                    let (_, columns) = one(scope, statement, values, limits, &mut row).await?;
+                    let (_, columns) = one(scope, statement, values, limits).await?;
                     refuse_purpose(&columns, items.len())?;
                     let value = self.set_as_told(&columns).await?;
                     row.fields.push(Arc::new(Field::new(shown, DataType::Utf8, true)));
@@ -232,10 +230,9 @@ async fn one(
     statement: &ast::Statement,
     values: Parameters<'_>,
     limits: &Limits,
-    row: &mut Row,
 ) -> Result<(Vec<FieldRef>, Vec<ArrayRef>)> {
     let (plan, names) = limits.run(query(scope, statement, values)).await?;
-    row.versions.extend(record::versions(&scope.state, plan.reads()));
+    record::note_reads(scope, plan.reads());
     let found = rows(&plan, limits, "SELECT", names).await?;
     let fields = found.schema.fields().iter().cloned().collect();
     let mut batches: Vec<RecordBatch> = limits.run(found.try_collect()).await?;
