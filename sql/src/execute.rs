@@ -29,6 +29,7 @@ use crate::authorize::standing::{RoleWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::memory::task_context;
 use crate::outcome::Deadline;
+use crate::secure;
 
 /// What may wait for the client, or one batch that is larger.
 const BYTES_AHEAD: u32 = 8 << 20;
@@ -92,11 +93,13 @@ pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionP
 pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchStream> {
     let physical = physical(plan).await?;
     let joins = has_hash_join(physical.as_ref());
+    let guarded = secure::is_guarded(physical.as_ref());
     let rows = execute_stream(physical, task_context(plan.session())).map_err(from_engine)?;
     let rows = match joins {
         true => or_by_sorting(rows, plan.plan().clone(), plan.session().clone()),
         false => rows,
     };
+    let rows = if guarded { without_values(rows) } else { rows };
     Ok(while_it_holds(rows, plan.standing().clone()))
 }
 
@@ -166,6 +169,18 @@ fn received(
             error = deadline.passed() => Some((Err(error), None)),
         }
     })
+}
+
+/// `rows`, whose errors quote no value: which of several rows fails first depends on how they lie in
+/// files, and so on those that are hidden.
+fn without_values(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let told = rows.map_err(|error| match error.find_root() {
+        // To be tried again in another way.
+        DataFusionError::ResourcesExhausted(_) => error,
+        _ => to_engine(secure::without_values(from_engine(error))),
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, told))
 }
 
 async fn planned(plan: LogicalPlan, session: SessionState) -> Result<Arc<dyn ExecutionPlan>> {

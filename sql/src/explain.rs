@@ -19,6 +19,7 @@ use crate::execute::{self, Limits};
 use crate::memory::task_context;
 use crate::outcome::Rows;
 use crate::scope::Scope;
+use crate::secure;
 use crate::session::query;
 use crate::write::modify::Parameters;
 
@@ -66,8 +67,26 @@ async fn plan_text(
     let mut rows =
         execute_stream(physical.clone(), task_context(plan.session())).map_err(from_engine)?;
     rows = while_it_holds(rows, plan.standing().clone());
+    let guarded = secure::is_guarded(physical.as_ref());
     while let Some(batch) = rows.next().await {
-        batch.map_err(from_engine)?;
+        let failed = |error| match guarded {
+            true => secure::without_values(from_engine(error)),
+            false => from_engine(error),
+        };
+        batch.map_err(failed)?;
     }
-    Ok(DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string())
+    let text = DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string();
+    Ok(match guarded {
+        true => text.lines().map(of_rows).collect::<Vec<_>>().join("\n"),
+        false => text,
+    })
+}
+
+/// A line of the plan without the metrics that may tell how many hidden rows were passed over: how
+/// the visible ones came in batches, how long it took and what it needed.
+fn of_rows(line: &str) -> String {
+    let Some((node, metrics)) = line.split_once("metrics=[") else { return line.to_owned() };
+    let metrics = metrics.trim_end_matches(']').split(", ");
+    let kept: Vec<&str> = metrics.filter(|metric| metric.starts_with("output_rows=")).collect();
+    format!("{node}metrics=[{}]", kept.join(", "))
 }

@@ -28,7 +28,8 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
-use kho_catalog::error::Result;
+use datafusion::physical_plan::ExecutionPlan;
+use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::PolicyCommand;
 use kho_catalog::state::Relation;
 use kho_catalog::table::{Snapshot, TableSize};
@@ -135,6 +136,28 @@ pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> boo
     column.is_some_and(|column| {
         !kho_catalog::policy::masks(&scope.state, relation, column, &scope.session).is_empty()
     })
+}
+
+/// The error of a statement over a guarded table: what a value did not fit is told by its SQLSTATE,
+/// in words that are the same for every value.
+pub(crate) fn without_values(error: Error) -> Error {
+    let message = match error.kind() {
+        Kind::DivisionByZero => "division by zero",
+        Kind::InvalidTextRepresentation => "invalid input syntax",
+        Kind::NumericOutOfRange => "value out of range",
+        Kind::InvalidDatetime | Kind::DatetimeOverflow => "invalid date or time",
+        Kind::StringTooLong => "value too long",
+        Kind::InvalidRegularExpression => "invalid regular expression",
+        kind if kind.sqlstate().starts_with("22") => "a value could not be computed",
+        _ => return error,
+    };
+    tracing::debug!(%error, "an error over a guarded table");
+    Error::new(error.kind(), message)
+}
+
+/// Whether a barrier is in the plan.
+pub(crate) fn is_guarded(plan: &dyn ExecutionPlan) -> bool {
+    plan.name() == barrier::NAME || plan.children().iter().any(|it| is_guarded(it.as_ref()))
 }
 
 /// How large the table behind `source` is, for the order of joins; `None` where that is not to be

@@ -18,6 +18,7 @@ mod faults;
 mod files;
 mod fuzz;
 mod house;
+mod interference;
 mod keys;
 mod kill;
 mod limits;

@@ -194,6 +194,26 @@ impl Wire {
         Ok(self.answers()?.pop().unwrap_or_default())
     }
 
+    /// The same with every value of the result in the binary format, as text where it is UTF-8 and
+    /// else in hexadecimal.
+    pub fn binary(&mut self, statement: &str) -> Result<Answer, Error> {
+        self.send(|buffer| {
+            frontend::parse("", statement, [], buffer)?;
+            let none: [Option<&str>; 0] = [];
+            let nothing = |_: &Option<&str>, _: &mut BytesMut| Ok(postgres_protocol::IsNull::Yes);
+            let bound = frontend::bind("", "", [], none.iter(), nothing, [1], buffer);
+            bound.map_err(|error| match error {
+                frontend::BindError::Conversion(error) => io::Error::other(error),
+                frontend::BindError::Serialization(error) => error,
+            })?;
+            frontend::describe(b'P', "", buffer)?;
+            frontend::execute("", 0, buffer)?;
+            frontend::sync(buffer);
+            Ok(())
+        })?;
+        Ok(self.answers()?.pop().unwrap_or_default())
+    }
+
     /// Every answer until the server is ready again; the first error, if there was one.
     pub fn answers(&mut self) -> Result<Vec<Answer>, Error> {
         let mut answers = Vec::new();

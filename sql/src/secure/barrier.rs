@@ -31,6 +31,9 @@ use kho_catalog::error::{Error, Kind};
 
 use crate::errors::{from_engine, to_engine};
 
+/// The name of the node in a plan.
+pub(super) const NAME: &str = "SecuredScan";
+
 /// What is shown of a table, as a leaf.
 #[derive(Debug)]
 pub(super) struct Barrier {
@@ -91,7 +94,7 @@ impl DisplayAs for Barrier {
 
 impl ExecutionPlan for Barrier {
     fn name(&self) -> &str {
-        "SecuredScan"
+        NAME
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {

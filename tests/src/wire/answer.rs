@@ -1,7 +1,6 @@
 //! What a server answers to one statement: columns, rows, a tag, or an error.
 
 use std::fmt;
-use std::io;
 
 use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Message};
 
@@ -70,9 +69,12 @@ fn row(body: &DataRowBody) -> Result<Vec<Option<String>>, Error> {
     let mut values = Vec::new();
     let mut ranges = body.ranges();
     while let Some(range) = ranges.next()? {
-        let text = range.map(|range| String::from_utf8(body.buffer()[range].to_vec()));
-        let text = text.transpose();
-        values.push(text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?);
+        let bytes = range.map(|range| &body.buffer()[range]);
+        values.push(bytes.map(|bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            // A value in the binary format.
+            Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }));
     }
     Ok(values)
 }
