@@ -20,6 +20,7 @@ mod fuzz;
 mod house;
 mod keys;
 mod kill;
+mod ledger;
 mod limits;
 mod maintenance;
 mod model;

@@ -107,6 +107,7 @@ files! { on_kho:
     loads_are_applied_once
     hidden_from_strangers
     keys_refused_and_restored
+    ledger_shows_who_did_what
     nothing_leaks_between_sessions
     refused_statements
     restore_table
