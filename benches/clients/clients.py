@@ -82,9 +82,10 @@ def answers(port: str, rows: int) -> list:
         return [sums.fetchone(), *found]
 
 
-def run(port: str, script: Path, clients: int, seconds: int) -> tuple[float, float]:
+def run(port: str, script: Path, clients: int, seconds: int,
+        work: str = "") -> tuple[float, float]:
     """Queries per second, and the time that 99 in 100 keep, in seconds."""
-    folder = settings.WORK / f"pgbench-{port}-{clients}"
+    folder = settings.WORK / f"pgbench-{port}-{clients}{work}"
     folder.mkdir()
     command = [
         os.environ["BENCH_PGBENCH"], "--no-vacuum", "--protocol=prepared", f"--file={script}",

@@ -9,6 +9,7 @@ import sys
 
 import clients
 import keys
+import ledger
 import load
 import memory
 import out
@@ -16,7 +17,7 @@ import planning
 from section import write
 
 PARTS = {"load": load.measure, "out": out.measure, "planning": planning.measure,
-         "keys": keys.measure, "clients": clients.measure}
+         "keys": keys.measure, "clients": clients.measure, "ledger": ledger.measure}
 
 if __name__ == "__main__":
     match sys.argv[1:]:

@@ -72,6 +72,7 @@ pub struct Ledger {
     closed: Arc<OnceLock<Closed>>,
     /// Held while bodies are moved or erased, so that none comes back.
     moving: Arc<tokio::sync::Mutex<()>>,
+    discards: bool,
 }
 
 /// A durable record whose act is under way. Dropping it says that the act was abandoned.
@@ -110,6 +111,13 @@ impl Ledger {
         Ledger::open(source, Arc::new(Keys::passing()?), server).await
     }
 
+    /// A ledger that keeps nothing: what a measurement holds a real one against. No server can be
+    /// told to have it.
+    pub async fn discarding() -> Result<Ledger> {
+        let nowhere = Environment::open("memory://")?;
+        Ok(Ledger { discards: true, ..Ledger::passing(&nowhere, "nowhere").await? })
+    }
+
     async fn open_with(
         source: Source,
         keys: Arc<Keys>,
@@ -144,6 +152,7 @@ impl Ledger {
             head,
             closed: Arc::default(),
             moving: Arc::default(),
+            discards: false,
         })
     }
 
@@ -167,6 +176,10 @@ impl Ledger {
     }
 
     async fn open_event(&self, event: Event) -> Result<Opened> {
+        if self.discards {
+            let (id, environment) = (self.environment.new_id(), self.environment.clone());
+            return Ok(Opened { id, environment, place: None });
+        }
         let place = self.completions.clone().try_reserve_owned().map_err(|error| match error {
             TrySendError::Full(_) => {
                 Error::new(Kind::ConfigurationLimitExceeded, "too many audit records are open")

@@ -175,10 +175,20 @@ impl Engine {
         client: Option<SocketAddr>,
         reason: &str,
     ) -> Result<()> {
+        self.refuse_login("pgwire", role, client, (Kind::InvalidPassword, reason)).await
+    }
+
+    async fn refuse_login(
+        &self,
+        protocol: &str,
+        role: &str,
+        client: Option<SocketAddr>,
+        (kind, reason): (Kind, &str),
+    ) -> Result<()> {
         let record = Record {
             kind: RecordKind::LoginRefused,
             role: role.to_owned(),
-            protocol: "pgwire".to_owned(),
+            protocol: protocol.to_owned(),
             client: client.map(|client| client.to_string()).unwrap_or_default(),
             session: String::new(),
             purpose: None,
@@ -188,7 +198,7 @@ impl Engine {
         };
         let opened = self.shared.ledger.begin(record).await?;
         opened.complete(Completion {
-            outcome: Kind::InvalidPassword.sqlstate().to_owned(),
+            outcome: kind.sqlstate().to_owned(),
             tag: reason.to_owned(),
             ..Completion::default()
         });
@@ -200,6 +210,21 @@ impl Engine {
     /// # Errors
     /// `28000` unknown or frozen role, `KH003` a third party without an agreement, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
     pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
+        let Login { role, protocol, client, .. } = &login;
+        let (role, protocol, client) = (role.clone(), *protocol, *client);
+        match self.connect_inner(login).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                let why = (error.kind(), "after its password was right");
+                match self.refuse_login(protocol, &role, client, why).await {
+                    Ok(()) => Err(error),
+                    Err(unwritten) => Err(unwritten),
+                }
+            }
+        }
+    }
+
+    async fn connect_inner(self: &Arc<Self>, login: Login) -> Result<Session> {
         let state = self.shared.catalog.fresh().await?;
         let role = state.role(&login.role).filter(|role| role.login).ok_or_else(|| {
             Error::new(

@@ -21,6 +21,7 @@ mod house;
 mod interference;
 mod keys;
 mod kill;
+mod ledger;
 mod limits;
 mod maintenance;
 mod model;

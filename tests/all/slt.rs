@@ -113,6 +113,7 @@ files! { on_kho:
     masks_and_tags
     hidden_from_strangers
     keys_refused_and_restored
+    ledger_shows_who_did_what
     nothing_leaks_between_sessions
     policy_expressions
     purposes

@@ -133,6 +133,7 @@ impl Keeping {
         let Ledger { source, server, moving, .. } = &self.ledger;
         let _turn = moving.lock().await;
         source.seal(server, &closed).await?;
+        sealed::tend(&source.tables).await?;
         anchor::prune(source.tables.environment(), server).await
     }
 

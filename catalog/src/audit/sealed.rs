@@ -15,17 +15,23 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
 
 use super::bodies::{self, Bodies};
 use super::stored::{Beside, Head, Linked, corrupted, digest};
 use crate::error::{Error, Kind, Result};
-use crate::table::{Commit, CommitAuthor, Load, Location, Snapshot, TableColumn, Tables};
+use crate::table::{
+    Commit, CommitAuthor, Compaction, Effort, Load, Location, Progress, Snapshot, TableColumn,
+    Tables,
+};
 use crate::types::Type;
 
 /// Links and bodies that are sealed in one commit.
 const COMMIT_BYTES: usize = 64 * 1024 * 1024;
+/// For sorting when files are put together; what needs more spills.
+const TENDING_BYTES: usize = 128 << 20;
 /// Rows that are written at a time.
 const BATCH_ROWS: usize = 8192;
 
@@ -172,6 +178,38 @@ pub(super) async fn append(tables: &Tables, server: &str, links: &[Linked]) -> R
     let load = Load { stream: stream(server), sequence };
     let commit = Commit::append(&snapshot, staged, author(tables)).with_load(load);
     tables.commit(&snapshot, commit).await.map(drop)
+}
+
+/// Keeps the table good to open and to read: few files, each sorted by server and sequence, and a
+/// checkpoint now and then.
+pub(super) async fn tend(tables: &Tables) -> Result<()> {
+    let location = Location::of_ledger();
+    if snapshot(tables).await?.is_none() {
+        return Ok(());
+    }
+    while tables.compaction_is_due(&location).await? {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(TENDING_BYTES, 1.0).build_arc();
+        let runtime = runtime.map_err(|error| {
+            Error::internal("the sealed audit ledger cannot be sorted").with_source(error)
+        })?;
+        let compaction = Compaction {
+            location: &location,
+            effort: Effort::Due,
+            sort_by: &["server".to_owned(), "sequence".to_owned()],
+            keys: &[],
+            runtime,
+            author: author(tables),
+            progress: &Progress::default(),
+        };
+        // Others were faster: what is left to do, the next round sees.
+        if tables.compact(&compaction, std::future::pending()).await?.is_none() {
+            break;
+        }
+    }
+    if tables.checkpoint_is_due(&location).await? {
+        tables.checkpoint(&location).await?;
+    }
+    Ok(())
 }
 
 /// How many links, from the first on, make one commit.

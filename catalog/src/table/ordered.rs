@@ -1,21 +1,28 @@
-//! Reading a table in the order of a number that its files were written by.
+//! Reading a table in the order of a number that each of its files is sorted by.
 //!
-//! What it is: for tables whose files each hold one run of numbers of one group, as the sealed
-//! ledger's do: the files of a group, least number first, read one after another.
-//! What it guarantees: files that the log's statistics prove to hold nothing of use are not read.
-//! What it does not: it sorts nothing. Where a file holds several groups, or two files share a range
-//! (another program has rewritten them), rows come in another order, and whoever reads must look.
+//! What it is: for tables whose every file is sorted by a group and, within it, by a number, as the
+//! sealed ledger's are: the rows of one group, merged from the files that hold any.
+//! What it guarantees: files that the log's statistics prove to hold nothing of use are not read;
+//! memory is bounded by a batch of each of the others.
+//! What it does not: it sorts nothing. Where a file is sorted otherwise (another program has
+//! rewritten it), rows come in another order, and whoever reads must look.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::catalog::TableProvider;
-use datafusion::common::Column;
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
-use datafusion::physical_plan::execute_stream;
+use datafusion::common::{Column, DFSchema, Result as PlanResult};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::lit;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::expressions::col;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 
 use super::Snapshot;
@@ -69,13 +76,31 @@ impl Snapshot {
             files.push((whole(&least, at).unwrap_or(i64::MIN), file));
         }
         files.sort_by_key(|(least, _)| *least);
-        let files = files.into_iter().map(|(_, file)| file).collect();
+        let files: Vec<ScanFile> = files.into_iter().map(|(_, file)| file).collect();
+        // A part of its own for each, so that the parts can be merged.
+        let config = SessionConfig::new().with_target_partitions(files.len().max(1));
         let scan = FileScan::new(self.log_store().root_object_store(None), self.schema(), files);
-        let config = SessionConfig::new().with_target_partitions(1);
         let session = SessionStateBuilder::new().with_config(config).build();
+        let merged = merged(&scan, &session, group, number.0).await;
         let unreadable =
             |error| Error::new(Kind::Io, "the table could not be read").with_source(error);
-        let plan = scan.scan(&session, None, &[], None).await.map_err(unreadable)?;
-        execute_stream(plan, session.task_ctx()).map_err(unreadable)
+        execute_stream(merged.map_err(unreadable)?, session.task_ctx()).map_err(unreadable)
     }
+}
+
+async fn merged(
+    scan: &FileScan,
+    session: &SessionState,
+    (group, value): (&str, &str),
+    number: &str,
+) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let rows = scan.scan(session, None, &[], None).await?;
+    let schema = rows.schema();
+    let wanted = datafusion::logical_expr::col(Column::from_name(group)).eq(lit(value));
+    let plan_schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let wanted = session.create_physical_expr(wanted, &plan_schema)?;
+    let rows: Arc<dyn ExecutionPlan> = Arc::new(FilterExec::try_new(wanted, rows)?);
+    let order = PhysicalSortExpr::new_default(col(number, &schema)?);
+    let Some(order) = LexOrdering::new([order]) else { return Ok(rows) };
+    Ok(Arc::new(SortPreservingMergeExec::new(order, rows)))
 }

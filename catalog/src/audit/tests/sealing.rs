@@ -78,6 +78,26 @@ async fn what_is_sealed_is_read_on_and_the_chain_goes_on() {
     seals_and_goes_on(environment).await;
 }
 
+/// Many small sealings of two servers are put together, and are read in order all the same.
+#[tokio::test]
+async fn sealed_files_are_put_together_and_stay_in_order() {
+    let environment = memory();
+    let catalog = catalog(&environment).await;
+    let (one, two) = (open(&environment, "kho-1").await, open(&environment, "kho-2").await);
+    let mut keeping = [one.keep(&catalog).await.unwrap(), two.keep(&catalog).await.unwrap()];
+    for round in 0..20 {
+        for (ledger, keeping) in [&one, &two].into_iter().zip(&mut keeping) {
+            act(ledger, &round.to_string()).await;
+            keeping.seal().await.unwrap();
+        }
+    }
+    let tables = crate::table::Tables::new(environment.clone());
+    let snapshot = sealed::snapshot(&tables).await.unwrap().unwrap();
+    assert!(snapshot.files().len() < 25, "{:?}", snapshot.files());
+    let verified = one.source().verify(&catalog, None).await.unwrap();
+    assert_eq!((verified.servers, verified.records), (2, 82));
+}
+
 /// Every write of a sealing fails once, before or after it was done.
 #[tokio::test]
 async fn a_sealing_that_is_cut_off_loses_and_doubles_nothing() {
