@@ -126,11 +126,20 @@ kinds! {
     /// A bug of ours or of a dependency.
     Internal = "XX000",
     DataCorrupted = "XX001",
+    /// A dataset that names purposes was read by a session that states none.
+    PurposeMissing = "KH001",
+    /// It was read for another purpose, or for one that must be ordered, without an order.
+    PurposeNotAllowed = "KH002",
+    /// A third party has no agreement of its own that holds.
+    ThirdPartyAgreement = "KH003",
     /// A dataset that requires an agreement was read without one.
     AgreementMissing = "KH004",
     /// A state secret was offered to the warehouse: the regulation keeps it out.
     StateSecretRefused = "KH005",
-    /// Who manages accounts would have given itself the sight of data.
+    /// The time for which use was agreed is over.
+    AgreementExpired = "KH012",
+    /// Somebody would have given themselves what another is to give: the sight of data, an answer
+    /// to their own request.
     SeparationOfDuties = "KH014",
 }
 

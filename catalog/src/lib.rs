@@ -2,9 +2,11 @@
 //!
 //! Knows no SQL text, no wire, no source system.
 
+pub mod agreement;
 pub mod audit;
 pub mod environment;
 pub mod error;
+pub mod freeze;
 pub mod log;
 pub mod policy;
 pub mod privilege;

@@ -5,6 +5,7 @@
 //! What it guarantees: applying the same changes gives the same state, on every server.
 //! What it does not: it checks no right and no rule; `sql::command` does, before it commits.
 
+mod access;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::access::{
+    Access, AccessChange, Agreement, Ended, Freeze, Purpose, Purposes, ThirdParty,
+};
 use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;
 use crate::types::Type;
@@ -32,17 +36,6 @@ pub const BUILT_IN_ROLES: &[(Oid, &str)] = &[
     (13, "kho_destruction_approver"),
 ];
 
-/// The purposes that every warehouse starts with, by code; the codes follow the regulation's list.
-pub const SHIPPED_PURPOSES: &[(&str, &str)] = &[
-    ("a", "socio-economic development"),
-    ("b", "community benefit and urgent public problems"),
-    ("c", "state management"),
-    ("d", "administrative procedures"),
-    ("dd", "digital transformation and smart-city services"),
-    ("e", "publication and sharing"),
-    ("g", "urgent tasks ordered by the city"),
-];
-
 /// What exists at one version of the catalog log.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
@@ -60,6 +53,8 @@ pub struct State {
     /// The vocabulary of labels on columns, by name.
     #[serde(default)]
     pub tags: BTreeMap<String, Arc<Tag>>,
+    #[serde(default)]
+    pub access: Access,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
 }
@@ -307,6 +302,7 @@ pub enum Change {
     Withdraw(String),
     PutTag(Tag),
     RemoveTag(String),
+    Access(AccessChange),
 }
 
 impl State {
@@ -380,6 +376,7 @@ impl State {
             }
             Change::RemoveRole(oid) => {
                 self.roles.remove(&oid);
+                self.access.forget(oid);
             }
             Change::PutSchema(schema) => {
                 self.claim(schema.oid);
@@ -400,6 +397,7 @@ impl State {
             Change::RemoveRelation(oid) => {
                 self.forget_name(oid);
                 self.relations.remove(&oid);
+                self.access.forget(oid);
             }
             Change::Announce(reshaping) => {
                 self.announced.insert(reshaping.statement.clone(), Arc::new(*reshaping));
@@ -412,6 +410,12 @@ impl State {
             }
             Change::RemoveTag(name) => {
                 self.tags.remove(&name);
+            }
+            Change::Access(change) => {
+                if let Some(oid) = change.put() {
+                    self.claim(oid);
+                }
+                self.access.apply(change);
             }
         }
     }

@@ -1,42 +1,48 @@
 //! The decision, and the only maker of plans that may run.
 //!
 //! What it guarantees: an [`AuthorizedPlan`] exists only where every relation that the plan reads
-//! is allowed to the role whose right counts, and where the plan does nothing but read. Every kind
-//! of plan node is named here, so a new one of the engine's does not pass unseen.
+//! is allowed to the role whose right counts, for what the session says that it reads it for, and
+//! where the plan does nothing but read. Every kind of plan node is named here, so a new one of the
+//! engine's does not pass unseen.
+
+pub(crate) mod purpose;
+pub(crate) mod standing;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::error::{Error, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
 
 use crate::bind::{Bound, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
+use standing::Standing;
 
 /// A plan that was allowed. There is no other way to make one.
 pub(crate) struct AuthorizedPlan {
     plan: LogicalPlan,
     session: SessionState,
     reads: Vec<Read>,
+    standing: Standing,
 }
 
 /// Decides about a bound query.
 ///
 /// # Errors
-/// `42501` for a relation that the role may see but not read; `0A000` for a plan that does more
-/// than read.
+/// `42501` for a relation that the role may see but not read; `KH001` and its like for one that it
+/// may not read for what it says; `0A000` for a plan that does more than read.
 pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
     let Bound { plan, session, reads, names: _ } = bound;
     for read in &reads {
         let who = Principal::of(&scope.state, read.by);
         let action = Action::Relation(read.relation, RelationAction::Select);
         privilege::require(&scope.state, &who, action)?;
-        refuse_without_purpose(scope, read)?;
         scope.note_read(read);
     }
+    let standing = Standing::take(scope, &reads)?;
     only_reads(&plan)?;
-    Ok(AuthorizedPlan { plan, session, reads })
+    Ok(AuthorizedPlan { plan, session, reads, standing })
 }
 
 impl AuthorizedPlan {
@@ -51,31 +57,18 @@ impl AuthorizedPlan {
     pub(crate) fn reads(&self) -> &[Read] {
         &self.reads
     }
+
+    /// What its rows stand on, for as long as any of them is to be given.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
 }
 
-/// A dataset that names purposes is read for one of them, and one that requires an agreement is
-/// not read before there can be agreements: refusing is the only way to keep what its owner asked.
-fn refuse_without_purpose(scope: &Scope, read: &Read) -> Result<()> {
-    let Some(relation) = scope.state.relations.get(&read.relation) else { return Ok(()) };
-    let Some(table) = relation.table() else { return Ok(()) };
-    let purpose = scope.settings.get("kho.purpose")?;
-    let allowed = &table.governance.allowed_purposes;
-    if !allowed.is_empty() && !allowed.contains(purpose) {
-        let list = allowed.iter().cloned().collect::<Vec<_>>().join(", ");
-        return Err(Error::new(
-            Kind::InsufficientPrivilege,
-            format!("relation \"{}\" can be read only for a purpose it allows", relation.name),
-        )
-        .with_hint(format!("SET kho.purpose to one of: {list}.")));
-    }
-    if table.governance.requires_agreement {
-        return Err(Error::new(
-            Kind::AgreementMissing,
-            format!("relation \"{}\" requires an agreement, and there is none", relation.name),
-        )
-        .with_hint("Its owner can ALTER TABLE … SET (requires_agreement = false)."));
-    }
-    Ok(())
+/// Whether the rows of `relation` may be looked at, for what no plan is made of: to check a rule
+/// against them, to write them anew.
+pub(crate) fn require_rows(scope: &Scope, relation: u32) -> Result<()> {
+    let read = Read { relation, by: scope.who.role(), version: None, newest: false };
+    Standing::take(scope, &[read]).map(|_| ())
 }
 
 /// Whether nothing in the plan writes, creates or reaches outside.

@@ -1,6 +1,10 @@
 //! `CALL kho.…`: procedures.
 
+<<<<<<< HEAD
 mod masks;
+=======
+mod access;
+>>>>>>> agreements
 mod running;
 
 use kho_catalog::error::{Error, Kind, Result};
@@ -9,6 +13,7 @@ use kho_catalog::state::{Change, Column, KeyKind, Relation};
 use kho_catalog::table::{Commit, TableColumn};
 use sqlparser::ast;
 
+use crate::authorize::require_rows;
 use crate::bind;
 use crate::execute::Limits;
 use crate::outcome::Tag;
@@ -58,10 +63,14 @@ pub(crate) async fn call(
             masks::set_role_attribute(scope, &arguments)
         }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
-        _ => Err(Error::new(
-            Kind::UndefinedFunction,
-            format!("procedure {} does not exist", name.written()),
-        )),
+        _ => {
+            let own = name.schema.as_deref() == Some(SCHEMA);
+            let called = own.then(|| access::call(scope, &name.name, arguments)).flatten();
+            called.unwrap_or_else(|| {
+                let message = format!("procedure {} does not exist", name.written());
+                Err(Error::new(Kind::UndefinedFunction, message))
+            })
+        }
     }
 }
 
@@ -74,6 +83,10 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
     let version = arguments
         .version(scope, &session, "version")?
         .ok_or_else(|| arguments.missing("version"))?;
+    if !relation.keys().is_empty() {
+        // Whether they hold for the rows of then tells of those.
+        require_rows(scope, relation.oid)?;
+    }
     let scope = &scope.without_load();
     let base = Base::take(scope, &relation, limits).await?;
     let then = tables(scope).at_version(&location(&relation)?, version).await?;

@@ -8,6 +8,7 @@
 //! obeyed or refused.
 //! What it does not: it commits nothing and binds no expression.
 
+pub(crate) mod access;
 pub(crate) mod comment;
 pub(crate) mod depend;
 pub(crate) mod grant;

@@ -11,6 +11,7 @@ mod table;
 mod view;
 
 use kho_catalog::error::{Error, Result};
+use kho_catalog::freeze;
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::State;
 use kho_catalog::text::Text;
@@ -162,7 +163,9 @@ where
     }
 
     fn plan(&mut self, state: &State) -> Result<Planned> {
-        self.with_context_of(state, |command, context| command(context))
+        let planned = self.with_context_of(state, |command, context| command(context))?;
+        freeze::refuse_frozen_changes(state, &planned.changes)?;
+        Ok(planned)
     }
 
     /// Runs something else with the same context.

@@ -198,6 +198,7 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "restore_table",
         "compact_table",
         "cancel",
+<<<<<<< HEAD
         "set_mask",
         "drop_mask",
         "tag_column",
@@ -205,6 +206,16 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "add_tag",
         "remove_tag",
         "set_role_attribute",
+=======
+        "add_purpose",
+        "remove_purpose",
+        "grant_agreement",
+        "end_agreement",
+        "set_third_party",
+        "unset_third_party",
+        "freeze",
+        "unfreeze",
+>>>>>>> agreements
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()

@@ -3,7 +3,8 @@
 //! What it guarantees: it takes nothing but an [`AuthorizedPlan`]. The work runs in a task of its
 //! own, [`BYTES_AHEAD`] ahead of the client at most; it ends when the statement is cancelled, when its
 //! time is over, or when the rows are dropped, also in the middle of an aggregate. A hash join that
-//! finds no memory is tried again as a sort-merge join, which spills, if no row was given yet.
+//! finds no memory is tried again as a sort-merge join, which spills, if no row was given yet. When
+//! what the plan stands on ends, so do its rows.
 //! On failure: the error comes as the last item.
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
+use crate::authorize::standing::{RoleWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::memory::task_context;
 use crate::outcome::Deadline;
@@ -38,12 +40,19 @@ const BATCHES_AHEAD: usize = 16;
 pub(crate) struct Limits {
     pub stop: CancellationToken,
     pub deadline: Deadline,
+    /// Whose it is.
+    role: Option<RoleWatch>,
 }
 
 impl Limits {
     pub(crate) fn new(stop: &CancellationToken, timeout_ms: u64) -> Limits {
         let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        Limits { stop: stop.clone(), deadline: Deadline::at(deadline) }
+        Limits { stop: stop.clone(), deadline: Deadline::at(deadline), role: None }
+    }
+
+    /// The same, as long as this role is not frozen.
+    pub(crate) fn of(self, role: RoleWatch) -> Limits {
+        Limits { role: Some(role), ..self }
     }
 
     /// `work`, unless the statement is stopped first.
@@ -57,8 +66,19 @@ impl Limits {
     }
 
     async fn canceled(&self) -> Error {
-        self.stop.cancelled().await;
-        Error::new(Kind::QueryCanceled, "canceling statement due to user request")
+        let frozen = async {
+            match self.role.clone() {
+                Some(role) => role.frozen().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                Error::new(Kind::QueryCanceled, "canceling statement due to user request")
+            }
+            error = frozen => error,
+        }
     }
 }
 
@@ -67,15 +87,17 @@ pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionP
     planned(plan.plan().clone(), plan.session().clone()).await
 }
 
-/// The rows of `plan` in this task: for writes, which stage them as they come.
+/// The rows of `plan` in this task, while what it stands on holds: for writes, which stage them as
+/// they come.
 pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchStream> {
     let physical = physical(plan).await?;
     let joins = has_hash_join(physical.as_ref());
     let rows = execute_stream(physical, task_context(plan.session())).map_err(from_engine)?;
-    match joins {
-        true => Ok(or_by_sorting(rows, plan.plan().clone(), plan.session().clone())),
-        false => Ok(rows),
-    }
+    let rows = match joins {
+        true => or_by_sorting(rows, plan.plan().clone(), plan.session().clone()),
+        false => rows,
+    };
+    Ok(while_it_holds(rows, plan.standing().clone()))
 }
 
 /// The rows of `plan` from a task of their own, and their schema.

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast;
 
+use crate::authorize::standing::while_it_holds;
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
 use crate::memory::task_context;
@@ -64,6 +65,7 @@ async fn plan_text(
     }
     let mut rows =
         execute_stream(physical.clone(), task_context(plan.session())).map_err(from_engine)?;
+    rows = while_it_holds(rows, plan.standing().clone());
     while let Some(batch) = rows.next().await {
         batch.map_err(from_engine)?;
     }

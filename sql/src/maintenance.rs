@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Kind, Result};
+use kho_catalog::freeze;
 use kho_catalog::state::{KeyKind, Relation, State};
 use kho_catalog::table::{CommitAuthor, Compaction, Effort, Location};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,10 @@ impl Maintenance {
         let state = self.shared.catalog.fresh().await?;
         // Dropped since, or not there yet: its transaction may still fail.
         let Some(relation) = relation(&state, table) else { return Ok(tended) };
+        // What is frozen stays as it was found.
+        if freeze::refuse_frozen_relation(&state, relation.oid).is_err() {
+            return Ok(tended);
+        }
         let compacted = self.compact_what_is_due(relation, table, stop, &mut tended).await;
         match compacted {
             // Another tool gave it a layout that is read but not written here.

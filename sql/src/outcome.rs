@@ -1,13 +1,14 @@
 //! What a statement gives back: rows as a stream, a tag, or the two ends of a `COPY`.
 //!
 //! What it guarantees: rows are a stream that stops when the session's statement is cancelled or
-//! its time is over, and that owns what it needs; dropping it stops the work behind it.
+//! its time is over, and that owns what it needs; dropping it stops the work behind it. None is
+//! given once what it stands on has ended.
 //! What it does not: it encodes nothing; a wire does.
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -17,7 +18,9 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 use tokio::time::Instant;
 
+use crate::authorize::standing::Standing;
 use crate::copy::{CopyIn, CopyOptions};
+use crate::settings::Settings;
 
 /// What running a statement gave.
 pub enum Outcome {
@@ -47,6 +50,8 @@ pub struct Rows {
     pub command: &'static str,
     /// Until when they must be out.
     pub deadline: Deadline,
+    /// `None` for rows that are nobody's data.
+    standing: Option<Standing>,
     stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
 }
 
@@ -56,7 +61,31 @@ impl Rows {
         command: &'static str,
         stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Rows {
-        Rows { schema, command, deadline: Deadline::default(), stream: Box::pin(stream) }
+        let deadline = Deadline::default();
+        Rows { schema, command, deadline, standing: None, stream: Box::pin(stream) }
+    }
+
+    /// The same rows, given only while `standing` holds.
+    #[must_use]
+    pub(crate) fn standing_on(self, standing: Option<Standing>) -> Rows {
+        Rows { standing, ..self }
+    }
+
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.standing.clone()
+    }
+
+    /// Whether rows that were taken from here earlier may still be given.
+    ///
+    /// # Errors
+    /// What the statement would be refused with now.
+    pub fn check(&mut self) -> Result<()> {
+        self.standing.as_mut().map_or(Ok(()), Standing::check)
+    }
+
+    /// The same for a session that by now says something else of its use of data.
+    pub(crate) fn restate(&mut self, settings: &Settings) -> Result<()> {
+        self.standing.as_mut().map_or(Ok(()), |standing| standing.restate(settings))
     }
 
     /// The same rows, which must be out by `deadline`.
@@ -67,7 +96,7 @@ impl Rows {
 
     /// The same rows, with something that lives until they end or are dropped.
     pub(crate) fn keeping(self, kept: impl Send + 'static) -> Rows {
-        let Rows { schema, command, deadline, stream } = self;
+        let Rows { schema, command, deadline, standing, stream } = self;
         let state = (stream, Some(kept));
         let stream = futures::stream::unfold(state, |(mut stream, mut kept)| async move {
             let next = stream.next().await;
@@ -76,7 +105,7 @@ impl Rows {
             }
             next.map(|batch| (batch, (stream, kept)))
         });
-        Rows { schema, command, deadline, stream: Box::pin(stream) }
+        Rows { schema, command, deadline, standing, stream: Box::pin(stream) }
     }
 }
 
@@ -84,7 +113,13 @@ impl Stream for Rows {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.as_mut().poll_next(cx)
+        let next = ready!(self.stream.as_mut().poll_next(cx));
+        if let Some(Ok(_)) = &next
+            && let Err(error) = self.check()
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
+        Poll::Ready(next)
     }
 }
 

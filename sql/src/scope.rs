@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::freeze;
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Dependence, Load, Location, Snapshot, Stage, TableColumn};
@@ -27,7 +28,12 @@ pub(crate) type Pins = Arc<Mutex<HashMap<(Oid, Option<u64>), Snapshot>>>;
 pub(crate) struct Scope {
     pub shared: Arc<Shared>,
     pub state: Arc<State>,
+<<<<<<< HEAD
     /// Whose rights count: the session's role, or within a view its owner.
+=======
+    /// The newest catalog; in a block that is not the one that is seen, and it binds all the same.
+    pub latest: Arc<State>,
+>>>>>>> agreements
     pub who: Principal,
     /// The session's role: masks and what policies ask of a session are its affair.
     pub session: Principal,
@@ -136,6 +142,17 @@ impl Scope {
     /// The same scope, whose writes are no load: those that change a table's shape.
     pub(crate) fn without_load(&self) -> Scope {
         Scope { load: None, ..self.clone() }
+    }
+
+    /// Refuses what would change a relation that is frozen by now.
+    ///
+    /// # Errors
+    /// `55000`.
+    pub(crate) fn refuse_frozen(&self, relation: Oid) -> Result<()> {
+        match self.block.made_here(relation) {
+            true => Ok(()),
+            false => freeze::refuse_frozen_relation(&self.latest, relation),
+        }
     }
 
     /// Notes that a plan reads a table; a block that writes looks at it when it commits.

@@ -23,8 +23,10 @@ use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
+use kho_catalog::agreement::refuse_login_without;
 use kho_catalog::audit::{Completion, Ledger, Opened, Record, RecordKind};
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::freeze;
 use kho_catalog::log::Catalog;
 use kho_catalog::privilege::{KHO_ADMIN, Principal};
 use kho_catalog::state::Oid;
@@ -34,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 pub use crate::engine::Limits;
 
 use crate::activity::{Present, Running};
+use crate::authorize::purpose;
+use crate::authorize::standing::RoleWatch;
 use crate::bind;
 use crate::copy::CopyIn;
 use crate::engine::Shared;
@@ -189,7 +193,7 @@ impl Engine {
     /// Opens a session. The role must exist; the wire has authenticated it.
     ///
     /// # Errors
-    /// `28000` unknown role, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
+    /// `28000` unknown or frozen role, `KH003` a third party without an agreement, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
     pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
         let state = self.shared.catalog.fresh().await?;
         let role = state.role(&login.role).filter(|role| role.login).ok_or_else(|| {
@@ -198,6 +202,14 @@ impl Engine {
                 format!("role \"{}\" is not permitted to log in", login.role),
             )
         })?;
+        let environment = self.shared.catalog.environment();
+        let who = Principal::of(&state, role.oid);
+        let welcome = freeze::refuse_frozen_role(&state, &who)
+            .and_then(|()| refuse_login_without(&state, &who, environment.now_ms()));
+        if let Err(error) = welcome {
+            self.audit_refused_login(&role.name, login.client, error.message()).await?;
+            return Err(error);
+        }
         let seat = self.shared.seats.take(role)?;
         let mut settings = Settings::default();
         settings.reset_all();
@@ -207,8 +219,8 @@ impl Engine {
         for (name, value) in &login.settings {
             settings.set(name, Some(value))?;
         }
+        purpose::refuse_unknown(&state, &settings)?;
         settings.begin();
-        let environment = self.shared.catalog.environment();
         let id = environment.new_id();
         let record =
             self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;
@@ -403,6 +415,7 @@ impl Session {
             return Ok(Description::of(parameter_fields(&stated, &[]), columns));
         }
         let limits = execute::Limits::new(stop, self.settings.statement_timeout_ms());
+        let limits = limits.of(self.role_watch());
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {
             let fields: Vec<_> = types.iter().cloned().map(Some).collect();
@@ -419,6 +432,15 @@ impl Session {
         Ok(Description::of(parameter_fields(&stated, &inferred), columns))
     }
 
+    /// Returns when the session's role is frozen, with what its client is told.
+    pub fn frozen(&self) -> impl Future<Output = Error> + Send + use<> {
+        self.role_watch().frozen()
+    }
+
+    fn role_watch(&self) -> RoleWatch {
+        RoleWatch::new(&self.engine.shared.catalog, self.role)
+    }
+
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
         if self.status() == TransactionStatus::Failed && !statement.ends_block() {
             return Err(Error::new(
@@ -432,15 +454,17 @@ impl Session {
     /// What the next statement sees.
     async fn scope(&mut self) -> Result<Scope> {
         let shared = Arc::clone(&self.engine.shared);
+        // An open block, too, needs to know what holds by now.
+        let mut latest = shared.catalog.fresh().await?;
         if self.block.is_new() {
-            let state = settle(&shared, shared.catalog.fresh().await?).await;
-            self.block.begin_transaction(&shared, state);
+            latest = settle(&shared, latest).await;
+            self.block.begin_transaction(&shared, Arc::clone(&latest));
         }
         let (state, pins, block) = match self.block.transaction() {
             Some(transaction) => (transaction.state(), transaction.pins(), transaction.view()),
             None => {
-                let state = settle(&shared, shared.catalog.fresh().await?).await;
-                (state, Pins::default(), View::default())
+                latest = settle(&shared, latest).await;
+                (Arc::clone(&latest), Pins::default(), View::default())
             }
         };
         let role = state.roles.get(&self.role).ok_or_else(|| {
@@ -465,6 +489,7 @@ impl Session {
             statement_id: environment.new_id(),
             now_ms: environment.now_ms(),
             state: Arc::clone(&state),
+            latest,
             shared: Arc::clone(&shared),
         };
         if let Some(as_of) = self.settings.as_of() {

@@ -88,6 +88,7 @@ const SETTINGS: &[Setting] = &[
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
     setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),
     setting("kho.load_sequence", Rule::Sequence, "Its number in the stream; each is applied once."),
+    setting("kho.order_number", Rule::Text(""), "The order that is acted on, for purpose g."),
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
 ];
 

@@ -3,8 +3,10 @@
 //! What it guarantees: each shows a principal only what exists for them; a function about a table
 //! needs the right to read that table.
 
+mod access;
 mod activity;
 mod backend;
+mod columns;
 mod datasets;
 mod history;
 mod jobs;
@@ -40,6 +42,10 @@ pub(crate) struct TableFunction {
 pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TableProvider>>> {
     match name.schema.as_deref() {
         Some(SCHEMA) => match name.name.as_str() {
+            "agreements" => Some(access::agreements(scope)),
+            "freezes" => Some(access::freezes(scope)),
+            "purposes" => Some(access::purposes(scope)),
+            "third_parties" => Some(access::third_parties(scope)),
             "activity" => Some(activity::activity(scope)),
             "datasets" => Some(datasets::datasets(scope)),
             "jobs" => Some(jobs::jobs(scope)),
@@ -231,6 +237,65 @@ impl<'a> Arguments<'a> {
             ScalarValue::Int64(number) => Ok(number),
             _ => Err(Error::internal("a whole number is not one")),
         }
+    }
+}
+
+/// The values of a procedure's arguments.
+pub(crate) struct Given<'a> {
+    scope: &'a Scope,
+    session: SessionState,
+    arguments: Arguments<'a>,
+}
+
+impl<'a> Given<'a> {
+    pub(crate) fn new(scope: &'a Scope, arguments: Arguments<'a>) -> Result<Given<'a>> {
+        Ok(Given { scope, session: scope.shared.session_state(scope)?, arguments })
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        self.arguments.missing(name)
+    }
+
+    pub(crate) fn relation(&self, name: &str) -> Result<Arc<Relation>> {
+        self.arguments.relation(self.scope, &self.session, name)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>> {
+        self.arguments.number(self.scope, &self.session, name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
+        let given = self.arguments.get(name);
+        given.map_or(Ok(None), |given| text(self.scope, &self.session, given))
+    }
+
+    pub(crate) fn required(&self, name: &str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>> {
+        match self.value(name, &DataType::Boolean)? {
+            Some(ScalarValue::Boolean(value)) => Ok(value),
+            _ => Ok(None),
+        }
+    }
+
+    /// A point in time in milliseconds since the epoch; without a zone it is in the session's, and
+    /// of a day it is the first moment.
+    pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>> {
+        let zone = Arc::from(self.scope.settings.time_zone());
+        let of = DataType::Timestamp(TimeUnit::Microsecond, Some(zone));
+        match self.value(name, &of)? {
+            Some(ScalarValue::TimestampMicrosecond(time, _)) => {
+                Ok(time.map(|time| time.div_euclid(1000)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn value(&self, name: &str, of: &DataType) -> Result<Option<ScalarValue>> {
+        let given = self.arguments.get(name);
+        given.map(|given| constant(self.scope, &self.session, given, of)).transpose()
     }
 }
 

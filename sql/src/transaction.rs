@@ -24,7 +24,7 @@ use crate::engine::Shared;
 use crate::maintenance::ROLE;
 use crate::outcome::Tag;
 use crate::scope::{Pins, location, lock};
-use crate::write::{CatalogCommit, Pending, TableCommit, Write, net_changes};
+use crate::write::{CatalogCommit, Pending, TableCommit, Write, net_changes, refuse_frozen_now};
 
 /// The tables a statement read: where they are, and at which version.
 pub(crate) type Reads = Arc<Mutex<BTreeMap<Oid, (Location, u64)>>>;
@@ -269,6 +269,10 @@ impl Transaction {
         for Written { relation, mut branch, basis, _lease } in std::mem::take(&mut self.written) {
             leases.push(_lease);
             let is_new = !self.began.relations.contains_key(&relation);
+            if !is_new && let Err(error) = refuse_frozen_now(shared, relation) {
+                branch.discard(&HashSet::new()).await;
+                return Err(error);
+            }
             if is_new && !self.state.relations.contains_key(&relation) {
                 branch.discard(&HashSet::new()).await;
                 continue;
@@ -390,11 +394,14 @@ fn folded(mut commits: Vec<Decided>) -> Option<CatalogCommit> {
             let mut changes = (commit.decide)(&state)?;
             ids.extend(then.iter().copied().zip(put(&changes)));
             for change in &mut changes {
+                let now = |id: &mut Oid| *id = ids.get(id).copied().unwrap_or(*id);
                 if let Change::PutRelation(relation) = change
                     && let RelationKind::View(view) = &mut relation.kind
                 {
-                    let now = |id: &mut Oid| *id = ids.get(id).copied().unwrap_or(*id);
                     view.depends_on.iter_mut().for_each(now);
+                }
+                if let Change::Access(change) = change {
+                    change.references_mut().into_iter().for_each(now);
                 }
             }
             state = state.apply(&changes);
@@ -411,6 +418,7 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         Change::PutRole(role) => Some(role.oid),
         Change::PutSchema(schema) => Some(schema.oid),
         Change::PutRelation(relation) => Some(relation.oid),
+        Change::Access(change) => change.put(),
         Change::RemoveRole(_)
         | Change::RemoveSchema(_)
         | Change::RemoveRelation(_)

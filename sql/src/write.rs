@@ -25,6 +25,7 @@ mod upsert;
 use std::sync::Arc;
 
 use kho_catalog::error::Result;
+use kho_catalog::freeze;
 use kho_catalog::log::Author;
 use kho_catalog::state::{Change, Oid, State};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Dependence, Snapshot, Tables};
@@ -156,7 +157,8 @@ impl Pending {
         if let Some(CatalogCommit { decide, author }) = self.announcement {
             shared.catalog.commit(&author, decide).await?;
         }
-        if let Some(TableCommit { snapshot, commit, .. }) = self.table {
+        if let Some(TableCommit { relation, snapshot, commit }) = self.table {
+            refuse_frozen_now(shared, relation)?;
             version = Some(match commit {
                 Write::Plain(commit) => shared.tables.commit(&snapshot, commit).await?,
                 Write::Keyed(rows) => rows.commit(&shared.tables, snapshot).await?,
@@ -168,6 +170,13 @@ impl Pending {
         drop(self.lease);
         Ok((self.tag, version))
     }
+}
+
+/// The table may have been frozen while its rows were written.
+pub(crate) fn refuse_frozen_now(shared: &crate::engine::Shared, relation: Oid) -> Result<()> {
+    let states = shared.catalog.subscribe();
+    let state = states.borrow();
+    freeze::refuse_frozen_relation(&state, relation)
 }
 
 /// Who a commit to a table's log names.

@@ -106,6 +106,8 @@ files! { on_both:
 }
 
 files! { on_kho:
+    agreements
+    freezes
     governance_options
     loads_are_applied_once
     masks_and_tags
@@ -113,11 +115,13 @@ files! { on_kho:
     keys_refused_and_restored
     nothing_leaks_between_sessions
     policy_expressions
+    purposes
     refused_statements
     restore_table
     roles_of_the_warehouse
     set_config_elsewhere
     structures
+    third_parties
     table_history_and_changes
     time_travel
     transactions_one_table

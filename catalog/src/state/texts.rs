@@ -19,6 +19,7 @@ impl Change {
             Change::PutRelation(relation) => relation_texts(relation),
             Change::Announce(reshaping) => reshaping_texts(reshaping),
             Change::PutTag(tag) => tag_texts(tag),
+            Change::Access(change) => change.texts_mut(),
             Change::RemoveRole(_)
             | Change::RemoveSchema(_)
             | Change::RemoveRelation(_)
@@ -72,6 +73,7 @@ impl State {
         for reshaping in self.announced.values_mut() {
             reshaping_texts(Arc::make_mut(reshaping)).into_iter().for_each(&mut visit);
         }
+        self.access.for_each_text(&mut visit);
     }
 }
 

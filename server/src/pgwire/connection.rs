@@ -172,7 +172,8 @@ impl Connection {
     }
 
     /// The next message. At rest, a stop of the server comes first, and a client can be silent for
-    /// too long; in the middle of something, the client may end it until the deadline.
+    /// too long; in the middle of something, the client may end it until the deadline. Whose role is
+    /// frozen is sent away, and what the session holds is free.
     async fn next(&mut self) -> Result<Frame, Stop> {
         let idle = self.session.idle_limit_ms().filter(|_| self.at_rest);
         tokio::select! {
@@ -181,6 +182,7 @@ impl Connection {
                 Err(Stop::Fatal(stopping()))
             }
             () = self.ending.deadline.cancelled() => Err(Stop::Fatal(stopping())),
+            error = self.session.frozen() => Err(Stop::Fatal(error)),
             frame = self.wire.next() => frame,
             error = silence(idle) => Err(Stop::Fatal(error)),
         }

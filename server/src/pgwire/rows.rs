@@ -139,7 +139,11 @@ impl Pieces {
     ) -> Result<Option<RecordBatch>, Stop> {
         let batch = loop {
             let batch = match self.rest.take() {
-                Some(batch) => Some(batch),
+                Some(batch) => {
+                    // The client may have been away for long.
+                    self.rows.check()?;
+                    Some(batch)
+                }
                 None => self.pull(wire, stop).await?,
             };
             match batch {

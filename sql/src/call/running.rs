@@ -43,6 +43,7 @@ pub(super) async fn compact_table(scope: &Scope, arguments: &Arguments<'_>) -> R
         let own = Action::Relation(relation.oid, RelationAction::Own);
         privilege::require(&scope.state, &scope.who, own)?;
     }
+    scope.refuse_frozen(relation.oid)?;
     let runtime = Arc::clone(&scope.memory);
     // The statement's own end drops this; what it wrote until then is a leftover.
     let never = CancellationToken::new();

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use iso8601_duration::Duration;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Classification, Column, Governance, SHIPPED_PURPOSES};
+use kho_catalog::state::{Classification, Column, Governance, Purposes};
 use kho_catalog::types::Type;
 use sqlparser::ast::{Expr, SqlOption, UnaryOperator, Value};
 
@@ -42,11 +42,12 @@ pub(crate) fn default_governance() -> Governance {
     }
 }
 
-/// `base` with `options` set; `columns` are the table's.
+/// `base` with `options` set; `columns` are the table's, `known` the purposes there are.
 pub(crate) fn with_options(
     base: &Governance,
     options: &[SqlOption],
     columns: &[Column],
+    known: &Purposes,
 ) -> Result<Governance> {
     let mut governance = base.clone();
     let mut given = BTreeSet::new();
@@ -58,7 +59,7 @@ pub(crate) fn with_options(
         if !given.insert(key.clone()) {
             return Err(invalid(format!("parameter \"{key}\" specified more than once")));
         }
-        set(&mut governance, &key, &text_of(&key, value)?, columns)?;
+        set(&mut governance, &key, &text_of(&key, value)?, columns, known)?;
     }
     Ok(governance)
 }
@@ -81,13 +82,19 @@ pub(crate) fn without_options(base: &Governance, keys: &[String]) -> Result<Gove
     Ok(governance)
 }
 
-fn set(governance: &mut Governance, key: &str, value: &str, columns: &[Column]) -> Result<()> {
+fn set(
+    governance: &mut Governance,
+    key: &str,
+    value: &str,
+    columns: &[Column],
+    known: &Purposes,
+) -> Result<()> {
     match key {
         "classification" => governance.classification = classification(value)?,
         "update_frequency" => governance.update_frequency = Some(duration(key, value)?),
         "retention" => governance.retention = Some(duration(key, value)?),
         "retention_column" => governance.retention_column = Some(retention_column(value, columns)?),
-        "allowed_purposes" => governance.allowed_purposes = purposes(value)?,
+        "allowed_purposes" => governance.allowed_purposes = purposes(value, known)?,
         "requires_agreement" => governance.requires_agreement = boolean(key, value)?,
         _ => return Err(unrecognized(key)),
     }
@@ -156,20 +163,16 @@ fn retention_column(value: &str, columns: &[Column]) -> Result<u32> {
 }
 
 /// Codes, separated by commas; none is every purpose.
-fn purposes(value: &str) -> Result<BTreeSet<String>> {
+pub(crate) fn purposes(value: &str, known: &Purposes) -> Result<BTreeSet<String>> {
     if value.trim().is_empty() {
         return Ok(BTreeSet::new());
     }
-    let known: Vec<&str> = SHIPPED_PURPOSES.iter().map(|(code, _)| *code).collect();
-    value
-        .split(',')
-        .map(str::trim)
-        .map(|code| match known.contains(&code) {
-            true => Ok(code.to_owned()),
-            false => Err(invalid(format!("unknown purpose \"{code}\""))
-                .with_hint(format!("Purposes are {}.", known.join(", ")))),
-        })
-        .collect()
+    let code = |code: &str| match known.get(code) {
+        Some(purpose) => Ok(purpose.code.clone()),
+        None => Err(invalid(format!("unknown purpose \"{code}\""))
+            .with_hint(format!("Purposes are {}.", known.listed()))),
+    };
+    value.split(',').map(str::trim).map(code).collect()
 }
 
 fn boolean(key: &str, value: &str) -> Result<bool> {

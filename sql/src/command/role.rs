@@ -354,6 +354,14 @@ fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
         };
         uses.push(seen(Action::Relation(relation.oid, RelationAction::See)).then_some(line));
     }
+    for agreement in state.access.agreements.values() {
+        let names = agreement.role == role.oid || agreement.third_party == Some(role.oid);
+        if names && agreement.ended.is_none() && agreement.valid_until_ms > ctx.now_ms {
+            let see = Action::Relation(agreement.relation, RelationAction::See);
+            let line = format!("agreement {} on {}", agreement.oid, agreement.dataset);
+            uses.push(seen(see).then_some(line));
+        }
+    }
     if uses.is_empty() {
         return Ok(());
     }

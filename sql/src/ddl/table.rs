@@ -5,12 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::freeze;
 use kho_catalog::state::{Change as CatalogChange, Relation};
 use kho_catalog::table::{Commit, Staged};
 use kho_catalog::types::Type;
 use sqlparser::ast;
 
 use super::{Change, Decider, planned};
+use crate::authorize::require_rows;
 use crate::bind;
 use crate::command::table::{Alteration, Definition, alter as plan_alter, define, define_as};
 use crate::command::{Context, Planned, mask};
@@ -153,6 +155,7 @@ pub(super) async fn alter(
     });
     // What is to be done to the files follows from the state of now.
     let looked = decider.with_context(&scope.state, |context| plan_alter(context, &statement))?;
+    freeze::refuse_frozen_changes(&scope.latest, &of(&looked).changes)?;
     let Planned { changes, tag, notices } = of(&looked).clone();
     if changes.is_empty() {
         return Ok(Change { pending: Pending::nothing(Tag::new(tag)), notices });
@@ -164,12 +167,17 @@ pub(super) async fn alter(
             });
         }
         Alteration::CheckRows { relation, new_keys, .. } => {
+            // Whether a rule holds tells of the rows.
+            require_rows(scope, relation.oid)?;
             let pending = add_rules(scope, &session, &relation, &new_keys, limits).await?;
             let (oid, columns) = (relation.oid, &relation.columns);
             let pending = announce(scope, pending, oid, columns, decider.decide());
             return Ok(Change { pending, notices });
         }
         Alteration::AddColumn { relation, column, new_rules, .. } => {
+            if new_rules {
+                require_rows(scope, relation.oid)?;
+            }
             let fill = fill_of(scope, &session, &relation, column, new_rules)?;
             (relation, "ADD COLUMNS", fill)
         }

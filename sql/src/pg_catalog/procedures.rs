@@ -25,6 +25,8 @@ const ANY: Oid = 2276;
 
 const TEXT: i64 = 25;
 const BIGINT: i64 = 20;
+const BOOLEAN: i64 = 16;
+const TIMESTAMPTZ: i64 = 1184;
 const RECORD: Oid = 2249;
 const VOID: Oid = 2278;
 
@@ -36,6 +38,25 @@ const OWN: &[(&str, Parameters)] = &[
     ("restore_table", &[("dataset", TEXT), ("version", BIGINT)]),
     ("compact_table", &[("dataset", TEXT)]),
     ("cancel", &[("id", BIGINT)]),
+    ("add_purpose", &[("code", TEXT), ("name", TEXT), ("needs_order", BOOLEAN)]),
+    ("remove_purpose", &[("code", TEXT)]),
+    (
+        "grant_agreement",
+        &[
+            ("dataset", TEXT),
+            ("role", TEXT),
+            ("purposes", TEXT),
+            ("valid_until", TIMESTAMPTZ),
+            ("basis", TEXT),
+            ("third_party", TEXT),
+            ("valid_from", TIMESTAMPTZ),
+        ],
+    ),
+    ("end_agreement", &[("id", BIGINT), ("reason", TEXT)]),
+    ("set_third_party", &[("role", TEXT), ("party", TEXT)]),
+    ("unset_third_party", &[("role", TEXT)]),
+    ("freeze", &[("role", TEXT), ("dataset", TEXT), ("reason", TEXT)]),
+    ("unfreeze", &[("role", TEXT), ("dataset", TEXT)]),
 ];
 
 /// An input or output function of a built-in type.

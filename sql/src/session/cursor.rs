@@ -1,7 +1,7 @@
 //! Cursors of SQL: `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
 //!
 //! What it is: a query that runs two batches ahead of what was fetched of it, whatever its size.
-//! What it guarantees: rights are decided when it is declared; it lives as long as its transaction,
+//! What it guarantees: rights are decided when it is declared, its purpose at each `FETCH`; it lives as long as its transaction,
 //! or, `WITH HOLD`, as long as the session, if that transaction committed. Its record in the ledger
 //! is open as long as it is, and counts the rows that were fetched.
 //! What it does not: it goes forward only (`SCROLL` is `0A000`, a step back `55000`). A held cursor
@@ -29,6 +29,7 @@ use crate::execute::Limits;
 use crate::outcome::{Rows, Tag};
 use crate::parse::{CursorStatement, Declare, Fetch, Step};
 use crate::scope::Scope;
+use crate::settings::Settings;
 use crate::write::modify::Parameters;
 
 /// Cursors of one session; each holds what its query holds.
@@ -138,6 +139,7 @@ impl Session {
             CursorStatement::Declare(it) => self.declare(scope, it, parameters, limits).await,
             CursorStatement::Fetch(it) if it.moves => {
                 let (_, mut position) = self.cursors.take(&it.name)?;
+                position.restate(&self.settings)?;
                 let moved = limits.run(position.pass(it.step)).await?;
                 Ok(Done::Tag(Tag::with_rows("MOVE", moved)))
             }
@@ -196,6 +198,8 @@ impl Session {
 
     async fn fetch(&mut self, fetch: &Fetch, limits: &Limits) -> Result<Done> {
         let (schema, mut position) = self.cursors.take(&fetch.name)?;
+        position.restate(&self.settings)?;
+        let standing = position.rows.as_ref().and_then(Rows::standing);
         let count = limits.run(position.approach(fetch.step)).await?;
         position.owed = count;
         let state = (position, limits.clone());
@@ -203,11 +207,17 @@ impl Session {
             let next = limits.run(position.owed_rows()).await.transpose()?;
             Some((next, (position, limits)))
         });
-        Ok(Done::Rows(Rows::new(schema, "FETCH", rows), Vec::new()))
+        let rows = Rows::new(schema, "FETCH", rows).standing_on(standing);
+        Ok(Done::Rows(rows, Vec::new()))
     }
 }
 
 impl Position {
+    /// A held cursor outlives its transaction, and the session may have another purpose by now.
+    fn restate(&mut self, settings: &Settings) -> Result<()> {
+        self.rows.as_mut().map_or(Ok(()), |rows| rows.restate(settings))
+    }
+
     /// Goes to just before the rows that `step` gives; says how many those are at most.
     async fn approach(&mut self, step: Step) -> Result<u64> {
         while self.owed > 0 && self.owed_rows().await?.is_some() {}
@@ -265,12 +275,14 @@ impl Position {
 
     /// The next batch that has rows.
     async fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        if let Some(rest) = self.rest.take() {
-            return Ok(Some(rest));
-        }
+        let mut rest = self.rest.take();
         loop {
             let Some(rows) = &mut self.rows else { return Ok(None) };
-            match rows.next().await {
+            let next = match rest.take() {
+                Some(rest) => Some(rows.check().map(|()| rest)),
+                None => rows.next().await,
+            };
+            match next {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => return Ok(Some(batch)),
                 Some(Err(error)) => {

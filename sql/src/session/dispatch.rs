@@ -10,7 +10,7 @@ use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
 use super::{Session, record, set_config, value_fields, with_parameters};
-use crate::authorize::{AuthorizedPlan, authorize};
+use crate::authorize::{AuthorizedPlan, authorize, purpose};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
 use crate::execute::{self, Limits};
@@ -123,6 +123,7 @@ impl Session {
         entry.statement = Some(self.recorded(statement));
         let opened = self.engine.shared.ledger.begin(entry).await?;
         let limits = Limits::new(stop, self.settings.statement_timeout_ms());
+        let limits = limits.of(self.role_watch());
         // Alone, a statement has told nobody what it read: run anew it is simply later. The end of a
         // block is not alone: what it was to commit is gone with it.
         let is_alone = self.block.is_none() && !super::is_own(statement.ast());
@@ -138,13 +139,17 @@ impl Session {
         match done {
             Ok(Done::Rows(rows, versions)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
+                let standing = rows.standing();
                 let rows = record::counted(rows, opened, command, versions);
-                Ok(Outcome::Rows(Rows::new(schema, command, rows).until(limits.deadline)))
+                let rows = Rows::new(schema, command, rows).standing_on(standing);
+                Ok(Outcome::Rows(rows.until(limits.deadline)))
             }
             Ok(Done::CopyOut(rows, options, versions)) => {
                 let (schema, command) = (rows.schema.clone(), rows.command);
+                let standing = rows.standing();
                 let rows = record::counted(rows, opened, command, versions);
-                let rows = Rows::new(schema, command, rows).until(limits.deadline);
+                let rows = Rows::new(schema, command, rows).standing_on(standing);
+                let rows = rows.until(limits.deadline);
                 Ok(Outcome::CopyOut(rows, options))
             }
             Ok(Done::CopyIn(mut copy)) => {
@@ -192,7 +197,8 @@ impl Session {
         let rows = match kept {
             Some(batches) => {
                 let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
-                Rows::new(shown, command, futures::stream::iter(batches.into_iter().map(Ok)))
+                let batches = futures::stream::iter(batches.into_iter().map(Ok));
+                Rows::new(shown, command, batches).standing_on(Some(plan.standing().clone()))
             }
             None => rows(&plan, limits, command, names).await?,
         };
@@ -215,6 +221,7 @@ impl Session {
 
     /// Holds a write until the block ends, or makes it visible now.
     async fn settle(&mut self, pending: Pending) -> Result<Tag> {
+        self.role_watch().check()?;
         let shared = &self.engine.shared;
         match self.block.transaction() {
             Some(transaction) => transaction.take(shared, pending).await,
@@ -223,6 +230,7 @@ impl Session {
     }
 
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
+        self.role_watch().check()?;
         transaction.commit(&self.engine.shared, self.settings.is_serializable()).await
     }
 
@@ -232,6 +240,7 @@ impl Session {
         parameters: &[ScalarValue],
         limits: &Limits,
     ) -> Result<Done> {
+        self.role_watch().check()?;
         if super::is_own(statement.ast()) {
             return self.perform_own(statement).await;
         }
@@ -465,7 +474,10 @@ impl Session {
                 self.warn(Kind::NoActiveTransaction, message);
             }
             // Nothing of it stays, but it must be right.
-            return show::set(&mut self.settings.clone(), statement);
+            let mut settings = self.settings.clone();
+            let tag = show::set(&mut settings, statement)?;
+            self.refuse_purpose(&self.settings.clone(), &settings).await?;
+            return Ok(tag);
         }
         self.change_settings(local, |settings| show::set(settings, statement)).await
     }
@@ -503,7 +515,20 @@ impl Session {
         if self.settings.as_of() != before.as_of() {
             self.scope().await?;
         }
-        Ok(())
+        self.refuse_purpose(before, &self.settings.clone()).await
+    }
+
+    /// Refuses a purpose that is not in the list, and another one in the middle of a transaction. In
+    /// a query of several statements that begins none, it can be set before anything is looked at.
+    async fn refuse_purpose(&mut self, before: &Settings, after: &Settings) -> Result<()> {
+        if purpose::is_same(before, after)? {
+            return Ok(());
+        }
+        if !self.block.is_implicit() || self.block.transaction().is_some() {
+            return Err(purpose::in_transaction());
+        }
+        let state = self.engine.shared.catalog.fresh().await?;
+        purpose::refuse_unknown(&state, after)
     }
 
     /// Whether a statement may write now.
@@ -554,7 +579,7 @@ pub(super) async fn rows(
 ) -> Result<Rows> {
     let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
     let (_, stream) = execute::spawn(plan, limits).await?;
-    Ok(Rows::new(shown, command, stream))
+    Ok(Rows::new(shown, command, stream).standing_on(Some(plan.standing().clone())))
 }
 
 fn shown_schema(bound: &Bound) -> SchemaRef {

@@ -21,6 +21,7 @@ use sqlparser::ast::{
 
 use super::dispatch::{Done, query, rows};
 use super::{Session, record};
+use crate::authorize::purpose;
 use crate::bind;
 use crate::errors::from_arrow;
 use crate::execute::Limits;
@@ -184,6 +185,7 @@ impl Session {
                 }
                 Item::Call(statement, shown) => {
                     let (_, columns) = one(scope, statement, values, limits, &mut row).await?;
+                    refuse_purpose(&columns, items.len())?;
                     let value = self.set_as_told(&columns).await?;
                     row.fields.push(Arc::new(Field::new(shown, DataType::Utf8, true)));
                     row.columns.push(Arc::new(StringArray::from(vec![value])));
@@ -213,6 +215,15 @@ impl Session {
         self.change_settings(local, |settings| settings.set(&name, value.as_deref())).await?;
         self.settings.shown(&name)
     }
+}
+
+/// What a statement is recorded to be for, all of it is for: the purpose is not set beside something
+/// else, nor for this statement alone.
+fn refuse_purpose(arguments: &[ArrayRef], items: usize) -> Result<()> {
+    let Some(name) = arguments.first() else { return Ok(()) };
+    let name = ScalarValue::try_from_array(name, 0).map_err(crate::errors::from_engine)?;
+    let states = name.try_as_str().flatten().is_some_and(purpose::states);
+    if states && items > 1 { Err(purpose::of_part()) } else { Ok(()) }
 }
 
 /// Runs a `SELECT` of one row.

@@ -25,7 +25,8 @@ impl Base {
     /// Waits for the lease of `relation` and takes its version.
     ///
     /// # Errors
-    /// `0A000` where the open block cannot take the write, `55000` for a load out of turn.
+    /// `0A000` where the open block cannot take the write, `55000` for a load out of turn and for a
+    /// table that is frozen.
     pub(crate) async fn take(scope: &Scope, relation: &Relation, limits: &Limits) -> Result<Base> {
         limits.run(Base::begin(scope, relation, false)).await
     }
@@ -42,6 +43,7 @@ impl Base {
 
     async fn begin(scope: &Scope, relation: &Relation, adds: bool) -> Result<Base> {
         scope.block.refuse_second(relation.oid)?;
+        scope.refuse_frozen(relation.oid)?;
         // A load that is half named is not taken for none.
         scope.settings.load()?;
         let lease = match scope.block.head(relation.oid) {

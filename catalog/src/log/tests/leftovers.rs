@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::environment::{Clock, SystemClock};
-use crate::state::{Classification, Governance, Relation, RelationKind, SHIPPED_PURPOSES, Table};
+use crate::state::{Classification, Governance, Purposes, Relation, RelationKind, Table};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -37,7 +37,7 @@ fn table(state: &State, dataset: &str) -> Change {
                 update_frequency: None,
                 retention: None,
                 retention_column: None,
-                allowed_purposes: SHIPPED_PURPOSES.iter().map(|it| it.0.to_owned()).collect(),
+                allowed_purposes: Purposes::default().0.into_keys().collect(),
                 requires_agreement: false,
             },
             created_ms: 0,

@@ -216,8 +216,9 @@ fn in_catalog(ctx: &mut Context<'_>, draft: &mut Draft, operation: &Operation) -
     match operation {
         Operation::SetOptionsParens { options: given } => {
             let columns = draft.relation.columns.clone();
+            let known = &ctx.state.access.purposes;
             let table = draft.table()?;
-            table.governance = options::with_options(&table.governance, given, &columns)?;
+            table.governance = options::with_options(&table.governance, given, &columns, known)?;
         }
         Operation::OwnerTo { new_owner } => relation::give(ctx, &mut draft.relation, new_owner)?,
         Operation::AddConstraint { constraint, not_valid } => {

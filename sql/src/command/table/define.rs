@@ -76,8 +76,8 @@ fn make(
     for key in &keys {
         key::require_values(&mut columns, key);
     }
-    let governance =
-        options::with_options(&options::default_governance(), with(statement)?, &columns)?;
+    let (base, known) = (options::default_governance(), &ctx.state.access.purposes);
+    let governance = options::with_options(&base, with(statement)?, &columns, known)?;
     let table = Table {
         dataset: ctx.dataset.to_owned(),
         generation: 0,

@@ -1,0 +1,113 @@
+//! Procedures on purposes, agreements, third parties and freezes.
+
+use kho_catalog::error::{Error, Kind, Result};
+use sqlparser::ast::FunctionArg;
+
+use crate::command::access::{self, Frozen, Wish};
+use crate::command::{Context, Planned};
+use crate::ddl;
+use crate::scope::Scope;
+use crate::system::{Arguments, Given};
+use crate::write::Pending;
+
+/// Runs the procedure `name`; `None` where it is none of these.
+pub(super) fn call(
+    scope: &Scope,
+    name: &str,
+    arguments: &[FunctionArg],
+) -> Option<Result<Pending>> {
+    Some(match name {
+        "add_purpose" => add_purpose(scope, arguments),
+        "remove_purpose" => remove_purpose(scope, arguments),
+        "grant_agreement" => grant_agreement(scope, arguments),
+        "end_agreement" => end_agreement(scope, arguments),
+        "set_third_party" => set_third_party(scope, arguments),
+        "unset_third_party" => unset_third_party(scope, arguments),
+        "freeze" => freeze(scope, arguments),
+        "unfreeze" => unfreeze(scope, arguments),
+        _ => return None,
+    })
+}
+
+fn add_purpose(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["code", "name", "needs_order"], arguments)?)?;
+    let (code, name) = (given.required("code")?, given.required("name")?);
+    let needs_order = given.boolean("needs_order")?.unwrap_or(false);
+    planned(scope, move |ctx| access::add_purpose(ctx, &code, &name, needs_order))
+}
+
+fn remove_purpose(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["code"], arguments)?)?;
+    let code = given.required("code")?;
+    planned(scope, move |ctx| access::remove_purpose(ctx, &code))
+}
+
+fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let names =
+        &["dataset", "role", "purposes", "valid_until", "basis", "third_party", "valid_from"];
+    let given = Given::new(scope, Arguments::new(names, arguments)?)?;
+    let relation = given.relation("dataset")?;
+    let table = relation.table().ok_or_else(|| Error::internal("a dataset is no table"))?;
+    let wish = Wish {
+        relation: relation.oid,
+        folder: table.dataset.clone(),
+        role: given.required("role")?,
+        purposes: given.required("purposes")?,
+        valid_from_ms: given.time_ms("valid_from")?,
+        valid_until_ms: given
+            .time_ms("valid_until")?
+            .ok_or_else(|| given.missing("valid_until"))?,
+        basis: given.required("basis")?,
+        third_party: given.text("third_party")?,
+    };
+    planned(scope, move |ctx| access::grant_agreement(ctx, &wish))
+}
+
+fn end_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["id", "reason"], arguments)?)?;
+    let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
+    let reason = given.required("reason")?;
+    planned(scope, move |ctx| access::end_agreement(ctx, id, &reason))
+}
+
+fn set_third_party(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["role", "party"], arguments)?)?;
+    let (role, party) = (given.required("role")?, given.required("party")?);
+    planned(scope, move |ctx| access::set_third_party(ctx, &role, &party))
+}
+
+fn unset_third_party(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["role"], arguments)?)?;
+    let role = given.required("role")?;
+    planned(scope, move |ctx| access::unset_third_party(ctx, &role))
+}
+
+fn freeze(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["role", "dataset", "reason"], arguments)?)?;
+    let (what, reason) = (frozen(&given)?, given.required("reason")?);
+    planned(scope, move |ctx| access::freeze(ctx, &what, &reason))
+}
+
+fn unfreeze(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["role", "dataset"], arguments)?)?;
+    let what = frozen(&given)?;
+    planned(scope, move |ctx| access::unfreeze(ctx, &what))
+}
+
+fn frozen(given: &Given<'_>) -> Result<Frozen> {
+    match (given.text("role")?, given.text("dataset")?) {
+        (Some(role), None) => Ok(Frozen::Role(role)),
+        (None, Some(dataset)) => Ok(Frozen::Dataset(dataset)),
+        _ => Err(Error::new(
+            Kind::InvalidParameterValue,
+            "either a role is named or a dataset, and not both",
+        )),
+    }
+}
+
+fn planned(
+    scope: &Scope,
+    command: impl FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
+) -> Result<Pending> {
+    ddl::planned(scope, command).map(|change| change.pending)
+}

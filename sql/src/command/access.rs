@@ -1,0 +1,46 @@
+//! Purposes, agreements, third parties and freezes: what the procedures of these names change.
+//!
+//! What it guarantees: purposes, third parties and freezes are `kho_admin`'s; an agreement is made
+//! and ended by the dataset's owner alone.
+//! What it does not: it decides about no reader; `kho_catalog::agreement` does.
+
+mod agreement;
+mod freeze;
+mod purpose;
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::KHO_ADMIN;
+use kho_catalog::state::{AccessChange, Change};
+
+pub(crate) use self::agreement::unset_third_party;
+pub(crate) use self::agreement::{Wish, end_agreement, grant_agreement, set_third_party};
+pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
+pub(crate) use self::purpose::{add_purpose, remove_purpose};
+use super::{Context, Planned};
+
+/// What a procedure that changed this is answered with.
+fn called(change: AccessChange) -> Planned {
+    let mut planned = Planned::new("CALL");
+    planned.changes.push(Change::Access(change));
+    planned
+}
+
+fn require_admin(ctx: &Context<'_>, what: &str) -> Result<()> {
+    if ctx.who.is(KHO_ADMIN) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::InsufficientPrivilege, format!("permission denied to {what}"))
+        .with_hint("Members of kho_admin may."))
+}
+
+/// A text that must say something.
+fn said<'a>(text: &'a str, argument: &str) -> Result<&'a str> {
+    match text.trim() {
+        "" => Err(invalid(format!("argument \"{argument}\" is empty"))),
+        text => Ok(text),
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidParameterValue, message)
+}

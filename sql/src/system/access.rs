@@ -1,0 +1,107 @@
+//! `kho.purposes`, `kho.agreements`, `kho.third_parties`, `kho.freezes`.
+//!
+//! What it guarantees: everyone sees the purposes; of agreements one sees those that one has, and
+//! those on datasets that one owns; of freezes and third parties, those of roles that one acts with,
+//! and freezes of what one owns. `kho_auditor` sees all; `kho_admin` all freezes and third parties.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use kho_catalog::agreement::binds;
+use kho_catalog::error::Result;
+use kho_catalog::privilege::KHO_ADMIN;
+use kho_catalog::state::{Agreement, Oid};
+use kho_catalog::text::Text;
+
+use super::columns::Columns;
+use crate::command::depend::full_name;
+use crate::scope::Scope;
+
+/// `kho_auditor`: reads what was done, not what it was done to.
+pub(super) const KHO_AUDITOR: Oid = 11;
+
+pub(super) fn purposes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let purposes: Vec<_> = scope.state.access.purposes.0.values().collect();
+    Columns::new(purposes.len())
+        .text("code", purposes.iter().map(|it| Some(it.code.clone())))
+        .text("name", purposes.iter().map(|it| Some(it.name.clone())))
+        .boolean("needs_order", purposes.iter().map(|it| Some(it.needs_order)))
+        .table()
+}
+
+pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let seen = |it: &&Arc<Agreement>| sees(scope, it);
+    let rows: Vec<_> = scope.state.access.agreements.values().filter(seen).collect();
+    let ended = || rows.iter().map(|it| it.ended.as_ref());
+    Columns::new(rows.len())
+        .number("id", rows.iter().map(|it| Some(i64::from(it.oid))))
+        .text("dataset", rows.iter().map(|it| Some(dataset(scope, it.relation, &it.dataset))))
+        .text("role", rows.iter().map(|it| Some(role(scope, it.role))))
+        .text("third_party", rows.iter().map(|it| it.third_party.map(|of| role(scope, of))))
+        .text(
+            "purposes",
+            rows.iter().map(|it| Some(it.purposes.iter().cloned().collect::<Vec<_>>().join(","))),
+        )
+        .time("valid_from", rows.iter().map(|it| Some(it.valid_from_ms)))
+        .time("valid_until", rows.iter().map(|it| Some(it.valid_until_ms)))
+        .text("basis", rows.iter().map(|it| words(&it.basis)))
+        .text("state", rows.iter().map(|it| Some(it.standing(scope.now_ms).to_owned())))
+        .text("granted_by", rows.iter().map(|it| Some(role(scope, it.granted_by))))
+        .time("granted_at", rows.iter().map(|it| Some(it.granted_ms)))
+        .text("ended_by", ended().map(|it| it.map(|it| role(scope, it.by))))
+        .time("ended_at", ended().map(|it| it.map(|it| it.at_ms)))
+        .text("end_reason", ended().map(|it| it.and_then(|it| words(&it.reason))))
+        .table()
+}
+
+pub(super) fn third_parties(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let all = scope.who.is(KHO_ADMIN) || scope.who.is(KHO_AUDITOR);
+    let rows: Vec<_> = (scope.state.access.third_parties.values())
+        .filter(|it| all || scope.who.is(it.role))
+        .collect();
+    Columns::new(rows.len())
+        .text("role", rows.iter().map(|it| Some(role(scope, it.role))))
+        .text("party", rows.iter().map(|it| Some(it.party.clone())))
+        .table()
+}
+
+pub(super) fn freezes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let (state, who) = (&scope.state, &scope.who);
+    let all = who.is(KHO_ADMIN) || who.is(KHO_AUDITOR);
+    let owns = |oid| state.relations.get(oid).is_some_and(|it| who.is(it.owner));
+    let rows: Vec<_> =
+        (state.access.freezes.values()).filter(|it| all || who.is(it.of) || owns(&it.of)).collect();
+    let of_role = |oid: Oid| state.roles.get(&oid).map(|it| it.name.clone());
+    let of_relation = |oid: Oid| state.relations.get(&oid).map(|it| full_name(state, it));
+    Columns::new(rows.len())
+        .text("role", rows.iter().map(|it| of_role(it.of)))
+        .text("dataset", rows.iter().map(|it| of_relation(it.of)))
+        .text("reason", rows.iter().map(|it| words(&it.reason)))
+        .text("frozen_by", rows.iter().map(|it| Some(role(scope, it.by))))
+        .time("frozen_at", rows.iter().map(|it| Some(it.at_ms)))
+        .table()
+}
+
+/// Whether an agreement concerns the scope's role.
+fn sees(scope: &Scope, agreement: &Agreement) -> bool {
+    let (state, who) = (&scope.state, &scope.who);
+    let owns = state.relations.get(&agreement.relation).is_some_and(|it| who.is(it.owner));
+    owns || who.is(KHO_AUDITOR) || who.is(agreement.role) || binds(state, who, agreement)
+}
+
+/// The name of now, or that of then.
+fn dataset(scope: &Scope, oid: Oid, then: &str) -> String {
+    let relation = scope.state.relations.get(&oid);
+    relation.map_or_else(|| then.to_owned(), |it| full_name(&scope.state, it))
+}
+
+/// A role's name; of one that was dropped, its number.
+fn role(scope: &Scope, oid: Oid) -> String {
+    let role = scope.state.roles.get(&oid);
+    role.map_or_else(|| format!("unknown (OID={oid})"), |role| role.name.clone())
+}
+
+/// The words of a text; NULL where they were erased.
+fn words(text: &Text) -> Option<String> {
+    text.value().map(str::to_owned)
+}
