@@ -10,6 +10,7 @@ use kho_tests::wire::{Wire, bind};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
+mod purposes;
 mod startup_bytes;
 mod tls;
 

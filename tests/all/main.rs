@@ -7,6 +7,7 @@
     reason = "the whole crate is test code: a panic is how a test reports"
 )]
 
+mod access;
 mod attacks;
 mod blocks;
 mod cancel;

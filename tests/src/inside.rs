@@ -12,7 +12,7 @@ use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{StreamExt, TryStreamExt};
 use kho_catalog::audit::Ledger;
-use kho_catalog::environment::Environment;
+use kho_catalog::environment::{Clock, Environment};
 use kho_catalog::error::{Error, Result};
 use kho_catalog::log::Catalog;
 use kho_server::bootstrap::{ADMIN, make_warehouse};
@@ -82,6 +82,12 @@ impl Warehouse {
         Server::start(environment, name).await
     }
 
+    /// A server with a clock of the test's own.
+    pub async fn serve_by(&self, name: &str, clock: Arc<dyn Clock>) -> Result<Server> {
+        let environment = Environment::open("memory://")?.with_store(Arc::clone(&self.store));
+        Server::start(environment.with_clock(clock), name).await
+    }
+
     /// A server that nothing happens to.
     pub async fn serve_well(&self, name: &str) -> Result<Server> {
         self.serve(name, Arc::clone(&self.store)).await
@@ -103,11 +109,17 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Result<Session> {
+        self.connect_as(ADMIN, &[]).await
+    }
+
+    /// A session of `role`, with settings as a client would send them first thing.
+    pub async fn connect_as(&self, role: &str, settings: &[(&str, &str)]) -> Result<Session> {
+        let setting = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let login = Login {
-            role: ADMIN.to_owned(),
+            role: role.to_owned(),
             protocol: "internal",
             client: None,
-            settings: Vec::new(),
+            settings: settings.iter().map(setting).collect(),
             process_id: 0,
         };
         self.engine.connect(login).await
