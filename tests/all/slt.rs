@@ -106,6 +106,7 @@ files! { on_both:
 }
 
 files! { on_kho:
+    attack_policies
     agreements
     freezes
     governance_options

@@ -17,7 +17,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, reset_plan_states,
+};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
@@ -110,6 +112,19 @@ impl ExecutionPlan for Barrier {
         _: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
+    }
+
+    /// A recursive query runs its term again and again; what is below is not seen to be reset.
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Barrier {
+            table: self.table.clone(),
+            filters: self.filters.clone(),
+            schema: Arc::clone(&self.schema),
+            inner: reset_plan_states(Arc::clone(&self.inner))?,
+            properties: Arc::clone(&self.properties),
+            estimate: Arc::clone(&self.estimate),
+            metrics: self.metrics.clone(),
+        }))
     }
 
     fn apply_expressions(
