@@ -106,7 +106,9 @@ files! { on_both:
 }
 
 files! { on_kho:
+    access_requests
     agreements
+    explain_access
     freezes
     governance_options
     loads_are_applied_once
