@@ -6,7 +6,8 @@
 //! What it guarantees: an agreement counts from its first to its last moment, for the role it names
 //! and all that belong to that. A role that is a third party's, or belongs to one, reads no dataset
 //! at all without an agreement that names that third party; whom it works for must have its own,
-//! where the dataset requires one.
+//! where the dataset requires one. Whose access was made by the answer to a request has it within
+//! that answer's agreement, whatever the dataset requires of others.
 //! What it does not: the right to read is `privilege`'s to decide, first. It remembers nothing: what
 //! runs for long asks again, at [`Term::until_ms`] and when the catalog has changed.
 //! On failure: the error says what is missing and whom to ask.
@@ -100,20 +101,22 @@ impl Case<'_> {
         let governance = &self.table.governance;
         let parties = third_parties(self.state, self.who);
         let names_purposes = !governance.allowed_purposes.is_empty();
-        if !names_purposes && !governance.requires_agreement && parties.is_empty() {
-            return Ok(Term::default());
-        }
         let mine: Vec<&Agreement> = (self.state.agreements_on(self.relation.oid))
             .map(Arc::as_ref)
             .filter(|it| binds(self.state, self.who, it))
             .collect();
+        let by_request = mine.iter().any(|it| it.request.is_some() && it.ended.is_none());
+        let requires = governance.requires_agreement || by_request;
+        if !names_purposes && !requires && parties.is_empty() {
+            return Ok(Term::default());
+        }
         let live: Vec<&Agreement> =
             mine.iter().copied().filter(|it| it.is_live(self.now_ms)).collect();
         if let (Some(party), []) = (parties.first(), live.as_slice()) {
             return Err(self.without_own(*party, &mine));
         }
         let purpose = self.purpose(&live)?;
-        if !governance.requires_agreement && !purpose.needs_order && parties.is_empty() {
+        if !requires && !purpose.needs_order && parties.is_empty() {
             return Ok(Term::default());
         }
         if live.is_empty() {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::{
-    Access, AccessChange, Agreement, Ended, Freeze, Purpose, Purposes, ThirdParty,
+    Access, AccessChange, Agreement, Answer, Ended, Freeze, Purpose, Purposes, Request, ThirdParty,
+    Tied, Verdict,
 };
 use crate::audit::Anchor;
 use crate::policy::{Mask, Policy, RowSecurity, Tag};

@@ -65,8 +65,10 @@ pub(crate) async fn call(
         }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => {
-            let own = name.schema.as_deref() == Some(SCHEMA);
-            let called = own.then(|| access::call(scope, &name.name, arguments)).flatten();
+            let called = match name.schema.as_deref() {
+                Some(SCHEMA) => access::call(scope, &name.name, arguments).await,
+                _ => None,
+            };
             called.unwrap_or_else(|| {
                 let message = format!("procedure {} does not exist", name.written());
                 Err(Error::new(Kind::UndefinedFunction, message))

@@ -17,6 +17,7 @@ use kho_catalog::state::State;
 use kho_catalog::text::Text;
 use sqlparser::ast;
 
+pub(crate) use self::policy::expression as policy_expression;
 use crate::command::{self, Context, Planned};
 use crate::execute::Limits;
 use crate::outcome::{Notice, Tag};
@@ -132,6 +133,15 @@ pub(crate) fn planned(
         false => Pending::catalog(decider.decide(), author(scope, tag), Tag::new(tag)),
     };
     Ok(Change { pending, notices })
+}
+
+/// Asks something of the scope's catalog with what a command knows.
+pub(crate) fn look<T>(
+    scope: &Scope,
+    look: impl FnOnce(&mut Context<'_>) -> Result<T>,
+) -> Result<T> {
+    let none = |_: &mut Context<'_>| Err(Error::internal("nothing is to be changed"));
+    Decider::new(scope, none).with_context(&scope.state, look)
 }
 
 /// A command, and the values it takes besides the state.

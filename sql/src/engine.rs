@@ -193,7 +193,8 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
     let scalar = state.scalar_functions().keys().map(|name| of(name, 'f'));
     let aggregate = state.aggregate_functions().keys().map(|name| of(name, 'a'));
     let window = state.window_functions().keys().map(|name| of(name, 'w'));
-    let own = ["table_history", "table_changes"].map(|it| ("kho".to_owned(), it.to_owned(), 'f'));
+    let own = ["table_history", "table_changes", "explain_access"]
+        .map(|it| ("kho".to_owned(), it.to_owned(), 'f'));
     let procedures = [
         "restore_table",
         "compact_table",
@@ -212,6 +213,10 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "end_agreement",
         "set_third_party",
         "unset_third_party",
+        "request_access",
+        "withdraw_access",
+        "approve_access",
+        "refuse_access",
         "freeze",
         "unfreeze",
     ];

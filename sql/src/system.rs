@@ -8,6 +8,7 @@ mod activity;
 mod backend;
 mod columns;
 mod datasets;
+mod explain_access;
 mod history;
 mod jobs;
 pub(crate) mod ledger;
@@ -44,6 +45,7 @@ pub(crate) struct TableFunction {
 pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TableProvider>>> {
     match name.schema.as_deref() {
         Some(SCHEMA) => match name.name.as_str() {
+            "access_requests" => Some(access::access_requests(scope)),
             "agreements" => Some(access::agreements(scope)),
             "freezes" => Some(access::freezes(scope)),
             "purposes" => Some(access::purposes(scope)),
@@ -123,6 +125,12 @@ pub(crate) async fn table_function(
             let read = Read { version: Some(last), newest, ..read(scope, &relation) };
             let reads = std::iter::once(read).chain(secured.reads).collect();
             Ok(TableFunction { provider: secured.provider, reads })
+        }
+        "explain_access" => {
+            let given = Given::new(scope, arguments(&["role", "dataset"])?)?;
+            let (role, dataset) = (given.required("role")?, given.required("dataset")?);
+            let provider = explain_access::explain_access(scope, &role, &dataset)?;
+            Ok(TableFunction { provider, reads: Vec::new() })
         }
         _ => Err(Error::new(
             Kind::UndefinedFunction,

@@ -107,7 +107,9 @@ files! { on_both:
 
 files! { on_kho:
     attack_policies
+    access_requests
     agreements
+    explain_access
     freezes
     governance_options
     loads_are_applied_once

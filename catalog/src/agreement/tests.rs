@@ -89,6 +89,7 @@ fn agreement(
         granted_by: OWNER,
         granted_ms: 50,
         ended: None,
+        request: None,
     }
 }
 
@@ -198,6 +199,20 @@ fn a_third_party_needs_its_own_agreement_for_everything() {
     let only = self::city().apply(&[put(agreement(301, WARD, Some(BEN), PATIENT, &["d"]))]);
     assert_eq!(refusal(&only, CLERK, PATIENT, "d", 150), "KH004");
     assert_eq!(refusal(&only, BEN, PATIENT, "d", 150), "KH003", "whom it works for has none");
+}
+
+#[test]
+fn what_was_asked_for_is_had_within_what_was_agreed() {
+    let request = Some(crate::state::Tied { request: 299, grants: vec![], policy: None });
+    let agreed = Agreement { request, ..agreement(300, CLERK, None, PLAN, &["a"]) };
+    let city = city().apply(&[put(agreed.clone())]);
+    assert_eq!(refusal(&city, CLERK, PLAN, "a", 150), "allowed");
+    assert_eq!(refusal(&city, CLERK, PLAN, "", 150), "KH001");
+    assert_eq!(refusal(&city, CLERK, PLAN, "a", 200), "KH012");
+    assert_eq!(refusal(&city, WARD, PLAN, "", 200), "allowed", "it is the clerk's alone");
+    let ended = Some(Ended { at_ms: 210, by: OWNER, reason: text("over") });
+    let city = city.apply(&[put(Agreement { ended, ..agreed })]);
+    assert_eq!(refusal(&city, CLERK, PLAN, "", 220), "allowed");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Why, until when and whether at all data may be used: purposes, agreements, third parties and
-//! freezes.
+//! Why, until when and whether at all data may be used: purposes, agreements, third parties,
+//! requests and freezes.
 //!
 //! What it is: the part of the [`State`] that no grant says. `crate::agreement` and
 //! `crate::freeze` decide by it.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Oid, State};
+use super::{Grant, Oid, State};
 use crate::text::Text;
 
 /// The purposes that every warehouse starts with; the codes follow the regulation's list.
@@ -41,6 +41,9 @@ pub struct Access {
     /// By the role or the relation that is frozen.
     #[serde(default)]
     pub freezes: BTreeMap<Oid, Arc<Freeze>>,
+    /// By id, those that were answered too.
+    #[serde(default)]
+    pub requests: BTreeMap<Oid, Arc<Request>>,
 }
 
 /// The purposes, by code; a new warehouse has the shipped ones.
@@ -78,6 +81,58 @@ pub struct Agreement {
     pub granted_ms: i64,
     /// Before its time.
     pub ended: Option<Ended>,
+    /// What came with it, where it answers a request: that goes when it is ended.
+    #[serde(default)]
+    pub request: Option<Tied>,
+}
+
+/// What the approval of a request made beside the agreement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tied {
+    pub request: Oid,
+    /// Those that were not there before.
+    pub grants: Vec<Grant>,
+    pub policy: Option<Oid>,
+}
+
+/// A role's wish to use a dataset, for its owner to answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub oid: Oid,
+    pub requester: Oid,
+    /// The name that was asked for, with its schema.
+    pub dataset: String,
+    /// What had that name; nothing, perhaps, and then nobody will answer.
+    pub relation: Option<Oid>,
+    /// Names as they were asked for; none is all.
+    pub columns: Vec<String>,
+    /// `None` is all rows.
+    pub row_predicate: Option<Text>,
+    pub purposes: BTreeSet<String>,
+    pub until_ms: i64,
+    pub basis: Text,
+    pub requested_ms: i64,
+    pub answer: Option<Answer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub at_ms: i64,
+    pub by: Oid,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// By this agreement.
+    Approved(Oid),
+    Refused {
+        reason: Text,
+        legal_basis: Text,
+    },
+    /// By who asked.
+    Withdrawn,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +170,7 @@ pub enum AccessChange {
     RemoveThirdParty(Oid),
     PutFreeze(Freeze),
     RemoveFreeze(Oid),
+    PutRequest(Box<Request>),
 }
 
 impl Default for Purposes {
@@ -144,6 +200,7 @@ impl AccessChange {
     pub fn put(&self) -> Option<Oid> {
         match self {
             AccessChange::PutAgreement(agreement) => Some(agreement.oid),
+            AccessChange::PutRequest(request) => Some(request.oid),
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
@@ -161,6 +218,11 @@ impl AccessChange {
                 ids.extend(it.third_party.as_mut());
                 ids
             }
+            AccessChange::PutRequest(it) => {
+                let mut ids = vec![&mut it.requester];
+                ids.extend(it.relation.as_mut());
+                ids
+            }
             AccessChange::PutThirdParty(it) => vec![&mut it.role],
             AccessChange::PutFreeze(it) => vec![&mut it.of, &mut it.by],
             AccessChange::RemoveThirdParty(of) | AccessChange::RemoveFreeze(of) => vec![of],
@@ -172,6 +234,7 @@ impl AccessChange {
         match self {
             AccessChange::PutAgreement(agreement) => agreement_texts(agreement),
             AccessChange::PutFreeze(freeze) => vec![&mut freeze.reason],
+            AccessChange::PutRequest(request) => request_texts(request),
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
@@ -205,6 +268,9 @@ impl Access {
             AccessChange::RemoveFreeze(of) => {
                 self.freezes.remove(&of);
             }
+            AccessChange::PutRequest(request) => {
+                self.requests.insert(request.oid, Arc::new(*request));
+            }
         }
     }
 
@@ -220,6 +286,9 @@ impl Access {
         }
         for freeze in self.freezes.values_mut() {
             visit(&mut Arc::make_mut(freeze).reason);
+        }
+        for request in self.requests.values_mut() {
+            request_texts(Arc::make_mut(request)).into_iter().for_each(&mut *visit);
         }
     }
 }
@@ -241,11 +310,34 @@ impl Agreement {
     }
 }
 
+impl Request {
+    /// One word for where it stands.
+    pub fn standing(&self) -> &'static str {
+        match self.answer.as_ref().map(|answer| &answer.verdict) {
+            None => "open",
+            Some(Verdict::Approved(_)) => "approved",
+            Some(Verdict::Refused { .. }) => "refused",
+            Some(Verdict::Withdrawn) => "withdrawn",
+        }
+    }
+}
+
 impl State {
     /// The agreements on one dataset, in the order they were made.
     pub fn agreements_on(&self, relation: Oid) -> impl Iterator<Item = &Arc<Agreement>> {
         self.access.agreements.values().filter(move |it| it.relation == relation)
     }
+}
+
+fn request_texts(request: &mut Request) -> Vec<&mut Text> {
+    let mut texts = vec![&mut request.basis];
+    texts.extend(request.row_predicate.as_mut());
+    if let Some(Answer { verdict: Verdict::Refused { reason, legal_basis }, .. }) =
+        &mut request.answer
+    {
+        texts.extend([reason, legal_basis]);
+    }
+    texts
 }
 
 fn agreement_texts(agreement: &mut Agreement) -> Vec<&mut Text> {

@@ -1,9 +1,9 @@
-//! Procedures on purposes, agreements, third parties and freezes.
+//! Procedures on purposes, agreements, third parties, requests and freezes: their arguments.
 
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::FunctionArg;
 
-use crate::command::access::{self, Frozen, Wish};
+use crate::command::access::{self, Asked, Frozen, Rows, Wish};
 use crate::command::{Context, Planned};
 use crate::ddl;
 use crate::scope::Scope;
@@ -11,7 +11,7 @@ use crate::system::{Arguments, Given};
 use crate::write::Pending;
 
 /// Runs the procedure `name`; `None` where it is none of these.
-pub(super) fn call(
+pub(super) async fn call(
     scope: &Scope,
     name: &str,
     arguments: &[FunctionArg],
@@ -23,6 +23,10 @@ pub(super) fn call(
         "end_agreement" => end_agreement(scope, arguments),
         "set_third_party" => set_third_party(scope, arguments),
         "unset_third_party" => unset_third_party(scope, arguments),
+        "request_access" => request_access(scope, arguments),
+        "withdraw_access" => withdraw_access(scope, arguments),
+        "approve_access" => approve_access(scope, arguments).await,
+        "refuse_access" => refuse_access(scope, arguments),
         "freeze" => freeze(scope, arguments),
         "unfreeze" => unfreeze(scope, arguments),
         _ => return None,
@@ -80,6 +84,51 @@ fn unset_third_party(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending
     let given = Given::new(scope, Arguments::new(&["role"], arguments)?)?;
     let role = given.required("role")?;
     planned(scope, move |ctx| access::unset_third_party(ctx, &role))
+}
+
+fn request_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let names = &["dataset", "columns", "row_predicate", "purposes", "until", "basis"];
+    let given = Given::new(scope, Arguments::new(names, arguments)?)?;
+    let asked = Asked {
+        dataset: given.required("dataset")?,
+        columns: given.text("columns")?,
+        row_predicate: given.text("row_predicate")?,
+        purposes: given.required("purposes")?,
+        until_ms: given.time_ms("until")?.ok_or_else(|| given.missing("until"))?,
+        basis: given.required("basis")?,
+    };
+    planned(scope, move |ctx| access::request_access(ctx, &asked))
+}
+
+fn withdraw_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["id"], arguments)?)?;
+    let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
+    planned(scope, move |ctx| access::withdraw_access(ctx, id))
+}
+
+/// The rows that are asked for are bound once, so that a wrong predicate is told to the owner.
+async fn approve_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["id"], arguments)?)?;
+    let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
+    let (predicate, relation) = ddl::look(scope, |ctx| {
+        let (request, relation) = access::answerable(ctx, id)?;
+        let predicate = request.row_predicate.as_ref().map(|it| it.required().map(str::to_owned));
+        Ok((predicate.transpose()?, relation.clone()))
+    })?;
+    let mut rows = Rows::default();
+    if let Some(predicate) = predicate {
+        let clause = crate::parse::expression(&predicate)?;
+        let (using, depends_on) = ddl::policy_expression(scope, &relation, &clause).await?;
+        rows = Rows { using: Some(using), depends_on };
+    }
+    planned(scope, move |ctx| access::approve_access(ctx, id, &rows))
+}
+
+fn refuse_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["id", "reason", "legal_basis"], arguments)?)?;
+    let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
+    let (reason, legal_basis) = (given.required("reason")?, given.required("legal_basis")?);
+    planned(scope, move |ctx| access::refuse_access(ctx, id, &reason, &legal_basis))
 }
 
 fn freeze(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {

@@ -1,4 +1,4 @@
-//! Purposes, agreements, third parties and freezes: what the procedures of these names change.
+//! Purposes, agreements, third parties, requests and freezes: what the procedures of these names change.
 //!
 //! What it guarantees: purposes, third parties and freezes are `kho_admin`'s; an agreement is made
 //! and ended by the dataset's owner alone.
@@ -7,6 +7,7 @@
 mod agreement;
 mod freeze;
 mod purpose;
+mod request;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::KHO_ADMIN;
@@ -16,6 +17,9 @@ pub(crate) use self::agreement::unset_third_party;
 pub(crate) use self::agreement::{Wish, end_agreement, grant_agreement, set_third_party};
 pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
 pub(crate) use self::purpose::{add_purpose, remove_purpose};
+pub(crate) use self::request::{
+    Asked, Rows, answerable, approve_access, refuse_access, request_access, withdraw_access,
+};
 use super::{Context, Planned};
 
 /// What a procedure that changed this is answered with.

@@ -195,7 +195,7 @@ pub(super) fn inherited(grants: &[Grant], old: Oid, new: Oid) -> Vec<Grant> {
 }
 
 /// Whether two grants differ in nothing but the grant option.
-pub(super) fn same(one: &Grant, other: &Grant) -> bool {
+pub(in crate::command) fn same(one: &Grant, other: &Grant) -> bool {
     (one.grantee, one.grantor, one.privilege) == (other.grantee, other.grantor, other.privilege)
 }
 

@@ -59,7 +59,8 @@ async fn bound(
     Ok(bound)
 }
 
-async fn expression(
+/// What is kept of a policy's expression over `relation`, and the relations that it reads.
+pub(crate) async fn expression(
     scope: &Scope,
     relation: &Relation,
     clause: &ast::Expr,

@@ -35,6 +35,7 @@ type Parameters = &'static [(&'static str, i64)];
 const OWN: &[(&str, Parameters)] = &[
     ("table_history", &[("dataset", TEXT)]),
     ("table_changes", &[("dataset", TEXT), ("from_version", BIGINT), ("to_version", BIGINT)]),
+    ("explain_access", &[("role", TEXT), ("dataset", TEXT)]),
     ("restore_table", &[("dataset", TEXT), ("version", BIGINT)]),
     ("compact_table", &[("dataset", TEXT)]),
     ("cancel", &[("id", BIGINT)]),
@@ -55,6 +56,20 @@ const OWN: &[(&str, Parameters)] = &[
     ("end_agreement", &[("id", BIGINT), ("reason", TEXT)]),
     ("set_third_party", &[("role", TEXT), ("party", TEXT)]),
     ("unset_third_party", &[("role", TEXT)]),
+    (
+        "request_access",
+        &[
+            ("dataset", TEXT),
+            ("columns", TEXT),
+            ("row_predicate", TEXT),
+            ("purposes", TEXT),
+            ("until", TIMESTAMPTZ),
+            ("basis", TEXT),
+        ],
+    ),
+    ("withdraw_access", &[("id", BIGINT)]),
+    ("approve_access", &[("id", BIGINT)]),
+    ("refuse_access", &[("id", BIGINT), ("reason", TEXT), ("legal_basis", TEXT)]),
     ("freeze", &[("role", TEXT), ("dataset", TEXT), ("reason", TEXT)]),
     ("unfreeze", &[("role", TEXT), ("dataset", TEXT)]),
 ];

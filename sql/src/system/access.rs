@@ -1,7 +1,7 @@
-//! `kho.purposes`, `kho.agreements`, `kho.third_parties`, `kho.freezes`.
+//! `kho.purposes`, `kho.agreements`, `kho.access_requests`, `kho.third_parties`, `kho.freezes`.
 //!
-//! What it guarantees: everyone sees the purposes; of agreements one sees those that one has, and
-//! those on datasets that one owns; of freezes and third parties, those of roles that one acts with,
+//! What it guarantees: everyone sees the purposes; of agreements and requests one sees those that one
+//! has or made, and those on datasets that one owns; of freezes and third parties, those of roles that one acts with,
 //! and freezes of what one owns. `kho_auditor` sees all; `kho_admin` all freezes and third parties.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::catalog::TableProvider;
 use kho_catalog::agreement::binds;
 use kho_catalog::error::Result;
 use kho_catalog::privilege::KHO_ADMIN;
-use kho_catalog::state::{Agreement, Oid};
+use kho_catalog::state::{Agreement, Oid, Request, Verdict};
 use kho_catalog::text::Text;
 
 use super::columns::Columns;
@@ -51,7 +51,65 @@ pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         .text("ended_by", ended().map(|it| it.map(|it| role(scope, it.by))))
         .time("ended_at", ended().map(|it| it.map(|it| it.at_ms)))
         .text("end_reason", ended().map(|it| it.and_then(|it| words(&it.reason))))
+        .number("request_id", rows.iter().map(|it| Some(i64::from(it.request.as_ref()?.request))))
         .table()
+}
+
+pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let (state, who) = (&scope.state, &scope.who);
+    let owns = |it: &Request| {
+        let relation = it.relation.and_then(|oid| state.relations.get(&oid));
+        relation.is_some_and(|it| who.is(it.owner))
+    };
+    let rows: Vec<_> = (state.access.requests.values())
+        .filter(|it| who.is(it.requester) || who.is(KHO_AUDITOR) || owns(it))
+        .collect();
+    let answers = || rows.iter().map(|it| it.answer.as_ref());
+    let refused = |of: fn(&Text, &Text) -> Option<String>| {
+        answers().map(move |it| match &it?.verdict {
+            Verdict::Refused { reason, legal_basis } => of(reason, legal_basis),
+            _ => None,
+        })
+    };
+    let policy = |it: &Request| {
+        let agreement = state.access.agreements.get(&approved_by(it)?)?;
+        let (table, policy) = (state.relations.get(&agreement.relation)?, &agreement.request);
+        let policy = policy.as_ref()?.policy?;
+        let policies = &table.table()?.policies;
+        policies.iter().find(|it| it.oid == policy).map(|it| it.name.clone())
+    };
+    Columns::new(rows.len())
+        .number("id", rows.iter().map(|it| Some(i64::from(it.oid))))
+        .text("dataset", rows.iter().map(|it| Some(it.dataset.clone())))
+        .text("requester", rows.iter().map(|it| Some(role(scope, it.requester))))
+        .text(
+            "columns",
+            rows.iter().map(|it| (!it.columns.is_empty()).then(|| it.columns.join(","))),
+        )
+        .text("row_predicate", rows.iter().map(|it| it.row_predicate.as_ref().and_then(words)))
+        .text(
+            "purposes",
+            rows.iter().map(|it| Some(it.purposes.iter().cloned().collect::<Vec<_>>().join(","))),
+        )
+        .time("until", rows.iter().map(|it| Some(it.until_ms)))
+        .text("basis", rows.iter().map(|it| words(&it.basis)))
+        .time("requested_at", rows.iter().map(|it| Some(it.requested_ms)))
+        .text("state", rows.iter().map(|it| Some(it.standing().to_owned())))
+        .text("answered_by", answers().map(|it| it.map(|it| role(scope, it.by))))
+        .time("answered_at", answers().map(|it| it.map(|it| it.at_ms)))
+        .text("reason", refused(|reason, _| words(reason)))
+        .text("legal_basis", refused(|_, legal_basis| words(legal_basis)))
+        .number("agreement_id", rows.iter().map(|it| approved_by(it).map(i64::from)))
+        .text("policy", rows.iter().map(|it| policy(it)))
+        .table()
+}
+
+/// The agreement that answers a request.
+fn approved_by(request: &Request) -> Option<Oid> {
+    match request.answer.as_ref()?.verdict {
+        Verdict::Approved(agreement) => Some(agreement),
+        Verdict::Refused { .. } | Verdict::Withdrawn => None,
+    }
 }
 
 pub(super) fn third_parties(scope: &Scope) -> Result<Arc<dyn TableProvider>> {

@@ -6,10 +6,13 @@
 use kho_catalog::agreement::{binds, third_parties};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
-use kho_catalog::state::{AccessChange, Agreement, Ended, Oid, Relation, ThirdParty};
+use kho_catalog::state::{
+    AccessChange, Agreement, Change, Ended, Oid, Relation, RelationKind, ThirdParty,
+};
 
 use super::{called, invalid, require_admin, said};
 use crate::command::depend::full_name;
+use crate::command::relation::same;
 use crate::command::{Context, Planned, name, options};
 
 /// What an agreement is to say.
@@ -72,6 +75,7 @@ pub(crate) fn grant_agreement(ctx: &mut Context<'_>, wish: &Wish) -> Result<Plan
         granted_by: ctx.who.role(),
         granted_ms: ctx.now_ms,
         ended: None,
+        request: None,
     }))))
 }
 
@@ -87,14 +91,29 @@ pub(crate) fn end_agreement(ctx: &mut Context<'_>, id: i64, reason: &str) -> Res
         false => missing(),
     })?;
     let standing = agreement.standing(ctx.now_ms);
-    if matches!(standing, "ended" | "expired") {
+    // What came with it is there until it is ended, also after its time.
+    if standing == "ended" || (standing == "expired" && agreement.request.is_none()) {
         let message = format!("agreement {id} has {standing} already");
         return Err(Error::new(Kind::NotInPrerequisiteState, message));
     }
     let mut ended = Agreement::clone(agreement);
     let reason = (ctx.text)(said(reason, "reason")?);
     ended.ended = Some(Ended { at_ms: ctx.now_ms, by: ctx.who.role(), reason });
-    Ok(called(AccessChange::PutAgreement(Box::new(ended))))
+    let mut planned = called(AccessChange::PutAgreement(Box::new(ended)));
+    planned.changes.extend(without_tied(ctx, agreement));
+    Ok(planned)
+}
+
+/// The dataset without the rights and the policy that came with an agreement.
+fn without_tied(ctx: &Context<'_>, agreement: &Agreement) -> Option<Change> {
+    let tied = agreement.request.as_ref()?;
+    let relation = ctx.state.relations.get(&agreement.relation)?;
+    let mut changed = Relation::clone(relation);
+    changed.grants.retain(|grant| !tied.grants.iter().any(|it| same(it, grant)));
+    if let RelationKind::Table(table) = &mut changed.kind {
+        table.policies.retain(|policy| tied.policy != Some(policy.oid));
+    }
+    (changed != **relation).then(|| Change::PutRelation(Box::new(changed)))
 }
 
 /// From now on the role, and all that belong to it, read nothing without an agreement of their own.
@@ -147,7 +166,7 @@ fn third_party(ctx: &Context<'_>, party: &str, role: Oid) -> Result<Oid> {
 }
 
 /// The relation of that id, if it is the principal's own.
-fn owned<'a>(ctx: &Context<'a>, oid: Oid) -> Result<&'a Relation> {
+pub(super) fn owned<'a>(ctx: &Context<'a>, oid: Oid) -> Result<&'a Relation> {
     let own = Action::Relation(oid, RelationAction::Own);
     privilege::require(ctx.state, ctx.who, own)?;
     let relation = ctx.state.relations.get(&oid);
