@@ -80,6 +80,8 @@ fn role(oid: Oid, name: &str) -> Role {
         connection_limit: None,
         valid_until_ms: None,
         comment: None,
+        bypass_rls: false,
+        default_grants: Vec::new(),
     }
 }
 

@@ -4,13 +4,19 @@
 //! is allowed to the role whose right counts, and where the plan does nothing but read. Every kind
 //! of plan node is named here, so a new one of the engine's does not pass unseen.
 
+mod columns;
+
+use std::cell::OnceCell;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::privilege::{self, Action, Principal, RelationAction};
+use kho_catalog::privilege::{Action, ColumnAction, Decision, RelationAction};
+use kho_catalog::state::Oid;
 
-use crate::bind::{Bound, Read};
+use self::columns::Uses;
+use crate::bind::{Bound, Needs, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
 
@@ -19,24 +25,46 @@ pub(crate) struct AuthorizedPlan {
     plan: LogicalPlan,
     session: SessionState,
     reads: Vec<Read>,
+    rights: Rights,
+}
+
+/// What was asked for a plan, and of which roles, to be asked again while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rights(Vec<(Oid, Action)>);
+
+impl Rights {
+    /// That all of it is still allowed.
+    ///
+    /// # Errors
+    /// `42501`, `42P01` where a right was taken since.
+    pub(crate) fn require(&self, scope: &Scope) -> Result<()> {
+        self.0.iter().try_for_each(|(by, action)| scope.require(*by, *action))
+    }
 }
 
 /// Decides about a bound query.
 ///
 /// # Errors
-/// `42501` for a relation that the role may see but not read; `0A000` for a plan that does more
-/// than read.
+/// `42501` for a relation that the role may see but not read, or not in all the columns that are
+/// used; `0A000` for a plan that does more than read.
 pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
-    let Bound { plan, session, reads, names: _ } = bound;
+    let Bound { plan, session, reads, names: _, rows } = bound;
+    let (uses, mut rights) = (OnceCell::new(), Vec::new());
     for read in &reads {
-        let who = Principal::of(&scope.state, read.by);
-        let action = Action::Relation(read.relation, RelationAction::Select);
-        privilege::require(&scope.state, &who, action)?;
+        let uses = || match uses.get() {
+            Some(uses) => Ok(uses),
+            None => {
+                let found = columns::of(&scope.state, scope.who.role(), &plan, rows.as_ref())?;
+                Ok(uses.get_or_init(|| found))
+            }
+        };
+        let asked = require_read(scope, read, uses)?;
+        rights.extend(asked.into_iter().map(|action| (read.by, action)));
         refuse_without_purpose(scope, read)?;
         scope.note_read(read);
     }
     only_reads(&plan)?;
-    Ok(AuthorizedPlan { plan, session, reads })
+    Ok(AuthorizedPlan { plan, session, reads, rights: Rights(rights) })
 }
 
 impl AuthorizedPlan {
@@ -48,9 +76,50 @@ impl AuthorizedPlan {
         &self.session
     }
 
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
     pub(crate) fn reads(&self) -> &[Read] {
         &self.reads
     }
+}
+
+/// That the role of a read may read what is used; gives what was asked for that. Who may read the
+/// whole relation is not asked what of it: what a plan uses is found out for the others only.
+fn require_read<'a>(
+    scope: &Scope,
+    read: &Read,
+    uses: impl FnOnce() -> Result<&'a Uses>,
+) -> Result<Vec<Action>> {
+    let whole = Action::Relation(read.relation, RelationAction::Select);
+    let denied = match scope.decide(read.by, whole) {
+        Decision::Allowed(_) => return Ok(vec![whole]),
+        Decision::Denied if read.needs == Needs::Nothing => return Ok(Vec::new()),
+        Decision::Denied | Decision::Hidden => || {
+            scope.require(read.by, whole)?;
+            Err(Error::internal("a right was there that was not"))
+        },
+    };
+    let also = match &read.needs {
+        Needs::Rows(also) => Some(also),
+        Needs::Used => None,
+        Needs::Whole | Needs::Nothing => return denied(),
+    };
+    let used = uses()?.of(read.relation, read.by);
+    if used.others {
+        return denied();
+    }
+    let needed: Vec<Action> = match also {
+        None if used.columns.is_empty() => {
+            vec![Action::Relation(read.relation, RelationAction::SelectAny)]
+        }
+        also => (used.columns.iter().chain(also.into_iter().flatten()))
+            .map(|column| Action::Column(read.relation, *column, ColumnAction::Select))
+            .collect(),
+    };
+    needed.iter().try_for_each(|action| scope.require(read.by, *action))?;
+    Ok(needed)
 }
 
 /// A dataset that names purposes is read for one of them, and one that requires an agreement is

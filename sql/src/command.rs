@@ -13,6 +13,7 @@ pub(crate) mod depend;
 pub(crate) mod grant;
 pub(crate) mod name;
 pub(crate) mod options;
+pub(crate) mod owned;
 pub(crate) mod relation;
 pub(crate) mod role;
 pub(crate) mod schema;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{self, Action, Decision, Principal};
 use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
@@ -27,6 +27,9 @@ pub(crate) type Pins = Arc<Mutex<HashMap<(Oid, Option<u64>), Snapshot>>>;
 pub(crate) struct Scope {
     pub shared: Arc<Shared>,
     pub state: Arc<State>,
+    /// The catalog of now, by which rights are decided, too: a block goes on with what it saw, but
+    /// not with a right that was taken meanwhile.
+    pub now: Arc<State>,
     pub who: Principal,
     /// The role's name, as `current_user` says it.
     pub role: String,
@@ -102,6 +105,39 @@ impl Scope {
         let place = self.block.place(relation.oid);
         let location = location(relation)?;
         Ok(self.shared.tables.stage_at(place, &location, columns, &relation.searched()))
+    }
+
+    /// Whether `by` may do `action`, both by what the statement sees and by now. What a block made
+    /// itself is not there yet for others, and is decided by what it sees.
+    pub(crate) fn decide(&self, by: Oid, action: Action) -> Decision {
+        let seen = privilege::decide(&self.state, &Principal::of(&self.state, by), action);
+        match self.later(action) {
+            Some(now) if matches!(seen, Decision::Allowed(_)) => {
+                privilege::decide(now, &Principal::of(now, by), action)
+            }
+            _ => seen,
+        }
+    }
+
+    /// [`Scope::decide`], with an error in PostgreSQL's words unless it is allowed.
+    pub(crate) fn require(&self, by: Oid, action: Action) -> Result<()> {
+        privilege::require(&self.state, &Principal::of(&self.state, by), action)?;
+        if let Some(now) = self.later(action) {
+            privilege::require(now, &Principal::of(now, by), action)?;
+        }
+        Ok(())
+    }
+
+    /// The catalog of now, where it is another one and has the object of `action`.
+    fn later(&self, action: Action) -> Option<&State> {
+        let has = match action {
+            Action::Warehouse(_) => true,
+            Action::Schema(oid, _) => self.now.schemas.contains_key(&oid),
+            Action::Relation(oid, _) | Action::Column(oid, _, _) => {
+                self.now.relations.contains_key(&oid)
+            }
+        };
+        (has && !Arc::ptr_eq(&self.now, &self.state)).then_some(&*self.now)
     }
 
     /// The same scope, whose reads are not told to the block.

@@ -38,6 +38,13 @@ pub(crate) async fn table(
     }))
 }
 
+/// The relation that `source` is, in whatever form; `None` where it is none of the catalog's.
+pub(crate) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<SecuredTable>().map(|table| table.relation)
+}
+
 /// How large the table behind `source` is, for the order of joins; `None` where it is no table. A
 /// table whose rows are not all to be seen must not tell it: the order shows in `EXPLAIN`.
 pub(crate) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {

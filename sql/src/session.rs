@@ -436,12 +436,10 @@ impl Session {
             let state = settle(&shared, shared.catalog.fresh().await?).await;
             self.block.begin_transaction(&shared, state);
         }
+        let now = settle(&shared, shared.catalog.fresh().await?).await;
         let (state, pins, block) = match self.block.transaction() {
             Some(transaction) => (transaction.state(), transaction.pins(), transaction.view()),
-            None => {
-                let state = settle(&shared, shared.catalog.fresh().await?).await;
-                (state, Pins::default(), View::default())
-            }
+            None => (Arc::clone(&now), Pins::default(), View::default()),
         };
         let role = state.roles.get(&self.role).ok_or_else(|| {
             Error::new(Kind::InvalidAuthorization, "the role of this session was dropped")
@@ -461,6 +459,7 @@ impl Session {
             statement_id: environment.new_id(),
             now_ms: environment.now_ms(),
             state: Arc::clone(&state),
+            now,
             shared: Arc::clone(&shared),
         };
         if let Some(as_of) = self.settings.as_of() {

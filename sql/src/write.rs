@@ -19,6 +19,7 @@ mod positions;
 pub(crate) mod reshaping;
 mod returning;
 pub(crate) mod rewrite;
+pub(crate) mod rights;
 pub(crate) mod target;
 mod upsert;
 

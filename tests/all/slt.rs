@@ -68,6 +68,11 @@ files! { on_both:
     pg_expressions
     pg_floating_numbers
     pg_grants
+    pg_grant_columns
+    pg_grant_columns_in_writes
+    pg_grant_defaults
+    pg_grant_options
+    pg_grant_views
     pg_identifiers
     pg_indexes
     pg_insert
@@ -103,6 +108,8 @@ files! { on_both:
 }
 
 files! { on_kho:
+    attack_privileges
+    columns_of_a_star
     governance_options
     loads_are_applied_once
     hidden_from_strangers
@@ -111,6 +118,7 @@ files! { on_kho:
     refused_statements
     restore_table
     roles_of_the_warehouse
+    separation_of_duties
     set_config_elsewhere
     structures
     table_history_and_changes

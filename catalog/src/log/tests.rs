@@ -38,6 +38,8 @@ fn role(state: &State, name: &str) -> Change {
         connection_limit: None,
         valid_until_ms: None,
         comment: None,
+        bypass_rls: false,
+        default_grants: Vec::new(),
     })
 }
 

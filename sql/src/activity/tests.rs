@@ -20,6 +20,8 @@ fn state() -> State {
             connection_limit: None,
             valid_until_ms: None,
             comment: None,
+            bypass_rls: false,
+            default_grants: Vec::new(),
         })
     };
     let mut changes: Vec<Change> =

@@ -19,7 +19,7 @@ use sqlparser::ast::{ObjectName, ObjectNamePart, Statement};
 
 use super::constant::constant;
 use super::prepare::{Special, SpecialKind};
-use super::{Extra, Read, context, view};
+use super::{Extra, Needs, Read, context, view};
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::secure;
@@ -197,6 +197,7 @@ impl<'a> Resolver<'a> {
                     relation: relation.oid,
                     by: self.scope.who.role(),
                     version: Some(snapshot.version()),
+                    needs: Needs::Used,
                 });
                 Ok(provider_as_source(secure::table(&relation, &snapshot).await?))
             }
@@ -209,6 +210,7 @@ impl<'a> Resolver<'a> {
                     relation: relation.oid,
                     by: self.scope.who.role(),
                     version: None,
+                    needs: Needs::Used,
                 });
                 let (provider, reads) =
                     view::expand(self.scope, self.session, &relation, self.depth).await?;
@@ -244,7 +246,6 @@ pub(crate) fn find_for(
     action: RelationAction,
 ) -> Result<Arc<Relation>> {
     let relation = find(scope, name)?;
-    let action = privilege::Action::Relation(relation.oid, action);
-    privilege::require(&scope.state, &scope.who, action)?;
+    scope.require(scope.who.role(), privilege::Action::Relation(relation.oid, action))?;
     Ok(relation)
 }

@@ -1,7 +1,8 @@
 //! Cursors of SQL: `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
 //!
 //! What it is: a query that runs two batches ahead of what was fetched of it, whatever its size.
-//! What it guarantees: rights are decided when it is declared; it lives as long as its transaction,
+//! What it guarantees: rights are decided when it is declared, and again with each `FETCH`: rows do
+//! not come after their right was taken. It lives as long as its transaction,
 //! or, `WITH HOLD`, as long as the session, if that transaction committed. Its record in the ledger
 //! is open as long as it is, and counts the rows that were fetched.
 //! What it does not: it goes forward only (`SCROLL` is `0A000`, a step back `55000`). A held cursor
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{self, Done};
 use super::{Session, record, value_fields};
+use crate::authorize::Rights;
 use crate::bind::folded;
 use crate::execute::Limits;
 use crate::outcome::{Rows, Tag};
@@ -61,6 +63,7 @@ struct Position {
     owed: u64,
     opened: Option<Opened>,
     versions: Vec<TableVersion>,
+    rights: Rights,
 }
 
 impl Cursors {
@@ -138,10 +141,11 @@ impl Session {
             CursorStatement::Declare(it) => self.declare(scope, it, parameters, limits).await,
             CursorStatement::Fetch(it) if it.moves => {
                 let (_, mut position) = self.cursors.take(&it.name)?;
+                position.rights.require(scope)?;
                 let moved = limits.run(position.pass(it.step)).await?;
                 Ok(Done::Tag(Tag::with_rows("MOVE", moved)))
             }
-            CursorStatement::Fetch(it) => self.fetch(it, limits).await,
+            CursorStatement::Fetch(it) => self.fetch(scope, it, limits).await,
         }
     }
 
@@ -186,6 +190,7 @@ impl Session {
             owed: 0,
             opened: None,
             versions: record::versions(&scope.state, plan.reads()),
+            rights: plan.rights().clone(),
         };
         let at = Arc::new(Mutex::new(position));
         let depth = self.savepoints.depth();
@@ -194,8 +199,9 @@ impl Session {
         Ok(Done::Declared(name))
     }
 
-    async fn fetch(&mut self, fetch: &Fetch, limits: &Limits) -> Result<Done> {
+    async fn fetch(&mut self, scope: &Scope, fetch: &Fetch, limits: &Limits) -> Result<Done> {
         let (schema, mut position) = self.cursors.take(&fetch.name)?;
+        position.rights.require(scope)?;
         let count = limits.run(position.approach(fetch.step)).await?;
         position.owed = count;
         let state = (position, limits.clone());

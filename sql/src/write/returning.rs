@@ -95,7 +95,9 @@ pub(super) async fn plan(
         relation: relation.oid,
         by: scope.who.role(),
         version: Some(version),
+        needs: bind::Needs::Rows(Vec::new()),
     });
+    bound.rows = Some(bind::Rows { name: WRITTEN, relation: relation.oid, carried: 0 });
     // To give rows back is to read them, but it is no reading of what others wrote.
     let plan = authorize(&scope.apart(), bound)?;
     Ok(Returning { plan, names, command: wanted.command })
