@@ -5,10 +5,12 @@
 //! What it guarantees: nothing is allowed unless somebody owns it or was granted it; managing
 //! accounts gives no sight of data; what one has no right on is `Hidden`, and the error for it is
 //! the one for a thing that does not exist, word for word.
-//! What it does not: it decides about whole relations; row policies and masks come on top. It
-//! does not remember: ask again with the newest state for every statement.
+//! What it does not: it decides about relations and columns; which columns a statement uses is
+//! `sql::authorize`'s to find, and row policies and masks come on top. It does not remember: ask
+//! again with the newest state for every statement.
 //! On failure: an unknown role, or one that was dropped, has no rights at all.
 
+mod column;
 mod membership;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use self::membership::{may_administer, membership_allowed};
+pub use self::column::{COLUMN_PRIVILEGES, has_any_column_privilege, readable_columns};
+pub use self::membership::{bypass_allowed, may_administer, membership_allowed};
 use crate::error::{Error, Kind, Result};
 use crate::state::{Grant, Oid, PUBLIC, Privilege, Relation, RelationKind, Schema, State};
 
@@ -39,6 +42,8 @@ pub enum Action {
     Warehouse(WarehouseAction),
     Schema(Oid, SchemaAction),
     Relation(Oid, RelationAction),
+    /// The column with this id of a relation.
+    Column(Oid, u32, ColumnAction),
 }
 
 macro_rules! actions {
@@ -89,10 +94,25 @@ actions! {
         Update = "update",
         Delete = "delete",
         Truncate = "truncate",
+        /// Read at least one column: what `count(*)` needs.
+        SelectAny = "select_any",
+        /// Insert a row with a value for at least one column.
+        InsertAny = "insert_any",
+        /// Give at least one column new values.
+        UpdateAny = "update_any",
         /// Change, comment, grant.
         Own = "own",
         /// The owner of the schema may, too.
         Drop = "drop",
+    }
+}
+
+actions! {
+    /// What is done to one column. Its name is known to whom the relation exists for.
+    ColumnAction {
+        Select = "select",
+        Insert = "insert",
+        Update = "update",
     }
 }
 
@@ -169,6 +189,7 @@ pub fn decide(state: &State, who: &Principal, action: Action) -> Decision {
                 None => Decision::Hidden,
             }
         }
+        Action::Column(oid, column, action) => column::decide(state, who, oid, column, action),
     }
 }
 
@@ -257,18 +278,23 @@ pub fn has_schema_privilege(
 }
 
 /// The role in whose name `who` may grant `privilege` on an object with this owner and these
-/// grants: the owner, or one that holds it `WITH GRANT OPTION`.
+/// grants, or on one `column` of it: the owner, or one that holds it `WITH GRANT OPTION`. Of
+/// several such roles it is the principal itself, if it is among them.
 pub fn grantor_for(
     who: &Principal,
     owner: Oid,
     grants: &[Grant],
     privilege: Privilege,
+    column: Option<u32>,
 ) -> Option<Oid> {
     if who.is(owner) {
         return Some(owner);
     }
+    // Who may give a right on the whole may give it on each part.
+    let covers = |it: &&Grant| it.column.is_none() || it.column == column;
     let holds = |it: &&Grant| it.grantable && it.privilege == privilege && who.is(it.grantee);
-    grants.iter().find(holds).map(|grant| grant.grantee)
+    let held = || grants.iter().filter(covers).filter(holds).map(|grant| grant.grantee);
+    held().find(|role| *role == who.role()).or_else(|| held().next())
 }
 
 fn decide_schema(who: &Principal, schema: &Schema, action: SchemaAction) -> Decision {
@@ -300,7 +326,12 @@ fn decide_relation(
     let owner = || who.is(relation.owner).then_some(Reason::Owner(relation.owner));
     let of_schema = || who.is(schema.owner).then_some(Reason::SchemaOwner(schema.owner));
     let holds = |privilege| owner().or_else(|| granted(who, &relation.grants, privilege));
-    let see = || owner().or_else(|| granted_any(who, &relation.grants)).or_else(of_schema);
+    let holds_any =
+        |privilege| holds(privilege).or_else(|| column::granted_any(who, relation, privilege));
+    let see = || {
+        let held = owner().or_else(|| granted_any(who, &relation.grants));
+        held.or_else(|| column::granted_some(who, relation)).or_else(of_schema)
+    };
     let reason = match action {
         RelationAction::See => see(),
         RelationAction::Select => holds(Privilege::Select),
@@ -308,6 +339,9 @@ fn decide_relation(
         RelationAction::Update => holds(Privilege::Update),
         RelationAction::Delete => holds(Privilege::Delete),
         RelationAction::Truncate => holds(Privilege::Truncate),
+        RelationAction::SelectAny => holds_any(Privilege::Select),
+        RelationAction::InsertAny => holds_any(Privilege::Insert),
+        RelationAction::UpdateAny => holds_any(Privilege::Update),
         RelationAction::Own => owner(),
         RelationAction::Drop => owner().or_else(of_schema),
     };
@@ -322,13 +356,19 @@ fn admin(who: &Principal) -> Option<Reason> {
     who.is(KHO_ADMIN).then_some(Reason::Role(KHO_ADMIN))
 }
 
+/// By which grant on the whole object `who` holds `privilege`.
 fn granted(who: &Principal, grants: &[Grant], privilege: Privilege) -> Option<Reason> {
-    let held = grants.iter().find(|it| it.privilege == privilege && who.is(it.grantee))?;
-    Some(Reason::Grant(held.grantee))
+    let mut held = of_whole(who, grants).filter(|it| it.privilege == privilege);
+    held.next().map(|grant| Reason::Grant(grant.grantee))
 }
 
+/// By which grant on the whole object `who` holds any right.
 fn granted_any(who: &Principal, grants: &[Grant]) -> Option<Reason> {
-    Some(Reason::Grant(grants.iter().find(|it| who.is(it.grantee))?.grantee))
+    of_whole(who, grants).next().map(|grant| Reason::Grant(grant.grantee))
+}
+
+fn of_whole<'a>(who: &'a Principal, grants: &'a [Grant]) -> impl Iterator<Item = &'a Grant> {
+    grants.iter().filter(|it| it.column.is_none() && who.is(it.grantee))
 }
 
 fn allowed(decision: Decision) -> bool {
@@ -349,6 +389,9 @@ fn denied(state: &State, action: Action) -> Error {
                 SchemaAction::Own => format!("must be owner of schema {name}"),
                 _ => format!("permission denied for schema {name}"),
             }
+        }
+        Action::Column(oid, _, _) => {
+            return denied(state, Action::Relation(oid, RelationAction::SelectAny));
         }
         Action::Relation(oid, action) => {
             let relation = state.relations.get(&oid);
@@ -381,7 +424,7 @@ fn hidden(state: &State, action: Action) -> Error {
             Some(schema) => no_schema(&schema.name),
             None => no_schema(&oid.to_string()),
         },
-        Action::Relation(oid, _) => {
+        Action::Relation(oid, _) | Action::Column(oid, _, _) => {
             let relation = state.relations.get(&oid);
             match relation.and_then(|it| Some((state.schemas.get(&it.schema)?, it))) {
                 Some((schema, it)) => no_relation(&format!("{}.{}", schema.name, it.name)),

@@ -93,6 +93,28 @@ pub struct Role {
     /// What policies can ask of a role (`kho.role_attribute`), by name.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// What is given with each object that this role makes (`ALTER DEFAULT PRIVILEGES`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_grants: Vec<DefaultGrant>,
+}
+
+/// A right that comes with an object which a role makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultGrant {
+    /// The schema in which it holds; `None` is every schema.
+    pub schema: Option<Oid>,
+    pub on: DefaultOn,
+    pub grantee: Oid,
+    pub privilege: Privilege,
+    pub grantable: bool,
+}
+
+/// What kind of object a [`DefaultGrant`] is about; views are among the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultOn {
+    Tables,
+    Schemas,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,6 +308,9 @@ pub struct Grant {
     pub privilege: Privilege,
     /// `WITH GRANT OPTION`.
     pub grantable: bool,
+    /// The id of the one column that it is about; `None` is the whole object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -531,6 +556,18 @@ impl Relation {
             let is_there = |id: &u32| self.columns.iter().any(|column| column.id == *id);
             table.indexes.retain(|index| index.columns.iter().all(is_there));
         }
+    }
+
+    /// Lets the rights on columns go that are no longer there: ids are never used again, so the
+    /// right on a dropped column is a right on nothing.
+    pub fn drop_lost_grants(&mut self) {
+        let columns = &self.columns;
+        let is_there = |id: u32| columns.iter().any(|column| column.id == id);
+        self.grants.retain(|grant| grant.column.is_none_or(is_there));
+    }
+
+    pub fn column_by_id(&self, id: u32) -> Option<&Column> {
+        self.columns.iter().find(|column| column.id == id)
     }
 
     /// The columns of a key, in the key's order.

@@ -82,6 +82,7 @@ fn role(oid: Oid, name: &str) -> Role {
         comment: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     }
 }
 

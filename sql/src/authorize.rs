@@ -8,13 +8,19 @@
 pub(crate) mod purpose;
 pub(crate) mod standing;
 
+mod columns;
+
+use std::cell::OnceCell;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::{Error, Result};
-use kho_catalog::privilege::{self, Action, Principal, RelationAction};
+use kho_catalog::privilege::{Action, ColumnAction, Decision, RelationAction};
+use kho_catalog::state::Oid;
 
-use crate::bind::{Bound, Read};
+use self::columns::Uses;
+use crate::bind::{Bound, Needs, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
 use standing::Standing;
@@ -25,24 +31,47 @@ pub(crate) struct AuthorizedPlan {
     session: SessionState,
     reads: Vec<Read>,
     standing: Standing,
+    rights: Rights,
+}
+
+/// What was asked for a plan, and of which roles, to be asked again while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rights(Vec<(Oid, Action)>);
+
+impl Rights {
+    /// That all of it is still allowed.
+    ///
+    /// # Errors
+    /// `42501`, `42P01` where a right was taken since.
+    pub(crate) fn require(&self, scope: &Scope) -> Result<()> {
+        self.0.iter().try_for_each(|(by, action)| scope.require(*by, *action))
+    }
 }
 
 /// Decides about a bound query.
 ///
 /// # Errors
-/// `42501` for a relation that the role may see but not read; `KH001` and its like for one that it
-/// may not read for what it says; `0A000` for a plan that does more than read.
+/// `42501` for a relation that the role may see but not read, or not in all the columns that are
+/// used; `KH001` and its like for one that it may not read for what it says; `0A000` for a plan
+/// that does more than read.
 pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
-    let Bound { plan, session, reads, names: _ } = bound;
+    let Bound { plan, session, reads, names: _, rows } = bound;
+    let (uses, mut rights) = (OnceCell::new(), Vec::new());
     for read in &reads {
-        let who = Principal::of(&scope.state, read.by);
-        let action = Action::Relation(read.relation, RelationAction::Select);
-        privilege::require(&scope.state, &who, action)?;
+        let uses = || match uses.get() {
+            Some(uses) => Ok(uses),
+            None => {
+                let found = columns::of(&scope.state, scope.who.role(), &plan, rows.as_ref())?;
+                Ok(uses.get_or_init(|| found))
+            }
+        };
+        let asked = require_read(scope, read, uses)?;
+        rights.extend(asked.into_iter().map(|action| (read.by, action)));
         scope.note_read(read);
     }
     let standing = Standing::take(scope, &reads)?;
     only_reads(&plan)?;
-    Ok(AuthorizedPlan { plan, session, reads, standing })
+    Ok(AuthorizedPlan { plan, session, reads, standing, rights: Rights(rights) })
 }
 
 impl AuthorizedPlan {
@@ -52,6 +81,10 @@ impl AuthorizedPlan {
 
     pub(crate) fn session(&self) -> &SessionState {
         &self.session
+    }
+
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.rights
     }
 
     pub(crate) fn reads(&self) -> &[Read] {
@@ -67,8 +100,46 @@ impl AuthorizedPlan {
 /// Whether the rows of `relation` may be looked at, for what no plan is made of: to check a rule
 /// against them, to write them anew.
 pub(crate) fn require_rows(scope: &Scope, relation: u32) -> Result<()> {
-    let read = Read { relation, by: scope.who.role(), version: None, newest: false };
+    let read =
+        Read { relation, by: scope.who.role(), version: None, newest: false, needs: Needs::Whole };
     Standing::take(scope, &[read]).map(|_| ())
+}
+
+/// That the role of a read may read what is used; gives what was asked for that. Who may read the
+/// whole relation is not asked what of it: what a plan uses is found out for the others only.
+fn require_read<'a>(
+    scope: &Scope,
+    read: &Read,
+    uses: impl FnOnce() -> Result<&'a Uses>,
+) -> Result<Vec<Action>> {
+    let whole = Action::Relation(read.relation, RelationAction::Select);
+    let denied = match scope.decide(read.by, whole) {
+        Decision::Allowed(_) => return Ok(vec![whole]),
+        Decision::Denied if read.needs == Needs::Nothing => return Ok(Vec::new()),
+        Decision::Denied | Decision::Hidden => || {
+            scope.require(read.by, whole)?;
+            Err(Error::internal("a right was there that was not"))
+        },
+    };
+    let also = match &read.needs {
+        Needs::Rows(also) => Some(also),
+        Needs::Used => None,
+        Needs::Whole | Needs::Nothing => return denied(),
+    };
+    let used = uses()?.of(read.relation, read.by);
+    if used.others {
+        return denied();
+    }
+    let needed: Vec<Action> = match also {
+        None if used.columns.is_empty() => {
+            vec![Action::Relation(read.relation, RelationAction::SelectAny)]
+        }
+        also => (used.columns.iter().chain(also.into_iter().flatten()))
+            .map(|column| Action::Column(read.relation, *column, ColumnAction::Select))
+            .collect(),
+    };
+    needed.iter().try_for_each(|action| scope.require(read.by, *action))?;
+    Ok(needed)
 }
 
 /// Whether nothing in the plan writes, creates or reaches outside.

@@ -14,6 +14,7 @@ mod names;
 mod patterns;
 mod prepare;
 mod spelling;
+mod star;
 mod types;
 mod view;
 mod wildcard;
@@ -35,6 +36,7 @@ use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use prepare::sets_config;
 pub(crate) use types::{Oids, sql_type};
+pub(crate) use view::view_of_mark;
 
 use crate::apart::apart;
 use crate::errors::from_engine;
@@ -47,6 +49,30 @@ pub(crate) struct Bound {
     pub reads: Vec<Read>,
     /// Names of the result's columns where they differ from the plan's.
     pub names: Vec<Option<String>>,
+    /// What stands in the plan for rows that are being written.
+    pub rows: Option<Rows>,
+}
+
+/// Rows of a table in a plan that writes them: not the catalog's table to the binder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    /// What they are called in the plan.
+    pub name: &'static str,
+    pub relation: Oid,
+    /// How many of the first columns of the result nobody reads: they are carried along.
+    pub carried: usize,
+}
+
+/// Which of a relation's columns must be readable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Those the plan uses; where it uses none, any one.
+    Used,
+    /// Those the plan uses, and these by id; none at all is none.
+    Rows(Vec<u32>),
+    /// The relation as a whole: what is told depends on every column.
+    Whole,
+    Nothing,
 }
 
 /// A dataset or view that a plan reads, and for whom.
@@ -59,6 +85,7 @@ pub(crate) struct Read {
     pub version: Option<u64>,
     /// Whether that is read as what the table is now, and not as what it was once.
     pub newest: bool,
+    pub needs: Needs,
 }
 
 /// Tables that the statement names and that are not the catalog's: the target of a write.
@@ -73,6 +100,7 @@ pub(crate) async fn bind(
 ) -> Result<Bound> {
     let session = scope.shared.session_state(scope)?;
     let mut statement = statement.clone();
+    star::expand(scope, &mut statement)?;
     let names = prepare::output_names(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     let specials = prepare::prepare(&mut statement)?;
@@ -86,7 +114,7 @@ pub(crate) async fn bind(
     });
     let (plan, session) = planned.await?;
     let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };
-    Ok(Bound { plan, session, reads, names })
+    Ok(Bound { plan, session, reads, names, rows: None })
 }
 
 /// Binds a query that is a part of another: a view's, or what a role sees of a table.

@@ -130,6 +130,7 @@ async fn restore(scope: &Scope, arguments: &Arguments<'_>, limits: &Limits) -> R
         let mut next = Relation::clone(current);
         next.columns = merged(&next.columns, &columns);
         next.drop_lost_indexes();
+        next.drop_lost_grants();
         Ok(vec![Change::PutRelation(Box::new(next))])
     });
     Ok(announce(scope, pending, oid, &after, decide))

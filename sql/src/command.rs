@@ -15,6 +15,7 @@ pub(crate) mod grant;
 pub(crate) mod mask;
 pub(crate) mod name;
 pub(crate) mod options;
+pub(crate) mod owned;
 pub(crate) mod policy;
 pub(crate) mod relation;
 pub(crate) mod role;

@@ -13,7 +13,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use kho_catalog::audit::Opened;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::PolicyCommand;
-use kho_catalog::privilege::RelationAction;
+use kho_catalog::privilege::{ColumnAction, RelationAction};
 use kho_catalog::state::Relation;
 use sqlparser::ast;
 
@@ -29,7 +29,7 @@ use crate::scope::Scope;
 use crate::session::{Facts, query};
 use crate::write::insert::Append;
 use crate::write::modify::Parameters;
-use crate::write::{Base, Pending};
+use crate::write::{Base, Pending, rights};
 
 /// Where a `COPY … FROM STDIN` puts its rows.
 pub struct CopyIn {
@@ -107,7 +107,17 @@ pub(crate) async fn begin_in(
         return Err(Error::new(Kind::Syntax, "a query cannot be copied into"));
     };
     let name = bind::object_name(name)?;
-    let relation = bind::find_for(scope, &name, RelationAction::Insert)?;
+    let relation = bind::find_for(scope, &name, RelationAction::InsertAny)?;
+    match columns.as_slice() {
+        [] => {
+            let all = relation.columns.iter().map(|column| column.name.as_str());
+            rights::require(scope, &relation, ColumnAction::Insert, all)?;
+        }
+        columns => {
+            let given = columns.iter().map(String::as_str);
+            rights::require(scope, &relation, ColumnAction::Insert, given)?;
+        }
+    }
     let session = scope.shared.session_state(scope)?;
     let base = Base::take_to_add(scope, &relation, limits).await?;
     let commands = [PolicyCommand::Insert];

@@ -21,7 +21,10 @@ pub(crate) use self::policy::expression as policy_expression;
 use crate::command::{self, Context, Planned};
 use crate::execute::Limits;
 use crate::outcome::{Notice, Tag};
-use crate::parse::{Membership, RelationStatement, RoleStatement};
+use crate::parse::{
+    DefaultStatement, Membership, OwnedStatement, PrivilegeStatement, RelationStatement,
+    RoleStatement,
+};
 use crate::scope::Scope;
 use crate::write::{Decide, Pending, author};
 
@@ -49,10 +52,22 @@ pub(crate) fn relation(scope: &Scope, statement: &RelationStatement) -> Result<C
     planned(scope, move |context| command::relation::apply(context, &statement))
 }
 
-/// `REVOKE GRANT OPTION FOR`.
-pub(crate) fn revoke_option(scope: &Scope, statement: &ast::Revoke) -> Result<Change> {
+/// `GRANT` and `REVOKE` of rights on objects.
+pub(crate) fn privilege(scope: &Scope, statement: &PrivilegeStatement) -> Result<Change> {
     let statement = statement.clone();
-    planned(scope, move |context| command::grant::revoke_option(context, &statement))
+    planned(scope, move |context| command::grant::apply(context, &statement))
+}
+
+/// `ALTER DEFAULT PRIVILEGES`.
+pub(crate) fn default_privilege(scope: &Scope, statement: &DefaultStatement) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::grant::apply_default(context, &statement))
+}
+
+/// `REASSIGN OWNED`, `DROP OWNED`.
+pub(crate) fn owned(scope: &Scope, statement: &OwnedStatement) -> Result<Change> {
+    let statement = statement.clone();
+    planned(scope, move |context| command::owned::apply(context, &statement))
 }
 
 /// Every other statement that changes the catalog.
@@ -85,8 +100,6 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
     match &statement {
         S::CreateSchema { .. }
         | S::AlterSchema(_)
-        | S::Grant(_)
-        | S::Revoke(_)
         | S::Comment { .. }
         | S::CreateIndex(_)
         | S::DropPolicy(_)
@@ -99,8 +112,6 @@ fn pure(scope: &Scope, statement: &ast::Statement) -> Result<Change> {
     planned(scope, move |context| match &statement {
         S::CreateSchema { .. } => command::schema::create(context, &statement),
         S::AlterSchema(alter) => command::schema::alter(context, alter),
-        S::Grant(grant) => command::grant::apply(context, grant),
-        S::Revoke(revoke) => command::grant::revoke(context, revoke),
         S::CreateIndex(create) => command::table::create_index(context, create),
         S::DropPolicy(drop) => command::policy::drop(context, drop),
         S::Comment { object_type, object_name, comment, if_exists } => command::comment::apply(

@@ -14,6 +14,7 @@ mod depth;
 mod dialect;
 mod front;
 mod nothing;
+mod privilege;
 mod redact;
 mod relation;
 mod role;
@@ -33,6 +34,9 @@ use dialect::KhoDialect;
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
 pub(crate) use cursor::{CursorStatement, Declare, Fetch, Step};
 pub(crate) use nothing::NOTHING;
+pub(crate) use privilege::{
+    DefaultStatement, Given, On, OwnedAct, OwnedStatement, PrivilegeStatement, Right,
+};
 pub(crate) use relation::{RelationAction, RelationStatement};
 pub(crate) use role::{Membership, RoleOptions, RoleStatement};
 
@@ -62,8 +66,9 @@ pub(crate) enum Ast {
     Sql(Box<ast::Statement>),
     Role(RoleStatement),
     Membership(Membership),
-    /// `REVOKE GRANT OPTION FOR`.
-    RevokeOption(Box<ast::Revoke>),
+    Privilege(Box<PrivilegeStatement>),
+    Default(Box<DefaultStatement>),
+    Owned(OwnedStatement),
     Relation(RelationStatement),
     Copy(Box<CopyStatement>),
     Cursor(Box<CursorStatement>),
@@ -224,7 +229,7 @@ pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     depth::check(tokens)?;
-    let mut prepared = nothing::replace(front::prepared(tokens));
+    let mut prepared = nothing::replace(tokens.to_vec());
     let taken = create_as::take(&mut prepared);
     let dialect = KhoDialect { versions: time_travels(tokens) };
     let mut parser = Parser::new(&dialect)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::freeze;
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{self, Action, Decision, Principal};
 use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Dependence, Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
@@ -132,6 +132,39 @@ impl Scope {
         let place = self.block.place(relation.oid);
         let location = location(relation)?;
         Ok(self.shared.tables.stage_at(place, &location, columns, &relation.searched()))
+    }
+
+    /// Whether `by` may do `action`, both by what the statement sees and by now. What a block made
+    /// itself is not there yet for others, and is decided by what it sees.
+    pub(crate) fn decide(&self, by: Oid, action: Action) -> Decision {
+        let seen = privilege::decide(&self.state, &Principal::of(&self.state, by), action);
+        match self.later(action) {
+            Some(now) if matches!(seen, Decision::Allowed(_)) => {
+                privilege::decide(now, &Principal::of(now, by), action)
+            }
+            _ => seen,
+        }
+    }
+
+    /// [`Scope::decide`], with an error in PostgreSQL's words unless it is allowed.
+    pub(crate) fn require(&self, by: Oid, action: Action) -> Result<()> {
+        privilege::require(&self.state, &Principal::of(&self.state, by), action)?;
+        if let Some(now) = self.later(action) {
+            privilege::require(now, &Principal::of(now, by), action)?;
+        }
+        Ok(())
+    }
+
+    /// The catalog of now, where it is another one and has the object of `action`.
+    fn later(&self, action: Action) -> Option<&State> {
+        let has = match action {
+            Action::Warehouse(_) => true,
+            Action::Schema(oid, _) => self.latest.schemas.contains_key(&oid),
+            Action::Relation(oid, _) | Action::Column(oid, _, _) => {
+                self.latest.relations.contains_key(&oid)
+            }
+        };
+        (has && !Arc::ptr_eq(&self.latest, &self.state)).then_some(&*self.latest)
     }
 
     /// The same scope, whose reads are not told to the block.

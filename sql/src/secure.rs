@@ -31,7 +31,7 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::PolicyCommand;
-use kho_catalog::state::Relation;
+use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::{Snapshot, TableSize};
 
 use crate::bind::Read;
@@ -71,6 +71,16 @@ pub(crate) async fn open_table(
     snapshot: &Snapshot,
 ) -> Result<Arc<dyn TableProvider>> {
     plain::table(relation, snapshot).await
+}
+
+/// The relation that `source` is, in whatever form; `None` where it is none of the catalog's.
+pub(crate) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
+    plain::relation_of(source).or_else(|| guarded::relation_of(source))
+}
+
+/// The query of the view that `source` is, behind the barrier.
+pub(crate) fn view_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
+    guarded::view_of(source)
 }
 
 /// Rows of `relation` that are not its own of now: its changes.
@@ -122,7 +132,9 @@ pub(crate) async fn written(
 
 /// A view's query, for somebody who is not its owner.
 pub(crate) fn view(scope: &Scope, name: &str, plan: LogicalPlan) -> Result<Arc<dyn TableProvider>> {
-    guarded::guarded(name, plan, None, !scope.explains)
+    let schema = Arc::clone(plan.schema().inner());
+    let known = guarded::Known { name, relation: None, size: None, estimates: !scope.explains };
+    guarded::guarded(known, plan, schema)
 }
 
 /// How the stored value of a column is named beside what is shown of it.

@@ -85,6 +85,7 @@ const SETTINGS: &[Setting] = &[
     setting("default_tablespace", Rule::OneOf(&[""]), "There is one place for tables."),
     setting("max_index_keys", Rule::Fixed("32"), "Columns in a key, for drivers that ask."),
     reported("session_authorization", Rule::Fixed(""), "Who logged in."),
+    setting("kho.expand_star", Rule::OneOf(&["all", "readable"]), "What a role gets for \"*\"."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
     setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),
     setting("kho.load_sequence", Rule::Sequence, "Its number in the stream; each is applied once."),
@@ -380,8 +381,8 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
         Rule::OneOf(values) => {
             let value = spelling(name, value);
             let known = values.iter().find(|known| known.eq_ignore_ascii_case(&value));
-            let canonical =
-                matches!(name, "client_min_messages") || name.ends_with("transaction_isolation");
+            let canonical = matches!(name, "client_min_messages" | "kho.expand_star")
+                || name.ends_with("transaction_isolation");
             match known {
                 Some(known) if canonical => Ok((*known).to_owned()),
                 Some(_) => Ok(default(setting.rule).to_owned()),

@@ -28,7 +28,7 @@ use kho_catalog::state::Relation;
 use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr};
 
 use crate::bind::constant::{constant, text};
-use crate::bind::{self, Name, Read};
+use crate::bind::{self, Name, Needs, Read};
 use crate::scope::{Scope, location};
 use crate::secure;
 
@@ -139,8 +139,11 @@ pub(crate) async fn table_function(
     }
 }
 
+/// That a row is among the changes tells that one of its columns changed, whichever are asked for:
+/// so they, and their numbers, are for who may read all of them.
 fn read(scope: &Scope, relation: &Relation) -> Read {
-    Read { relation: relation.oid, by: scope.who.role(), version: None, newest: false }
+    let by = scope.who.role();
+    Read { relation: relation.oid, by, version: None, newest: false, needs: Needs::Whole }
 }
 
 /// Arguments of a function or procedure, by place or by name.

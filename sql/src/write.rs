@@ -20,6 +20,7 @@ pub(crate) mod removal;
 pub(crate) mod reshaping;
 mod returning;
 pub(crate) mod rewrite;
+pub(crate) mod rights;
 pub(crate) mod target;
 mod upsert;
 

@@ -91,6 +91,23 @@ fn lists_show_what_is_there() {
 }
 
 #[test]
+fn rights_on_columns_and_rights_to_come_are_listed() {
+    let kho = city();
+    let mut admin = kho.admin();
+    admin.run("GRANT SELECT (id), UPDATE (id, ward) ON health.patient TO stranger");
+    let rights = shown(&kho, "admin", r"\dp health.patient");
+    let parts = ["Column privileges", "id:", "stranger=rw/admin", "ward:", "stranger=w/admin"];
+    assert_shows(&rights, &parts);
+    admin.run("ALTER DEFAULT PRIVILEGES IN SCHEMA health GRANT SELECT ON TABLES TO reader");
+    admin.run("ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO reader");
+    let coming = shown(&kho, "admin", r"\ddp");
+    assert_shows(&coming, &["health", "table", "reader=r/admin", "schema", "admin=UC/admin"]);
+    assert_shows(&shown(&kho, "admin", r"\ddp health"), &["reader=r/admin"]);
+    admin.run("CREATE ROLE inspector BYPASSRLS");
+    assert_shows(&shown(&kho, "admin", r"\du inspector"), &["Cannot login, Bypass RLS"]);
+}
+
+#[test]
 fn lists_do_not_show_what_is_hidden() {
     let kho = city();
     assert_shows(&shown(&kho, "reader", r"\dt health.*"), &["patient"]);

@@ -68,6 +68,11 @@ files! { on_both:
     pg_expressions
     pg_floating_numbers
     pg_grants
+    pg_grant_columns
+    pg_grant_columns_in_writes
+    pg_grant_defaults
+    pg_grant_options
+    pg_grant_views
     pg_identifiers
     pg_indexes
     pg_insert
@@ -111,6 +116,8 @@ files! { on_kho:
     agreements
     explain_access
     freezes
+    attack_privileges
+    columns_of_a_star
     governance_options
     loads_are_applied_once
     masks_and_tags
@@ -123,6 +130,7 @@ files! { on_kho:
     refused_statements
     restore_table
     roles_of_the_warehouse
+    separation_of_duties
     set_config_elsewhere
     structures
     third_parties

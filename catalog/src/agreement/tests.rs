@@ -33,6 +33,7 @@ fn role(oid: Oid, name: &str, of: &[Oid]) -> Change {
         valid_until_ms: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
         comment: None,
     })
 }

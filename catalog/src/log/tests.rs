@@ -40,6 +40,7 @@ fn role(state: &State, name: &str) -> Change {
         comment: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     })
 }
 

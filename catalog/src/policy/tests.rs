@@ -28,6 +28,7 @@ fn role(oid: Oid, member_of: &[Oid]) -> Role {
         comment: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     }
 }
 

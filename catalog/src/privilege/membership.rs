@@ -2,7 +2,7 @@
 //!
 //! What it guarantees: memberships have no cycles; whoever manages accounts cannot give itself,
 //! nor a role it belongs to, membership in a role that owns or reads data (`KH014`), on any path
-//! of memberships.
+//! of memberships; nor can it free itself, or such a role, of row policies.
 //! What it does not: two people who manage accounts can still help each other; the ledger shows it.
 
 use std::collections::BTreeSet;
@@ -49,12 +49,28 @@ pub fn membership_allowed(
     Ok(())
 }
 
-/// Whether any of these roles owns a schema or a relation, or holds any right on a relation.
-/// What everyone holds through `PUBLIC` does not count.
+/// Whether `granter` may let `role` pass row policies by (`BYPASSRLS`); `state` is the one after.
+pub fn bypass_allowed(state: &State, granter: Oid, role: Oid) -> Result<()> {
+    if !Principal::of(state, granter).is(role) {
+        return Ok(());
+    }
+    let message =
+        format!("role \"{}\" cannot be freed of row policies by itself", name(state, role)?);
+    Err(Error::new(Kind::SeparationOfDuties, message)
+        .with_detail(
+            "Who manages accounts cannot give BYPASSRLS to itself, or to a role it belongs to.",
+        )
+        .with_hint("Let another member of kho_admin do it."))
+}
+
+/// Whether any of these roles owns a schema or a relation, holds any right on a relation or on a
+/// column of one, or passes row policies by. What everyone holds through `PUBLIC` does not count.
 fn reaches_data(state: &State, who: &Principal) -> bool {
     let roles: BTreeSet<Oid> =
         who.effective().iter().copied().filter(|role| *role != PUBLIC).collect();
-    state.schemas.values().any(|schema| roles.contains(&schema.owner))
+    let bypasses = |role: &Oid| state.roles.get(role).is_some_and(|role| role.bypass_rls);
+    roles.iter().any(bypasses)
+        || state.schemas.values().any(|schema| roles.contains(&schema.owner))
         || state.relations.values().any(|relation| {
             roles.contains(&relation.owner)
                 || relation.grants.iter().any(|grant| roles.contains(&grant.grantee))

@@ -22,6 +22,7 @@ fn state() -> State {
             comment: None,
             bypass_rls: false,
             attributes: Default::default(),
+            default_grants: Vec::new(),
         })
     };
     let mut changes: Vec<Change> =

@@ -19,7 +19,7 @@ use sqlparser::ast::{ObjectName, ObjectNamePart, Statement};
 
 use super::constant::constant;
 use super::prepare::{Special, SpecialKind};
-use super::{Extra, Read, context, view};
+use super::{Extra, Needs, Read, context, view};
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::secure;
@@ -198,6 +198,7 @@ impl<'a> Resolver<'a> {
                     by: self.scope.who.role(),
                     version: Some(snapshot.version()),
                     newest: version.is_none() && self.scope.as_of_ms.is_none(),
+                    needs: Needs::Used,
                 });
                 let secured = secure::table(self.scope, self.session, &relation, &snapshot);
                 let secured = secured.await?;
@@ -214,6 +215,7 @@ impl<'a> Resolver<'a> {
                     by: self.scope.who.role(),
                     version: None,
                     newest: false,
+                    needs: Needs::Used,
                 });
                 let (provider, reads) =
                     view::expand(self.scope, self.session, &relation, self.depth).await?;
@@ -249,7 +251,6 @@ pub(crate) fn find_for(
     action: RelationAction,
 ) -> Result<Arc<Relation>> {
     let relation = find(scope, name)?;
-    let action = privilege::Action::Relation(relation.oid, action);
-    privilege::require(&scope.state, &scope.who, action)?;
+    scope.require(scope.who.role(), privilege::Action::Relation(relation.oid, action))?;
     Ok(relation)
 }

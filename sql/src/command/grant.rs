@@ -1,233 +1,288 @@
-//! `GRANT` and `REVOKE` of rights on schemas and relations.
+//! `GRANT` and `REVOKE` of rights on schemas, relations and columns.
 //!
 //! What it guarantees: a right is given only by the owner or by who holds it `WITH GRANT OPTION`,
-//! and lives only as long as the right of who gave it.
-//! What it does not: rights on columns, functions and databases; they are refused.
+//! and lives only as long as the right of who gave it. A right on a column is bound to the
+//! column's id. Taking a right on a whole relation takes the rights on its columns along.
+//! What it does not: rights on functions and databases, and PostgreSQL's `REFERENCES` and
+//! `TRIGGER`, which would be rights to nothing here; they are refused.
+//!
+//! # What differs from PostgreSQL
+//! Who may give a right on a whole relation may give it on a column. There, what was given so
+//! outlives the right of who gave it; here it goes with it, and asks for `CASCADE` as all does.
+//! The rights of an owner cannot be revoked: they come with ownership.
 
-use std::collections::BTreeSet;
+mod chain;
+mod default;
+mod words;
+
 use std::sync::Arc;
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::privilege::{self, Action, RelationAction, SchemaAction, grantor_for};
+use kho_catalog::privilege::{self, Action, COLUMN_PRIVILEGES, RelationAction, grantor_for};
 use kho_catalog::state::{Change, Grant, Oid, PUBLIC, Privilege, Relation, Schema};
-use sqlparser::ast::{
-    self, Action as Act, CascadeOption, GrantObjects, Grantee, GranteeName, GranteesType,
-    ObjectName, Privileges,
-};
+use sqlparser::ast::ObjectName;
 
+pub(crate) use self::chain::supported;
+pub(crate) use self::default::{apply as apply_default, forget_schema, of_new};
+use self::words::{Wanted, on_relation, on_schema};
 use super::relation::same;
 use super::{Context, Planned, name, warning};
 use crate::outcome::Notice;
+use crate::parse::{Given, On, PrivilegeStatement, Right};
 
-const ON_SCHEMA: &[Privilege] = &[Privilege::Usage, Privilege::Create];
-const ON_RELATION: &[Privilege] = &[
-    Privilege::Select,
-    Privilege::Insert,
-    Privilege::Update,
-    Privilege::Delete,
-    Privilege::Truncate,
-];
-
-/// `GRANT … ON … TO …`.
-pub(crate) fn apply(ctx: &mut Context<'_>, statement: &ast::Grant) -> Result<Planned> {
-    let refused = [
-        (statement.as_grantor.is_some(), "AS"),
-        (statement.granted_by.is_some(), "GRANTED BY"),
-        (statement.current_grants.is_some(), "CURRENT GRANTS"),
-    ];
-    refuse(&refused)?;
-    let mut planned = Planned::new("GRANT");
-    let to = grantees(ctx, &statement.grantees)?;
-    let objects = objects(ctx, statement.objects.as_ref())?;
-    let privileges = privileges(&statement.privileges, &objects)?;
-    if statement.with_grant_option && to.contains(&PUBLIC) {
-        let message = "grant options can only be granted to roles";
-        return Err(Error::new(Kind::InvalidGrantOperation, message));
+/// `GRANT … ON … TO …`, `REVOKE … ON … FROM …`.
+pub(crate) fn apply(ctx: &mut Context<'_>, statement: &PrivilegeStatement) -> Result<Planned> {
+    let given = &statement.given;
+    let mut planned = Planned::new(if given.revoke { "REVOKE" } else { "GRANT" });
+    only_by_oneself(ctx, given)?;
+    let wish = Wish::new(ctx, given)?;
+    match &statement.on {
+        On::Schemas(names) => {
+            let wanted = on_schema(&statement.rights)?;
+            for schema in schemas(ctx, names)? {
+                let mut changed = Schema::clone(schema);
+                let mut on = Object::schema(&mut changed);
+                wish.fulfil(ctx, &mut on, &wanted, &mut planned.notices)?;
+                if changed != **schema {
+                    planned.changes.push(Change::PutSchema(changed));
+                }
+            }
+        }
+        On::Relations(names) => {
+            let find = |written: &ObjectName| name::find(ctx, &name::qualified(written)?);
+            let found: Vec<_> = names.iter().map(find).collect::<Result<_>>()?;
+            planned = on_relations(ctx, &wish, &statement.rights, found, planned)?;
+        }
+        On::AllIn(names) => {
+            let found = all_in(ctx, names)?;
+            planned = on_relations(ctx, &wish, &statement.rights, found, planned)?;
+        }
+        On::Other(kind) => {
+            let message = format!("rights on this kind of object ({kind}) are not supported");
+            return Err(Error::unsupported(message)
+                .with_hint("There are rights on schemas, on tables and on views."));
+        }
     }
-    let wish = Wish { privileges, roles: to, verb: "granted", state: "01007" };
-    let give = |grants: &mut Vec<Grant>, owner: Oid, grant: Grant| {
-        // An owner has every right anyway; a grant to it would only outlive its ownership.
-        if grant.grantee == owner {
-            return Ok(());
-        }
-        let grant = Grant { grantable: statement.with_grant_option, ..grant };
-        match grants.iter_mut().find(|it| same(it, &grant)) {
-            Some(held) => held.grantable |= grant.grantable,
-            None => grants.push(grant),
-        }
-        Ok(())
-    };
-    planned.changes = each(ctx, objects, &wish, &mut planned.notices, give)?;
     Ok(planned)
 }
 
-/// `REVOKE … ON … FROM …`.
-pub(crate) fn revoke(ctx: &mut Context<'_>, statement: &ast::Revoke) -> Result<Planned> {
-    take(ctx, statement, false)
+fn on_relations(
+    ctx: &Context<'_>,
+    wish: &Wish<'_>,
+    rights: &[Right],
+    relations: Vec<&Arc<Relation>>,
+    mut planned: Planned,
+) -> Result<Planned> {
+    for relation in relations {
+        let wanted = on_relation(rights, relation)?;
+        let mut changed = Relation::clone(relation);
+        let mut on = Object::relation(&mut changed);
+        wish.fulfil(ctx, &mut on, &wanted, &mut planned.notices)?;
+        if changed != **relation {
+            planned.changes.push(Change::PutRelation(Box::new(changed)));
+        }
+    }
+    Ok(planned)
 }
 
-/// `REVOKE GRANT OPTION FOR … ON … FROM …`: the right stays, but cannot be given on.
-pub(crate) fn revoke_option(ctx: &mut Context<'_>, statement: &ast::Revoke) -> Result<Planned> {
-    take(ctx, statement, true)
+/// Who is to have what is asked for, or to lose it.
+struct Wish<'a> {
+    given: &'a Given,
+    roles: Vec<Oid>,
 }
 
-fn take(ctx: &mut Context<'_>, statement: &ast::Revoke, only_option: bool) -> Result<Planned> {
-    refuse(&[(statement.granted_by.is_some(), "GRANTED BY")])?;
-    let mut planned = Planned::new("REVOKE");
-    let from = grantees(ctx, &statement.grantees)?;
-    let objects = objects(ctx, statement.objects.as_ref())?;
-    let privileges = privileges(&statement.privileges, &objects)?;
-    let cascade = matches!(statement.cascade, Some(CascadeOption::Cascade));
-    let wish = Wish { privileges, roles: from, verb: "revoked", state: "01006" };
-    let take = |grants: &mut Vec<Grant>, owner: Oid, grant: Grant| {
-        if grant.grantee == owner {
+/// One object and its grants.
+struct Object<'a> {
+    /// As a refusal names it.
+    words: String,
+    owner: Oid,
+    columns: Vec<(u32, String)>,
+    grants: &'a mut Vec<Grant>,
+}
+
+impl<'a> Object<'a> {
+    fn schema(schema: &'a mut Schema) -> Object<'a> {
+        Object {
+            words: format!("schema {}", schema.name),
+            owner: schema.owner,
+            columns: Vec::new(),
+            grants: &mut schema.grants,
+        }
+    }
+
+    fn relation(relation: &'a mut Relation) -> Object<'a> {
+        let kind = if relation.view().is_some() { "view" } else { "table" };
+        Object {
+            words: format!("{kind} {}", relation.name),
+            owner: relation.owner,
+            columns: relation.columns.iter().map(|it| (it.id, it.name.clone())).collect(),
+            grants: &mut relation.grants,
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.words.split_once(' ').map_or("", |(_, name)| name)
+    }
+
+    fn column(&self, id: u32) -> &str {
+        self.columns.iter().find(|(it, _)| *it == id).map_or("?", |(_, name)| name)
+    }
+}
+
+impl<'a> Wish<'a> {
+    fn new(ctx: &Context<'_>, given: &'a Given) -> Result<Wish<'a>> {
+        let roles = grantees(ctx, &given.roles)?;
+        if !given.revoke && given.option && roles.contains(&PUBLIC) {
+            let message = "grant options can only be granted to roles";
+            return Err(Error::new(Kind::InvalidGrantOperation, message));
+        }
+        Ok(Wish { given, roles })
+    }
+
+    /// Gives or takes what is wanted on one object.
+    fn fulfil(
+        &self,
+        ctx: &Context<'_>,
+        on: &mut Object<'_>,
+        wanted: &Wanted,
+        notices: &mut Vec<Notice>,
+    ) -> Result<()> {
+        // Decided before anything changes: a statement cannot take its own ground away half-way.
+        let whole = self.grantors(ctx, on, &wanted.whole, wanted.all, None, notices)?;
+        let mut of_columns = Vec::new();
+        for (column, privileges, all) in &wanted.columns {
+            let column = Some(*column);
+            for (privilege, by) in self.grantors(ctx, on, privileges, *all, column, notices)? {
+                of_columns.push((privilege, column, by));
+            }
+        }
+        for role in &self.roles {
+            for (privilege, grantor) in &whole {
+                let grant = grant(*role, *grantor, *privilege, None);
+                match self.given.revoke {
+                    true => self.take(ctx, on, grant)?,
+                    false => self.give(on, grant)?,
+                }
+            }
+            for (privilege, column, grantor) in &of_columns {
+                let grant = grant(*role, *grantor, *privilege, *column);
+                match self.given.revoke {
+                    true => self.take(ctx, on, grant)?,
+                    false => self.give(on, grant)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In whose name each of `privileges` is given or taken; without the rights that the actor
+    /// has no option for, of which it is warned.
+    fn grantors(
+        &self,
+        ctx: &Context<'_>,
+        on: &Object<'_>,
+        privileges: &[Privilege],
+        all: bool,
+        column: Option<u32>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Vec<(Privilege, Oid)>> {
+        let by =
+            |it: &Privilege| Some((*it, grantor_for(ctx.who, on.owner, on.grants, *it, column)?));
+        let grantors: Vec<(Privilege, Oid)> = privileges.iter().filter_map(by).collect();
+        let (verb, state) = match self.given.revoke {
+            true => ("could be revoked", "01006"),
+            false => ("were granted", "01007"),
+        };
+        let object = match column {
+            Some(id) => format!("column \"{}\" of relation \"{}\"", on.column(id), on.name()),
+            None => format!("\"{}\"", on.name()),
+        };
+        if grantors.is_empty() && !privileges.is_empty() {
+            let any = |it: &&Grant| it.column.is_none() || it.column == column;
+            if !on.grants.iter().filter(any).any(|it| ctx.who.is(it.grantee)) {
+                let what = match column {
+                    Some(_) => object.clone(),
+                    None => on.words.clone(),
+                };
+                let message = format!("permission denied for {what}");
+                return Err(Error::new(Kind::InsufficientPrivilege, message));
+            }
+            notices.push(warning(state, format!("no privileges {verb} for {object}")));
+        } else if grantors.len() < privileges.len() && !all {
+            notices.push(warning(state, format!("not all privileges {verb} for {object}")));
+        }
+        Ok(grantors)
+    }
+
+    fn give(&self, on: &mut Object<'_>, grant: Grant) -> Result<()> {
+        // An owner has every right anyway; a grant to it would only outlive its ownership.
+        if grant.grantee == on.owner {
+            return Ok(());
+        }
+        let grant = Grant { grantable: self.given.option, ..grant };
+        if grant.grantable {
+            chain::refuse_circle(on.grants, on.owner, &grant)?;
+        }
+        match on.grants.iter_mut().find(|it| same(it, &grant)) {
+            Some(held) => held.grantable |= grant.grantable,
+            None => on.grants.push(grant),
+        }
+        Ok(())
+    }
+
+    /// Takes a right, and with one on the whole those on the columns that the same role gave.
+    fn take(&self, ctx: &Context<'_>, on: &mut Object<'_>, grant: Grant) -> Result<()> {
+        if grant.grantee == on.owner {
             return Err(Error::unsupported("the rights of an owner cannot be revoked")
                 .with_hint("Make another role the owner."));
         }
-        if only_option {
-            grants.iter_mut().filter(|it| same(it, &grant)).for_each(|it| it.grantable = false);
-        } else {
-            grants.retain(|it| !same(it, &grant));
+        let mut taken = vec![grant.clone()];
+        if grant.column.is_none() && COLUMN_PRIVILEGES.contains(&grant.privilege) {
+            taken.extend(on.columns.iter().filter_map(|(id, _)| {
+                let column = Some(*id);
+                let by = grantor_for(ctx.who, on.owner, on.grants, grant.privilege, column)?;
+                Some(Grant { grantor: by, column, ..grant.clone() })
+            }));
         }
-        let supported = supported(grants, owner);
-        if !cascade && supported.len() < grants.len() {
+        for grant in taken {
+            match self.given.option {
+                true => {
+                    let held = on.grants.iter_mut().filter(|it| same(it, &grant));
+                    held.for_each(|it| it.grantable = false);
+                }
+                false => on.grants.retain(|it| !same(it, &grant)),
+            }
+        }
+        let supported = chain::supported(on.grants, on.owner);
+        if !self.given.cascade && supported.len() < on.grants.len() {
             return Err(Error::new(Kind::DependentObjects, "dependent privileges exist")
                 .with_hint("Use CASCADE to revoke them too."));
         }
-        *grants = supported;
+        *on.grants = supported;
         Ok(())
+    }
+}
+
+fn grant(grantee: Oid, grantor: Oid, privilege: Privilege, column: Option<u32>) -> Grant {
+    Grant { grantee, grantor, privilege, grantable: false, column }
+}
+
+/// `GRANTED BY` says who gives, and that is who asks, as in PostgreSQL.
+fn only_by_oneself(ctx: &Context<'_>, given: &Given) -> Result<()> {
+    match &given.granted_by {
+        Some(role) if name::find_role(ctx, role)?.oid != ctx.who.role() => {
+            Err(Error::unsupported("grantor must be current user"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn grantees(ctx: &Context<'_>, written: &[String]) -> Result<Vec<Oid>> {
+    let grantee = |role: &String| match role.as_str() {
+        "public" => Ok(PUBLIC),
+        role => Ok(name::find_role(ctx, role)?.oid),
     };
-    planned.changes = each(ctx, objects, &wish, &mut planned.notices, take)?;
-    Ok(planned)
-}
-
-/// What is asked for, and how a partial success is said.
-struct Wish {
-    privileges: Vec<Privilege>,
-    roles: Vec<Oid>,
-    verb: &'static str,
-    state: &'static str,
-}
-
-enum Objects<'a> {
-    Schemas(Vec<&'a Arc<Schema>>),
-    Relations(Vec<&'a Arc<Relation>>),
-}
-
-/// Does `act` with every right and role of `wish` on every object, and puts what changed.
-fn each(
-    ctx: &Context<'_>,
-    objects: Objects<'_>,
-    wish: &Wish,
-    notices: &mut Vec<Notice>,
-    act: impl Fn(&mut Vec<Grant>, Oid, Grant) -> Result<()>,
-) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    match objects {
-        Objects::Schemas(schemas) => {
-            for schema in schemas {
-                let mut changed = Schema::clone(schema);
-                let denied = Action::Schema(schema.oid, SchemaAction::Own);
-                let on = On { name: &schema.name, owner: schema.owner, denied };
-                on_one(ctx, &on, &mut changed.grants, wish, notices, &act)?;
-                if changed != **schema {
-                    changes.push(Change::PutSchema(changed));
-                }
-            }
-        }
-        Objects::Relations(relations) => {
-            for relation in relations {
-                let mut changed = Relation::clone(relation);
-                let denied = Action::Relation(relation.oid, RelationAction::Own);
-                let on = On { name: &relation.name, owner: relation.owner, denied };
-                on_one(ctx, &on, &mut changed.grants, wish, notices, &act)?;
-                if changed != **relation {
-                    changes.push(Change::PutRelation(Box::new(changed)));
-                }
-            }
-        }
-    }
-    Ok(changes)
-}
-
-/// One object: its name, its owner, and what to ask `privilege` for the words of a refusal.
-struct On<'a> {
-    name: &'a str,
-    owner: Oid,
-    denied: Action,
-}
-
-fn on_one(
-    ctx: &Context<'_>,
-    on: &On<'_>,
-    grants: &mut Vec<Grant>,
-    wish: &Wish,
-    notices: &mut Vec<Notice>,
-    act: impl Fn(&mut Vec<Grant>, Oid, Grant) -> Result<()>,
-) -> Result<()> {
-    // Decided before anything changes: a statement cannot take its own ground away half-way.
-    let grantors: Vec<(Privilege, Oid)> = (wish.privileges.iter())
-        .filter_map(|it| Some((*it, grantor_for(ctx.who, on.owner, grants, *it)?)))
-        .collect();
-    if grantors.is_empty() {
-        privilege::require(ctx.state, ctx.who, on.denied)?;
-    }
-    if grantors.len() < wish.privileges.len() {
-        let message = format!("not all privileges were {} for \"{}\"", wish.verb, on.name);
-        notices.push(warning(wish.state, message));
-    }
-    for (privilege, grantor) in grantors {
-        for grantee in &wish.roles {
-            act(
-                grants,
-                on.owner,
-                Grant { grantee: *grantee, grantor, privilege, grantable: false },
-            )?;
-        }
-    }
-    Ok(())
-}
-
-/// The grants that can be traced to the owner, each giver holding the right with grant option.
-fn supported(grants: &[Grant], owner: Oid) -> Vec<Grant> {
-    let mut givers: BTreeSet<(Privilege, Oid)> = BTreeSet::new();
-    let gives = |givers: &BTreeSet<(Privilege, Oid)>, it: &Grant| {
-        it.grantor == owner || givers.contains(&(it.privilege, it.grantor))
-    };
-    loop {
-        let next: BTreeSet<(Privilege, Oid)> = (grants.iter())
-            .filter(|it| it.grantable && gives(&givers, it))
-            .map(|it| (it.privilege, it.grantee))
-            .collect();
-        if next == givers {
-            return grants.iter().filter(|it| gives(&givers, it)).cloned().collect();
-        }
-        givers = next;
-    }
-}
-
-fn objects<'a>(ctx: &Context<'a>, written: Option<&GrantObjects>) -> Result<Objects<'a>> {
-    match written {
-        Some(GrantObjects::Schemas(names)) => Ok(Objects::Schemas(schemas(ctx, names)?)),
-        Some(GrantObjects::Tables(names)) => {
-            let find = |written: &ObjectName| name::find(ctx, &name::qualified(written)?);
-            Ok(Objects::Relations(names.iter().map(find).collect::<Result<_>>()?))
-        }
-        Some(GrantObjects::AllTablesInSchema { schemas: names }) => {
-            let mut found = Vec::new();
-            for schema in schemas(ctx, names)? {
-                let see = |it: &&Arc<Relation>| {
-                    let see = Action::Relation(it.oid, RelationAction::See);
-                    privilege::require(ctx.state, ctx.who, see).is_ok()
-                };
-                found.extend(ctx.state.relations_of(schema.oid).filter(see));
-            }
-            Ok(Objects::Relations(found))
-        }
-        Some(_) => Err(Error::unsupported("rights on this kind of object are not supported")
-            .with_hint("There are rights on schemas, on tables and on views.")),
-        None => Err(Error::new(Kind::Syntax, "GRANT and REVOKE need ON and an object")),
-    }
+    written.iter().map(grantee).collect()
 }
 
 fn schemas<'a>(ctx: &Context<'a>, names: &[ObjectName]) -> Result<Vec<&'a Arc<Schema>>> {
@@ -237,68 +292,15 @@ fn schemas<'a>(ctx: &Context<'a>, names: &[ObjectName]) -> Result<Vec<&'a Arc<Sc
     names.iter().map(find).collect()
 }
 
-fn privileges(written: &Privileges, objects: &Objects<'_>) -> Result<Vec<Privilege>> {
-    let (known, kind) = match objects {
-        Objects::Schemas(_) => (ON_SCHEMA, "schema"),
-        Objects::Relations(_) => (ON_RELATION, "table"),
-    };
-    let actions = match written {
-        Privileges::All { .. } => return Ok(known.to_vec()),
-        Privileges::Actions(actions) => actions,
-    };
-    let mut found = Vec::with_capacity(actions.len());
-    for action in actions {
-        let privilege = privilege(action)?;
-        if !known.contains(&privilege) {
-            let message = format!("invalid privilege type {action} for {kind}");
-            return Err(Error::new(Kind::InvalidGrantOperation, message));
-        }
-        if !found.contains(&privilege) {
-            found.push(privilege);
-        }
+/// The relations of some schemas, as far as they exist for who asks.
+fn all_in<'a>(ctx: &Context<'a>, names: &[ObjectName]) -> Result<Vec<&'a Arc<Relation>>> {
+    let mut found = Vec::new();
+    for schema in schemas(ctx, names)? {
+        let see = |it: &&Arc<Relation>| {
+            let see = Action::Relation(it.oid, RelationAction::See);
+            privilege::require(ctx.state, ctx.who, see).is_ok()
+        };
+        found.extend(ctx.state.relations_of(schema.oid).filter(see));
     }
     Ok(found)
-}
-
-fn privilege(action: &Act) -> Result<Privilege> {
-    match action {
-        Act::Select { columns: None } => Ok(Privilege::Select),
-        Act::Insert { columns: None } => Ok(Privilege::Insert),
-        Act::Update { columns: None } => Ok(Privilege::Update),
-        Act::Delete => Ok(Privilege::Delete),
-        Act::Truncate => Ok(Privilege::Truncate),
-        Act::Usage => Ok(Privilege::Usage),
-        Act::Create { obj_type: None } => Ok(Privilege::Create),
-        Act::Select { .. } | Act::Insert { .. } | Act::Update { .. } => {
-            Err(Error::unsupported("rights on columns are not supported")
-                .with_hint("Grant on a view that has only those columns."))
-        }
-        other => Err(Error::unsupported(format!("the privilege {other} is not supported"))),
-    }
-}
-
-fn grantees(ctx: &Context<'_>, written: &[Grantee]) -> Result<Vec<Oid>> {
-    written
-        .iter()
-        .map(|grantee| match (&grantee.grantee_type, &grantee.name) {
-            (GranteesType::Public, _) => Ok(PUBLIC),
-            (
-                GranteesType::None | GranteesType::Group | GranteesType::Role,
-                Some(GranteeName::ObjectName(written)),
-            ) => match name::parts(written)?.as_slice() {
-                [role] if role == "public" => Ok(PUBLIC),
-                [role] => Ok(name::find_role(ctx, role)?.oid),
-                _ => Err(Error::new(Kind::Syntax, format!("\"{written}\" is not a role's name"))),
-            },
-            _ => Err(Error::unsupported("rights are given to roles and to PUBLIC")),
-        })
-        .collect()
-}
-
-fn refuse(clauses: &[(bool, &str)]) -> Result<()> {
-    match clauses.iter().find(|(given, _)| *given) {
-        None => Ok(()),
-        Some((_, clause)) => Err(Error::unsupported(format!("{clause} is not supported"))
-            .with_hint("The grantor is the owner, or who holds the right with grant option.")),
-    }
 }

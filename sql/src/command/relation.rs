@@ -196,7 +196,8 @@ pub(super) fn inherited(grants: &[Grant], old: Oid, new: Oid) -> Vec<Grant> {
 
 /// Whether two grants differ in nothing but the grant option.
 pub(in crate::command) fn same(one: &Grant, other: &Grant) -> bool {
-    (one.grantee, one.grantor, one.privilege) == (other.grantee, other.grantor, other.privilege)
+    let key = |it: &Grant| (it.grantee, it.grantor, it.privilege, it.column);
+    key(one) == key(other)
 }
 
 /// The relation an `ALTER` is about; `None`, with a notice, where `IF EXISTS` finds nothing.

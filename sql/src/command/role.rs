@@ -3,7 +3,7 @@
 //! What it guarantees: only `kho_admin` manages accounts, but everyone may change the own
 //! password; no password is kept, only its SCRAM verifier; no change leaves the warehouse without
 //! somebody who manages accounts.
-//! What it does not: it grants no right on data.
+//! What it does not: it grants no right on data. `BYPASSRLS` is given to others, never to oneself.
 
 mod membership;
 
@@ -15,8 +15,9 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::Policy;
 use kho_catalog::privilege::{
     self, Action, Decision, KHO_ADMIN, Principal, RelationAction, SchemaAction, WarehouseAction,
+    bypass_allowed,
 };
-use kho_catalog::state::{Change, Oid, Relation, Role, State};
+use kho_catalog::state::{Change, DefaultOn, Oid, Relation, Role, State};
 
 use self::membership::join;
 pub(crate) use self::membership::membership;
@@ -115,9 +116,10 @@ fn create(
         comment: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     };
     set(ctx, &mut role, options, &mut planned.notices)?;
-    let oid = role.oid;
+    let (oid, bypasses) = (role.oid, role.bypass_rls);
     let mut draft = Draft::new(ctx.state);
     draft.put(role);
     for group in &options.in_roles {
@@ -131,6 +133,9 @@ fn create(
             let member = name::find_role(ctx, member)?.oid;
             join(ctx.who, &mut draft, oid, member, option)?;
         }
+    }
+    if bypasses {
+        bypass_allowed(&draft.state, ctx.who.role(), oid)?;
     }
     planned.changes = draft.finish(ctx.state)?;
     Ok(planned)
@@ -151,6 +156,9 @@ fn alter(ctx: &mut Context<'_>, written: &str, options: &RoleOptions) -> Result<
     }
     let mut role = Role::clone(changeable(ctx, written)?);
     set(ctx, &mut role, options, &mut planned.notices)?;
+    if options.bypass_rls == Some(true) {
+        bypass_allowed(ctx.state, ctx.who.role(), role.oid)?;
+    }
     let mut draft = Draft::new(ctx.state);
     draft.put(role);
     planned.changes = draft.finish(ctx.state)?;
@@ -214,6 +222,9 @@ fn set(
 ) -> Result<()> {
     if let Some(login) = options.login {
         role.login = login;
+    }
+    if let Some(bypass) = options.bypass_rls {
+        role.bypass_rls = bypass;
     }
     if let Some(password) = &options.password {
         role.verifier = match password.as_deref() {
@@ -362,6 +373,7 @@ fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
             uses.push(seen(see).then_some(line));
         }
     }
+    uses.extend(default_uses(ctx, role));
     if uses.is_empty() {
         return Ok(());
     }
@@ -373,4 +385,28 @@ fn require_unused(ctx: &Context<'_>, role: &Role) -> Result<()> {
     let message =
         format!("role \"{}\" cannot be dropped because some objects depend on it", role.name);
     Err(Error::new(Kind::DependentObjects, message).with_detail(lines.join("\n")))
+}
+
+/// What `role` gives, or is to be given, with objects to come.
+fn default_uses(ctx: &Context<'_>, role: &Role) -> Vec<Option<String>> {
+    let mut uses = Vec::new();
+    for maker in ctx.state.roles.values() {
+        for it in &maker.default_grants {
+            let word = match (maker.oid == role.oid, it.grantee == role.oid) {
+                (true, _) => "owner of",
+                (_, true) => "privileges for",
+                _ => continue,
+            };
+            let on = match it.on {
+                DefaultOn::Tables => "relations",
+                DefaultOn::Schemas => "schemas",
+            };
+            let name = &maker.name;
+            let line = format!("{word} default privileges on new {on} belonging to role {name}");
+            if !uses.contains(&Some(line.clone())) {
+                uses.push(Some(line));
+            }
+        }
+    }
+    uses
 }

@@ -10,12 +10,12 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{
     self, Action, Decision, RelationAction, SchemaAction, WarehouseAction,
 };
-use kho_catalog::state::{Change, Oid, Relation, Schema};
+use kho_catalog::state::{Change, DefaultOn, Oid, Relation, Schema};
 use sqlparser::ast::{AlterSchema, AlterSchemaOperation, Ident, ObjectName, SchemaName, Statement};
 
 use super::depend::{self, Renaming, full_name, kind};
 use super::relation::inherited;
-use super::{Context, Planned, name, notice, notice_of};
+use super::{Context, Planned, grant, name, notice, notice_of};
 
 const RESERVED: &[&str] = &["information_schema", "kho"];
 const RESERVED_PREFIX: &str = "pg_";
@@ -62,7 +62,7 @@ pub(crate) fn create(ctx: &mut Context<'_>, statement: &Statement) -> Result<Pla
         oid: ctx.state.new_oid(0),
         name: schema,
         owner,
-        grants: vec![],
+        grants: grant::of_new(ctx.state, owner, DefaultOn::Schemas, None),
         comment: None,
     }));
     Ok(planned)
@@ -116,6 +116,7 @@ pub(crate) fn drop(
         }
     }
     planned.changes = changes;
+    planned.changes.extend(grant::forget_schema(ctx.state, |oid| oids.contains(&oid)));
     planned.changes.extend(oids.into_iter().map(Change::RemoveSchema));
     planned.notices.extend(notices);
     Ok(planned)

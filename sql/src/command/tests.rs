@@ -43,6 +43,7 @@ fn city() -> State {
             comment: None,
             bypass_rls: false,
             attributes: Default::default(),
+            default_grants: Vec::new(),
         })
     };
     let mut changes: Vec<Change> =
@@ -52,8 +53,13 @@ fn city() -> State {
     changes.push(role(16386, "clerk", &[]));
     changes.push(role(16387, "reader", &[]));
     changes.push(role(16388, "stranger", &[]));
-    let grant =
-        |grantee: Oid, privilege| Grant { grantee, grantor: 16385, privilege, grantable: false };
+    let grant = |grantee: Oid, privilege| Grant {
+        grantee,
+        grantor: 16385,
+        privilege,
+        grantable: false,
+        column: None,
+    };
     changes.push(Change::PutSchema(Schema {
         oid: 16400,
         name: "health".to_owned(),
@@ -99,7 +105,9 @@ fn run(state: &State, role: &str, sql: &str) -> Result<Done> {
     let planned = match statement.ast() {
         Ast::Role(statement) => role::apply(&mut ctx, statement)?,
         Ast::Membership(statement) => role::membership(&mut ctx, statement)?,
-        Ast::RevokeOption(revoke) => grant::revoke_option(&mut ctx, revoke)?,
+        Ast::Privilege(statement) => grant::apply(&mut ctx, statement)?,
+        Ast::Default(statement) => grant::apply_default(&mut ctx, statement)?,
+        Ast::Owned(statement) => owned::apply(&mut ctx, statement)?,
         Ast::Relation(statement) => super::relation::apply(&mut ctx, statement)?,
         Ast::Sql(statement) => sql_statement(&mut ctx, statement, &mut checks_rows)?,
         Ast::Copy(_) => panic!("COPY changes no catalog"),
@@ -115,8 +123,6 @@ fn sql_statement(
 ) -> Result<Planned> {
     use sqlparser::ast::ObjectType;
     match statement {
-        Sql::Grant(grant) => grant::apply(ctx, grant),
-        Sql::Revoke(revoke) => grant::revoke(ctx, revoke),
         Sql::CreateSchema { .. } => schema::create(ctx, statement),
         Sql::AlterSchema(alter) => schema::alter(ctx, alter),
         Sql::CreateTable(create) => {
@@ -179,7 +185,11 @@ fn bound(state: &State, create: &sqlparser::ast::CreateView) -> view::Bound {
 
 /// Runs `lines` of `role | statement | outcome`, one after the other.
 fn script(lines: &[(&str, &str, &str)]) -> State {
-    let mut state = city();
+    script_on(city(), lines)
+}
+
+/// The same from another state on.
+fn script_on(mut state: State, lines: &[(&str, &str, &str)]) -> State {
     for (role, sql, expected) in lines {
         let (got, after) = match run(&state, role, sql) {
             Ok(done) => {
@@ -204,7 +214,7 @@ fn relation<'a>(state: &'a State, name: &str) -> &'a Relation {
     state.relation(state.schema(schema).unwrap().oid, name).unwrap()
 }
 
-/// `grantee:privilege`, with `*` where it can be given on.
+/// `grantee:privilege`, with the column's id in parentheses, and with `*` where it can be given on.
 fn held(state: &State, grants: &[Grant]) -> Vec<String> {
     let names: BTreeMap<Oid, &str> =
         state.roles.values().map(|role| (role.oid, role.name.as_str())).collect();
@@ -212,7 +222,8 @@ fn held(state: &State, grants: &[Grant]) -> Vec<String> {
         .map(|it| {
             let who = if it.grantee == PUBLIC { "public" } else { names[&it.grantee] };
             let star = if it.grantable { "*" } else { "" };
-            format!("{who}:{:?}{star}", it.privilege).to_lowercase()
+            let column = it.column.map(|id| format!("({id})")).unwrap_or_default();
+            format!("{who}:{:?}{column}{star}", it.privilege).to_lowercase()
         })
         .collect();
     held.sort();

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, RelationAction};
-use kho_catalog::state::{Change, Column, Oid, Relation, RelationKind, View};
+use kho_catalog::state::{Change, Column, DefaultOn, Oid, Relation, RelationKind, View};
 use kho_catalog::types::Type;
 use sqlparser::ast::{CreateTableOptions, CreateView, Ident, ObjectName};
 
 use super::name::{self, Expected, taken};
-use super::{Context, Planned, depend, notice_of, relation};
+use super::{Context, Planned, depend, grant, notice_of, relation};
 
 /// What binding a view's query found.
 pub(crate) struct Bound {
@@ -44,7 +44,7 @@ pub(crate) fn create(
         name: qualified.name,
         owner: ctx.who.role(),
         columns,
-        grants: vec![],
+        grants: grant::of_new(ctx.state, ctx.who.role(), DefaultOn::Tables, Some(schema.oid)),
         comment: None,
         kind: RelationKind::View(View {
             query: (ctx.text)(&bound.query),

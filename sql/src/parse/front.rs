@@ -2,30 +2,11 @@
 
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::Token;
 
-use super::{Ast, copy, cursor, relation, role};
+use super::{Ast, copy, cursor, privilege, relation, role};
 
 type Parsed<T> = Result<T, ParserError>;
-
-/// The tokens of one statement as sqlparser should see them: in `GRANT` and `REVOKE` it takes
-/// `PUBLIC` for the last of the grantees, so here it is a name as any other.
-pub(super) fn prepared(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
-    let mut tokens = tokens.to_vec();
-    let first = tokens.iter().find(|it| !matches!(it.token, Token::Whitespace(_)));
-    let grants = first.is_some_and(|it| {
-        matches!(&it.token, Token::Word(word) if word.quote_style.is_none()
-            && matches!(word.keyword, Keyword::GRANT | Keyword::REVOKE))
-    });
-    for token in tokens.iter_mut().filter(|_| grants) {
-        if let Token::Word(word) = &mut token.token
-            && word.keyword == Keyword::PUBLIC
-        {
-            token.token = Token::make_word("public", Some('"'));
-        }
-    }
-    tokens
-}
 
 /// Parses one statement. The caller checks that nothing is left over.
 pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
@@ -63,17 +44,20 @@ pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
                 None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
             }
         }
-        (Some(Keyword::REVOKE), Some(Keyword::GRANT)) => {
-            parser.next_token();
-            parser.expect_keywords(&[Keyword::GRANT, Keyword::OPTION, Keyword::FOR])?;
-            Ok(Ast::RevokeOption(Box::new(parser.parse_revoke()?)))
-        }
         (Some(Keyword::GRANT | Keyword::REVOKE), _) => {
             match parser.maybe_parse(role::parse_membership)? {
                 Some(membership) => Ok(Ast::Membership(membership)),
-                None => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
+                None => Ok(Ast::Privilege(Box::new(privilege::parse(parser)?))),
             }
         }
+        (Some(Keyword::ALTER), _) if privilege::begins_with(parser, ["alter", "default"]) => {
+            parser.next_token();
+            parser.next_token();
+            parser.expect_keyword(Keyword::PRIVILEGES)?;
+            Ok(Ast::Default(Box::new(privilege::parse_default(parser)?)))
+        }
+        _ if privilege::begins_with(parser, ["reassign", "owned"]) => owned(parser, true),
+        _ if privilege::begins_with(parser, ["drop", "owned"]) => owned(parser, false),
         (Some(Keyword::DECLARE), _) => Ok(Ast::Cursor(Box::new(cursor::parse_declare(parser)?))),
         (Some(Keyword::FETCH), _) => Ok(Ast::Cursor(Box::new(cursor::parse_fetch(parser)?))),
         (Some(_), _) if cursor::moves(parser) => {
@@ -81,6 +65,12 @@ pub(super) fn parse(parser: &mut Parser) -> Parsed<Ast> {
         }
         _ => Ok(Ast::Sql(Box::new(parser.parse_statement()?))),
     }
+}
+
+fn owned(parser: &mut Parser, reassign: bool) -> Parsed<Ast> {
+    parser.next_token();
+    parser.next_token();
+    Ok(Ast::Owned(privilege::parse_owned(parser, reassign)?))
 }
 
 fn first_words(parser: &Parser) -> [Option<Keyword>; 2] {

@@ -25,6 +25,7 @@ pub(crate) struct RoleOptions {
     /// -1 is no limit.
     pub connection_limit: Option<i64>,
     pub valid_until: Option<String>,
+    pub bypass_rls: Option<bool>,
     pub in_roles: Vec<String>,
     pub members: Vec<String>,
     pub admins: Vec<String>,
@@ -98,14 +99,14 @@ fn parse_options(parser: &mut Parser) -> Parsed<RoleOptions> {
             "LOGIN" => options.login = Some(true),
             "NOLOGIN" => options.login = Some(false),
             // Defaults of PostgreSQL that Kho's roles have.
-            "INHERIT" | "NOSUPERUSER" | "NOCREATEDB" | "NOCREATEROLE" | "NOREPLICATION"
-            | "NOBYPASSRLS" => {}
+            "INHERIT" | "NOSUPERUSER" | "NOCREATEDB" | "NOCREATEROLE" | "NOREPLICATION" => {}
+            "BYPASSRLS" => options.bypass_rls = Some(true),
+            "NOBYPASSRLS" => options.bypass_rls = Some(false),
             "NOINHERIT" => options.refused.push("NOINHERIT"),
             "SUPERUSER" => options.refused.push("SUPERUSER"),
             "CREATEDB" => options.refused.push("CREATEDB"),
             "CREATEROLE" => options.refused.push("CREATEROLE"),
             "REPLICATION" => options.refused.push("REPLICATION"),
-            "BYPASSRLS" => options.refused.push("BYPASSRLS"),
             "ENCRYPTED" => parser.expect_keyword(Keyword::PASSWORD).and_then(|_| {
                 options.password = Some(password(parser)?);
                 Ok(())

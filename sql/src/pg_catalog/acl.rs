@@ -21,6 +21,9 @@ pub const RELATION: &[Privilege] = &[
 /// The rights of a schema, in PostgreSQL's order.
 pub const SCHEMA: &[Privilege] = &[Privilege::Usage, Privilege::Create];
 
+/// The rights of a column, in PostgreSQL's order.
+pub const COLUMN: &[Privilege] = &[Privilege::Insert, Privilege::Select, Privilege::Update];
+
 /// The `aclitem[]` of an object; `None` where only its owner has rights, as in PostgreSQL.
 pub fn items(
     view: &CatalogView,
@@ -28,6 +31,7 @@ pub fn items(
     grants: &[Grant],
     all: &[Privilege],
 ) -> Option<Vec<String>> {
+    let grants: Vec<Grant> = grants.iter().filter(|it| it.column.is_none()).cloned().collect();
     if grants.is_empty() {
         return None;
     }
@@ -36,6 +40,20 @@ pub fn items(
         let letters: String = all.iter().copied().map(letter).collect();
         items.push(format!("{0}={letters}/{0}", role(view, owner)));
     }
+    items.extend(written(view, &grants, all));
+    Some(items)
+}
+
+/// The `aclitem[]` of the column with this id: an owner's rights are those on the whole.
+pub fn column_items(view: &CatalogView, grants: &[Grant], column: u32) -> Option<Vec<String>> {
+    let of_column = grants.iter().filter(|it| it.column == Some(column));
+    let items = written(view, &of_column.cloned().collect::<Vec<_>>(), COLUMN);
+    (!items.is_empty()).then_some(items)
+}
+
+/// Each pair of grantee and grantor with the letters of what was given.
+pub fn written(view: &CatalogView, grants: &[Grant], all: &[Privilege]) -> Vec<String> {
+    let mut items = Vec::new();
     let mut pairs: Vec<(Oid, Oid)> = Vec::new();
     for grant in grants {
         let pair = (grant.grantee, grant.grantor);
@@ -58,7 +76,7 @@ pub fn items(
         }
         items.push(format!("{}={letters}/{}", role(view, grantee), role(view, grantor)));
     }
-    Some(items)
+    items
 }
 
 /// The name of a right in `information_schema`.
@@ -101,7 +119,7 @@ pub fn is_member(state: &State, role: Oid, of: Oid, admin: Option<MembershipOpti
     }
 }
 
-/// Whether a role with `closure` has `privilege` by owning or by a grant.
+/// Whether a role with `closure` has `privilege` by owning, or by a grant on the whole.
 pub fn has(
     closure: &BTreeSet<Oid>,
     owner: Oid,
@@ -109,8 +127,21 @@ pub fn has(
     privilege: Privilege,
     grantable: bool,
 ) -> bool {
+    has_on(closure, owner, grants, privilege, grantable, |column| column.is_none())
+}
+
+/// The same by a grant on anything that `on` says yes to.
+pub fn has_on(
+    closure: &BTreeSet<Oid>,
+    owner: Oid,
+    grants: &[Grant],
+    privilege: Privilege,
+    grantable: bool,
+    on: impl Fn(Option<u32>) -> bool,
+) -> bool {
     let given = |grant: &Grant| {
         grant.privilege == privilege
+            && on(grant.column)
             && closure.contains(&grant.grantee)
             && (grant.grantable || !grantable)
     };

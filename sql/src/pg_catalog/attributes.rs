@@ -4,6 +4,7 @@ use kho_catalog::error::Result;
 use kho_catalog::state::{Column, Oid, Relation};
 
 use super::CatalogView;
+use super::acl;
 use super::definition::{self, Definition};
 use super::object::{self, Part, part_oid};
 use super::rows::Rows;
@@ -15,7 +16,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
         "pg_attribute" => {
             for relation in object::relations(view) {
                 for (at, column) in relation.columns.iter().enumerate() {
-                    push_column(relation, at, column, rows)?;
+                    push_column(view, relation, at, column, rows)?;
                 }
             }
             definition::all().try_for_each(|it| push_system(it, rows))
@@ -39,9 +40,16 @@ struct Attribute<'a> {
     dimensions: i32,
     not_null: bool,
     has_default: bool,
+    rights: Option<Vec<String>>,
 }
 
-fn push_column(relation: &Relation, at: usize, column: &Column, rows: &mut Rows) -> Result<()> {
+fn push_column(
+    view: &CatalogView,
+    relation: &Relation,
+    at: usize,
+    column: &Column,
+    rows: &mut Rows,
+) -> Result<()> {
     let attribute = Attribute {
         relation: relation.oid,
         at,
@@ -51,8 +59,9 @@ fn push_column(relation: &Relation, at: usize, column: &Column, rows: &mut Rows)
         dimensions: types::dimensions(&column.data_type),
         not_null: column.not_null,
         has_default: column.default.is_some(),
+        rights: acl::column_items(view, &relation.grants, column.id),
     };
-    push(&attribute, rows)
+    push(attribute, rows)
 }
 
 fn push_system(table: &Definition, rows: &mut Rows) -> Result<()> {
@@ -66,13 +75,14 @@ fn push_system(table: &Definition, rows: &mut Rows) -> Result<()> {
             dimensions: i32::from(column.pg_type.ends_with("[]")),
             not_null: column.not_null,
             has_default: false,
+            rights: None,
         };
-        push(&attribute, rows)?;
+        push(attribute, rows)?;
     }
     Ok(())
 }
 
-fn push(it: &Attribute<'_>, rows: &mut Rows) -> Result<()> {
+fn push(it: Attribute<'_>, rows: &mut Rows) -> Result<()> {
     let of = types::by_oid(it.type_oid);
     rows.push([
         ("attrelid", it.relation.into()),
@@ -91,6 +101,7 @@ fn push(it: &Attribute<'_>, rows: &mut Rows) -> Result<()> {
         ("atthasdef", it.has_default.into()),
         ("attislocal", true.into()),
         ("attcollation", of.map(|it| it.collation).into()),
+        ("attacl", it.rights.into()),
     ])
 }
 

@@ -296,6 +296,7 @@ fn grants<'a>(
         grantor: relation.owner,
         privilege: *privilege,
         grantable: true,
+        column: None,
     });
     let given = relation.grants.iter().filter(|it| it.grantee != relation.owner).cloned();
     owner.chain(given).filter(move |it| {
@@ -308,7 +309,8 @@ fn grants<'a>(
 fn table_privileges(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
     let enabled = acl::closure(&view.state, view.role);
     for relation in object::relations(view) {
-        for grant in grants(relation, &enabled, table == "role_table_grants") {
+        let of_whole = grants(relation, &enabled, table == "role_table_grants");
+        for grant in of_whole.filter(|it| it.column.is_none()) {
             let reads = grant.privilege == kho_catalog::state::Privilege::Select;
             rows.push([
                 ("grantor", object::role_name(view, grant.grantor).into()),
@@ -329,10 +331,11 @@ fn column_privileges(view: &CatalogView, table: &str, rows: &mut Rows) -> Result
     use kho_catalog::state::Privilege::{Insert, Select, Update};
     let enabled = acl::closure(&view.state, view.role);
     for relation in object::relations(view) {
-        let of_columns = grants(relation, &enabled, table == "role_column_grants")
-            .filter(|it| matches!(it.privilege, Select | Insert | Update));
-        for grant in of_columns {
-            for column in &relation.columns {
+        let of_columns: Vec<Grant> = grants(relation, &enabled, table == "role_column_grants")
+            .filter(|it| matches!(it.privilege, Select | Insert | Update))
+            .collect();
+        for column in &relation.columns {
+            for (grant, grantable) in on_column(&of_columns, column.id) {
                 rows.push([
                     ("grantor", object::role_name(view, grant.grantor).into()),
                     ("grantee", grantee(view, grant.grantee)),
@@ -341,12 +344,26 @@ fn column_privileges(view: &CatalogView, table: &str, rows: &mut Rows) -> Result
                     ("table_name", relation.name.as_str().into()),
                     ("column_name", column.name.as_str().into()),
                     ("privilege_type", acl::name(grant.privilege).into()),
-                    ("is_grantable", yes(grant.grantable)),
+                    ("is_grantable", yes(grantable)),
                 ])?;
             }
         }
     }
     Ok(())
+}
+
+/// The rights on one column, whether they come with the whole or were given on it alone; each
+/// once, with whether it can be given on.
+fn on_column(grants: &[Grant], column: u32) -> Vec<(&Grant, bool)> {
+    let mut on_it: Vec<(&Grant, bool)> = Vec::new();
+    for grant in grants.iter().filter(|it| it.column.is_none() || it.column == Some(column)) {
+        let key = |it: &Grant| (it.grantee, it.grantor, it.privilege);
+        match on_it.iter_mut().find(|(known, _)| key(known) == key(grant)) {
+            Some((_, grantable)) => *grantable |= grant.grantable,
+            None => on_it.push((grant, grant.grantable)),
+        }
+    }
+    on_it
 }
 
 fn applicable_roles(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {

@@ -1,12 +1,14 @@
-//! Accounts: `pg_roles`, `pg_user`, `pg_group`, `pg_auth_members`, `pg_shdescription`.
+//! Accounts: `pg_roles`, `pg_user`, `pg_group`, `pg_auth_members`, `pg_shdescription`, and what
+//! they give with objects to come, `pg_default_acl`.
 //!
 //! What it guarantees: no password and no verifier is in any of them. Every role is listed, as in
 //! PostgreSQL: owners and grantors must have names.
 
 use kho_catalog::error::Result;
-use kho_catalog::state::{MembershipOption, Oid, Role};
+use kho_catalog::state::{DefaultGrant, DefaultOn, Grant, MembershipOption, Oid, Role};
 
 use super::CatalogView;
+use super::acl;
 use super::object;
 use super::relations::PG_AUTHID;
 use super::rows::Rows;
@@ -23,6 +25,7 @@ pub fn fill(view: &CatalogView, table: &str, rows: &mut Rows) -> Result<()> {
         "pg_group" => groups(view, rows),
         "pg_auth_members" => members(view, rows),
         "pg_shdescription" => descriptions(view, rows),
+        "pg_default_acl" => default_rights(view, rows),
         _ => Ok(()),
     }
 }
@@ -89,6 +92,58 @@ fn members(view: &CatalogView, rows: &mut Rows) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One row for each role, schema and kind of object. What holds in every schema is written with
+/// the owner's rights, as the whole of what a new object gets; what holds in one is added to it.
+fn default_rights(view: &CatalogView, rows: &mut Rows) -> Result<()> {
+    for role in object::roles(view) {
+        let is_visible = |it: &&DefaultGrant| {
+            it.schema.is_none_or(|schema| view.visible.schemas().contains(&schema))
+        };
+        let mut entries: Vec<(Option<Oid>, DefaultOn)> = Vec::new();
+        for it in role.default_grants.iter().filter(is_visible) {
+            if !entries.contains(&(it.schema, it.on)) {
+                entries.push((it.schema, it.on));
+            }
+        }
+        for (at, (schema, on)) in entries.into_iter().enumerate() {
+            let (kind, all) = match on {
+                DefaultOn::Tables => ("r", acl::RELATION),
+                DefaultOn::Schemas => ("n", acl::SCHEMA),
+            };
+            let given = role.default_grants.iter().filter(|it| (it.schema, it.on) == (schema, on));
+            let given: Vec<Grant> = given.map(|it| granted(role.oid, it)).collect();
+            let items = match schema {
+                Some(_) => Some(acl::written(view, &given, all)),
+                None => acl::items(view, role.oid, &given, all),
+            };
+            rows.push([
+                ("oid", default_oid(role.oid, at).into()),
+                ("defaclrole", role.oid.into()),
+                ("defaclnamespace", schema.unwrap_or_default().into()),
+                ("defaclobjtype", kind.into()),
+                ("defaclacl", items.into()),
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+fn granted(maker: Oid, it: &DefaultGrant) -> Grant {
+    Grant {
+        grantee: it.grantee,
+        grantor: maker,
+        privilege: it.privilege,
+        grantable: it.grantable,
+        column: None,
+    }
+}
+
+/// An entry has no oid in Kho's catalog; it is computed from its role's, above all others.
+fn default_oid(role: Oid, at: usize) -> Oid {
+    let at = Oid::try_from(at).unwrap_or(Oid::MAX);
+    0xc000_0000 | ((role & 0x003f_ffff) << 8) | at.min(0xff)
 }
 
 fn descriptions(view: &CatalogView, rows: &mut Rows) -> Result<()> {

@@ -38,7 +38,7 @@ pub fn text(value: &str) -> Text {
 }
 
 pub fn grant(grantee: Oid, grantor: Oid, privilege: Privilege) -> Grant {
-    Grant { grantee, grantor, privilege, grantable: false }
+    Grant { grantee, grantor, privilege, grantable: false, column: None }
 }
 
 fn role(oid: Oid, name: &str, login: bool, of: &[Oid]) -> Change {
@@ -53,6 +53,7 @@ fn role(oid: Oid, name: &str, login: bool, of: &[Oid]) -> Change {
         comment: (oid == OFFICER).then(|| text("Runs the health desk")),
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     })
 }
 

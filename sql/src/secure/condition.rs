@@ -121,7 +121,8 @@ impl Checks {
         let (statement, extra) = over_numbered(&self.relation, table, items)?;
         let (plan, reads) = bind::within(&self.scope, &self.session, statement, extra, 0).await?;
         let plan = infallible::folded(&self.session, plan)?;
-        let bound = Bound { plan, session: self.session.clone(), reads, names: Vec::new() };
+        let bound =
+            Bound { plan, session: self.session.clone(), reads, names: Vec::new(), rows: None };
         let mut answers = execute::stream(&authorize(&self.scope, bound)?).await?;
         while let Some(batch) = answers.next().await {
             let batch = batch.map_err(from_engine)?;
@@ -191,7 +192,10 @@ pub(crate) async fn refuse_unsafe(
     let mut oids: Vec<Oid> = reads.iter().map(|read| read.relation).collect();
     oids.sort_unstable();
     oids.dedup();
-    authorize(&scope, Bound { plan, session: session.clone(), reads, names: Vec::new() })?;
+    authorize(
+        &scope,
+        Bound { plan, session: session.clone(), reads, names: Vec::new(), rows: None },
+    )?;
     Ok(oids)
 }
 

@@ -18,27 +18,60 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::Result;
+use kho_catalog::state::Oid;
 use kho_catalog::table::TableSize;
 
 use super::barrier::Barrier;
 use super::{infallible, leak_proof};
 use crate::authorize::only_reads;
 
-/// `plan` as a table called `name`. `size` is the size of the one table it reads, where that may
-/// help to order joins; `estimates` says whether anything of the kind may be told.
+/// What a [`guarded`] table is called and is, and what may be told of it.
+pub(super) struct Known<'a> {
+    pub name: &'a str,
+    /// The table whose rows it gives; `None` for a view.
+    pub relation: Option<Oid>,
+    /// How large the table is, where that may help to order joins.
+    pub size: Option<Arc<TableSize>>,
+    /// Whether anything of the kind may be told.
+    pub estimates: bool,
+}
+
+/// `plan`, whose columns have the fields of `schema`, as a table.
 pub(super) fn guarded(
-    name: &str,
+    known: Known<'_>,
     plan: LogicalPlan,
-    size: Option<Arc<TableSize>>,
-    estimates: bool,
+    schema: SchemaRef,
 ) -> Result<Arc<dyn TableProvider>> {
     only_reads(&plan)?;
     // A predicate that is let in may be evaluated before the query's own: where those can fail, it
     // must not decide on which rows they do.
     let lets_in = infallible::require(&plan).is_ok();
-    let schema = Arc::clone(plan.schema().inner());
+    let Known { name, relation, size, estimates } = known;
     let size = size.filter(|_| estimates);
-    Ok(Arc::new(GuardedTable { name: name.to_owned(), schema, plan, size, lets_in, estimates }))
+    Ok(Arc::new(GuardedTable {
+        name: name.to_owned(),
+        relation,
+        schema,
+        plan,
+        size,
+        lets_in,
+        estimates,
+    }))
+}
+
+/// Whose rows `source` gives, if it is one of these and no view.
+pub(super) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<GuardedTable>()?.relation
+}
+
+/// The query of the view that `source` is.
+pub(super) fn view_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    let table = table.downcast_ref::<GuardedTable>().filter(|it| it.relation.is_none())?;
+    Some(table.plan.clone())
 }
 
 /// How large the table is that stands behind `source`, if it is one of these and says so.
@@ -51,6 +84,7 @@ pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
 #[derive(Debug)]
 pub(super) struct GuardedTable {
     name: String,
+    relation: Option<Oid>,
     schema: SchemaRef,
     plan: LogicalPlan,
     size: Option<Arc<TableSize>>,

@@ -35,6 +35,13 @@ pub(super) async fn table(
     }))
 }
 
+/// Whose rows `source` gives, if it is one of these.
+pub(super) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<PlainTable>().map(|table| table.relation)
+}
+
 /// How large the table behind `source` is; `None` where it is none of these.
 pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
     let provider = source_as_provider(source).ok()?;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
@@ -23,7 +23,7 @@ use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
 
 use super::{Secured, guarded, infallible, stored_name};
-use crate::bind;
+use crate::bind::{self, Needs, Read};
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::system::pseudonym::{HASH, PSEUDONYM};
@@ -79,8 +79,17 @@ impl<'a> Source<'a> {
         let extra = vec![(STORED.to_owned(), provider)];
         let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
         let plan = infallible::folded(session, self.typed(plan)?)?;
-        let provider = guarded::guarded(&self.relation.name, plan, size, !self.scope.explains)?;
-        Ok(Secured { provider, reads })
+        let schema = self.described(&plan);
+        let known = guarded::Known {
+            name: &self.relation.name,
+            relation: Some(self.relation.oid),
+            size,
+            estimates: !self.scope.explains,
+        };
+        let provider = guarded::guarded(known, plan, schema)?;
+        // What of them the policies' queries use is behind the barrier.
+        let whole = |read: Read| Read { needs: Needs::Whole, ..read };
+        Ok(Secured { provider, reads: reads.into_iter().map(whole).collect() })
     }
 
     /// What rows must satisfy; `None` where every row may be seen.
@@ -154,6 +163,18 @@ impl<'a> Source<'a> {
             }
         }
         skeleton(inner, outer, filter)
+    }
+
+    /// The fields of the plan, with what is said of the table's columns: their ids and types.
+    fn described(&self, plan: &LogicalPlan) -> SchemaRef {
+        let fields = plan.schema().fields().iter().map(|field| {
+            let of = |(known, _): &&(Field, Option<u32>)| {
+                known.name() == field.name() || stored_name(known.name()) == *field.name()
+            };
+            let known = self.columns.iter().find(of).map(|(known, _)| known.metadata().clone());
+            field.as_ref().clone().with_metadata(known.unwrap_or_default())
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     /// The plan with the types of the columns as they are stored, and what is said of them.

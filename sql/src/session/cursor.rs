@@ -1,7 +1,8 @@
 //! Cursors of SQL: `DECLARE`, `FETCH`, `MOVE`, `CLOSE`.
 //!
 //! What it is: a query that runs two batches ahead of what was fetched of it, whatever its size.
-//! What it guarantees: rights are decided when it is declared, its purpose at each `FETCH`; it lives as long as its transaction,
+//! What it guarantees: rights are decided when it is declared, and again with each `FETCH`, its purpose, too: rows do
+//! not come after their right was taken. It lives as long as its transaction,
 //! or, `WITH HOLD`, as long as the session, if that transaction committed. Its record in the ledger
 //! is open as long as it is, and counts the rows that were fetched.
 //! What it does not: it goes forward only (`SCROLL` is `0A000`, a step back `55000`). A held cursor
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::dispatch::{self, Done};
 use super::record::{self, Facts};
 use super::{Session, value_fields};
+use crate::authorize::Rights;
 use crate::bind::folded;
 use crate::execute::Limits;
 use crate::outcome::{Rows, Tag};
@@ -62,6 +64,7 @@ struct Position {
     /// Rows of an earlier `FETCH` that its client did not take: they are passed over first.
     owed: u64,
     opened: Option<(Opened, Facts)>,
+    rights: Rights,
 }
 
 impl Cursors {
@@ -140,10 +143,11 @@ impl Session {
             CursorStatement::Fetch(it) if it.moves => {
                 let (_, mut position) = self.cursors.take(&it.name)?;
                 position.restate(&self.settings)?;
+                position.rights.require(scope)?;
                 let moved = limits.run(position.pass(it.step)).await?;
                 Ok(Done::Tag(Tag::with_rows("MOVE", moved)))
             }
-            CursorStatement::Fetch(it) => self.fetch(it, limits).await,
+            CursorStatement::Fetch(it) => self.fetch(scope, it, limits).await,
         }
     }
 
@@ -188,6 +192,7 @@ impl Session {
             on_row: false,
             owed: 0,
             opened: None,
+            rights: plan.rights().clone(),
         };
         let at = Arc::new(Mutex::new(position));
         let depth = self.savepoints.depth();
@@ -196,10 +201,11 @@ impl Session {
         Ok(Done::Declared(name))
     }
 
-    async fn fetch(&mut self, fetch: &Fetch, limits: &Limits) -> Result<Done> {
+    async fn fetch(&mut self, scope: &Scope, fetch: &Fetch, limits: &Limits) -> Result<Done> {
         let (schema, mut position) = self.cursors.take(&fetch.name)?;
         position.restate(&self.settings)?;
         let standing = position.rows.as_ref().and_then(Rows::standing);
+        position.rights.require(scope)?;
         let count = limits.run(position.approach(fetch.step)).await?;
         position.owed = count;
         let state = (position, limits.clone());

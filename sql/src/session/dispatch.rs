@@ -303,7 +303,9 @@ impl Session {
             Ast::Role(role) => self.change_catalog(scope, ddl::role(scope, role)),
             Ast::Membership(it) => self.change_catalog(scope, ddl::membership(scope, it)),
             Ast::Relation(it) => self.change_catalog(scope, ddl::relation(scope, it)),
-            Ast::RevokeOption(it) => self.change_catalog(scope, ddl::revoke_option(scope, it)),
+            Ast::Privilege(it) => self.change_catalog(scope, ddl::privilege(scope, it)),
+            Ast::Default(it) => self.change_catalog(scope, ddl::default_privilege(scope, it)),
+            Ast::Owned(it) => self.change_catalog(scope, ddl::owned(scope, it)),
         }
     }
 

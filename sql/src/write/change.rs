@@ -10,7 +10,6 @@ use std::ops::ControlFlow;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::PolicyCommand;
-use kho_catalog::privilege::RelationAction;
 use kho_catalog::state::Relation;
 use kho_catalog::table::{FILE_COLUMN, ROW_COLUMN};
 use sqlparser::ast;
@@ -97,23 +96,6 @@ pub(super) struct RowQuery {
 }
 
 impl Modification {
-    /// The rights on the table that the statement needs, besides reading.
-    pub(super) fn actions(&self) -> Vec<RelationAction> {
-        let mut actions: Vec<RelationAction> = Vec::new();
-        for clause in &self.clauses {
-            let action = match clause.act {
-                Act::Update(_) => RelationAction::Update,
-                Act::Delete => RelationAction::Delete,
-                Act::Insert(_) => RelationAction::Insert,
-                Act::Nothing | Act::Fail => continue,
-            };
-            if !actions.contains(&action) {
-                actions.push(action);
-            }
-        }
-        actions
-    }
-
     /// The columns that are given new values in rows that were there.
     pub(crate) fn updated_columns(&self) -> impl Iterator<Item = &str> {
         self.clauses
@@ -126,7 +108,7 @@ impl Modification {
     }
 
     /// Whether what is done depends on stored values: then the count of rows tells of them, and
-    /// the right to read is needed besides the right to change, as in PostgreSQL.
+    /// the right to read those is needed besides the right to change, as in PostgreSQL.
     pub(super) fn looks_at_rows(&self) -> bool {
         let names_column = |expr: &ast::Expr| {
             let found = ast::visit_expressions(expr, |inner| match inner {

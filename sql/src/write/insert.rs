@@ -230,7 +230,7 @@ pub(crate) async fn describe(
 
 fn target(scope: &Scope, insert: &ast::Insert) -> Result<Arc<Relation>> {
     let name = bind::Name::from_ast(target_name(insert)?)?;
-    bind::find_for(scope, &name, RelationAction::Insert)
+    bind::find_for(scope, &name, RelationAction::InsertAny)
 }
 
 /// What an `INSERT` is to give back.

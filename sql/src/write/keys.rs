@@ -24,7 +24,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy;
-use kho_catalog::privilege::{self, Action, RelationAction};
+use kho_catalog::privilege::{self, Action, ColumnAction};
 use kho_catalog::state::{Column, Key, Relation};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Load, Snapshot, Staged, Tables};
 use kho_catalog::types::Type;
@@ -242,15 +242,17 @@ pub(crate) enum Told {
 }
 
 impl Told {
-    /// How the scope's role is told of a row that was to be written.
+    /// How the scope's role is told of a row that was to be written: with values where it may read
+    /// the columns of every key.
     pub(crate) fn of_write(scope: &Scope, relation: &Relation) -> Told {
-        let reads = Action::Relation(relation.oid, RelationAction::Select);
-        let may_read = privilege::require(&scope.state, &scope.who, reads).is_ok();
         let columns = relation.keys().iter().flat_map(|key| relation.key_columns(key));
-        let masked = |column: &Column| secure::is_masked(scope, relation, &column.name);
-        let hidden = policy::is_policied(&scope.state, relation, &scope.who)
-            || columns.into_iter().any(masked);
-        match may_read && !hidden {
+        let reads = |column: &Column| {
+            let action = Action::Column(relation.oid, column.id, ColumnAction::Select);
+            privilege::require(&scope.state, &scope.who, action).is_ok()
+                && !secure::is_masked(scope, relation, &column.name)
+        };
+        let hidden = policy::is_policied(&scope.state, relation, &scope.who);
+        match !hidden && columns.into_iter().all(reads) {
             true => Told::Write,
             false => Told::WriteBlindly,
         }

@@ -17,7 +17,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{self, PolicyCommand};
-use kho_catalog::privilege::{self, Action, RelationAction};
+use kho_catalog::privilege::{Action, ColumnAction, RelationAction};
 use kho_catalog::state::Relation;
 use kho_catalog::table::{CHANGE_TYPE, Commit, Metrics, Stage, Staged};
 use sqlparser::ast;
@@ -30,7 +30,7 @@ use super::positions::Positions;
 use super::reshaping::refuse_reshaped;
 use super::returning::{self, Wanted, Which};
 use super::upsert::Proposed;
-use super::{Pending, commit_author, keys, tables};
+use super::{Pending, commit_author, keys, rights, tables};
 use crate::authorize::authorize;
 use crate::bind;
 use crate::errors::{from_arrow, from_engine};
@@ -52,6 +52,8 @@ pub(crate) struct Parameters<'a> {
 pub(crate) struct Given {
     pub extra: bind::Extra,
     pub reads: Vec<bind::Read>,
+    /// Which columns of the table must be readable besides those that the plan uses.
+    pub needs: Option<bind::Needs>,
     /// Rows that are joined to the table by a key, see [`Proposed`].
     pub proposed: Option<Proposed>,
 }
@@ -150,12 +152,30 @@ pub(crate) async fn truncate(
 fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
     let name = bind::object_name(&change.target)?;
     let relation = bind::find(scope, &name)?;
-    for action in change.actions() {
-        privilege::require(&scope.state, &scope.who, Action::Relation(relation.oid, action))?;
+    let mut acts = false;
+    for clause in &change.clauses {
+        match &clause.act {
+            Act::Update(given) => {
+                let given = given.iter().map(|(column, _)| column.as_str());
+                rights::require(scope, &relation, ColumnAction::Update, given)?;
+            }
+            // The rows of an INSERT were asked for when they were bound.
+            Act::Insert(_) if change.command == "INSERT" => {}
+            Act::Insert(given) => {
+                let given = given.iter().map(|(column, _)| column.as_str());
+                rights::require(scope, &relation, ColumnAction::Insert, given)?;
+            }
+            Act::Delete => {
+                let action = Action::Relation(relation.oid, RelationAction::Delete);
+                scope.require(scope.who.role(), action)?;
+            }
+            Act::Nothing | Act::Fail => continue,
+        }
+        acts = true;
     }
-    if change.actions().is_empty() {
-        let action = Action::Relation(relation.oid, RelationAction::Select);
-        privilege::require(&scope.state, &scope.who, action)?;
+    if !acts {
+        let action = Action::Relation(relation.oid, RelationAction::SelectAny);
+        scope.require(scope.who.role(), action)?;
     }
     Ok(relation)
 }
@@ -333,8 +353,14 @@ impl Work {
                 by: scope.who.role(),
                 version: Some(self.base.snapshot.version()),
                 newest: true,
+                needs: given.needs.unwrap_or(bind::Needs::Rows(Vec::new())),
             });
         }
+        bound.rows = Some(bind::Rows {
+            name: ROWS,
+            relation: self.base.relation,
+            carried: 2 + self.width(),
+        });
         let plan = authorize(scope, bound)?;
         if self.base.loaded {
             return Ok(());

@@ -183,6 +183,7 @@ fn settled(state: &State, statement: &str) -> Vec<Change> {
         table.keys.extend(now.iter().filter(|it| !before(&it.name)).cloned());
     }
     next.drop_lost_indexes();
+    next.drop_lost_grants();
     changes.push(Change::PutRelation(Box::new(next)));
     let there = reshaping.removed.iter().filter(|oid| state.relations.contains_key(oid));
     changes.extend(there.map(|oid| Change::RemoveRelation(*oid)));

@@ -99,7 +99,9 @@ pub(super) async fn plan(
         by: scope.who.role(),
         version: Some(version),
         newest: true,
+        needs: bind::Needs::Rows(Vec::new()),
     });
+    bound.rows = Some(bind::Rows { name: WRITTEN, relation: relation.oid, carried: 0 });
     // To give rows back is to read them, but it is no reading of what others wrote.
     let plan = authorize(&scope.apart(), bound)?;
     Ok(Returning { plan, names, command: wanted.command })

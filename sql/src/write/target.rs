@@ -13,10 +13,12 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder, TableType, lit};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::privilege::ColumnAction;
 use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::Type;
 use sqlparser::ast;
 
+use super::rights;
 use crate::bind::constant::expression_over;
 use crate::bind::{self, Bound};
 use crate::errors::{from_engine, to_engine};
@@ -49,10 +51,14 @@ pub(crate) async fn bind_insert(
     insert.table = ast::TableObject::TableName(internal(TARGET));
     insert.table_alias = None;
     let columns = target_columns(&insert, relation)?;
+    require_rights(scope, &insert, relation, &columns)?;
     fill_defaults(&mut insert, relation, &columns)?;
     if let Some(source) = insert.source.as_ref().filter(|it| !is_values(it)) {
         let query = ast::Statement::Query(source.clone());
         let mut bound = bind::bind(scope, &query, parameters, Vec::new()).await?;
+        let given = bound.plan.schema().fields().len();
+        let given = columns.iter().take(given).map(String::as_str);
+        rights::require(scope, relation, ColumnAction::Insert, given)?;
         bound.names.clear();
         bound.plan = target.assigned(bound.plan, &columns, !insert.columns.is_empty())?;
         return Ok(bound);
@@ -65,6 +71,25 @@ pub(crate) async fn bind_insert(
         _ => return Err(Error::internal("an INSERT was planned as something else")),
     };
     Ok(bound)
+}
+
+/// That the role may give values to the columns that `VALUES` gives values to; how many a query
+/// gives is known when it is bound.
+fn require_rights(
+    scope: &Scope,
+    insert: &ast::Insert,
+    relation: &Relation,
+    columns: &[String],
+) -> Result<()> {
+    let given = match insert.source.as_ref().map(|source| source.body.as_ref()) {
+        None => 0,
+        Some(ast::SetExpr::Values(values)) => {
+            values.rows.first().map_or(0, |row| row.content.len())
+        }
+        Some(_) => return Ok(()),
+    };
+    let given = columns.iter().take(given).map(String::as_str);
+    rights::require(scope, relation, ColumnAction::Insert, given)
 }
 
 /// A name made of one part that is taken as it is.

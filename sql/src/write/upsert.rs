@@ -6,6 +6,7 @@
 
 mod proposed;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::datasource::ViewTable;
@@ -18,7 +19,7 @@ use super::insert::{shown, wanted};
 use super::merge::first_table;
 use super::modify::{Given, Parameters};
 use super::target::{bind_insert, target_name};
-use crate::bind;
+use crate::bind::{self, Needs};
 use crate::scope::Scope;
 use crate::session::with_parameters;
 
@@ -47,7 +48,8 @@ pub(super) async fn of_insert(
     bound.plan = with_parameters(bound.plan, parameters.values)?;
     let rows = Arc::new(ViewTable::new(bound.plan.clone(), None));
     let (extra, reads) = (vec![(PROPOSED.to_owned(), rows as _)], bound.reads.clone());
-    let given = Given { extra, reads, proposed: Some(Proposed { bound, key: key.clone() }) };
+    let needs = Some(needs(relation, &key, conflict)?);
+    let given = Given { extra, reads, needs, proposed: Some(Proposed { bound, key: key.clone() }) };
     let table = shown(insert)?;
     let change = Modification {
         target: target_name(insert)?.clone(),
@@ -59,6 +61,32 @@ pub(super) async fn of_insert(
         returning: wanted(insert)?.map(|wanted| wanted.items),
     };
     Ok(Some((change, given)))
+}
+
+/// Which columns must be readable besides those of the table that the statement names: those of
+/// the key it names, and those that it takes from the proposed row, as in PostgreSQL.
+fn needs(relation: &Relation, key: &[String], conflict: &ast::OnConflict) -> Result<Needs> {
+    if conflict.conflict_target.is_none() {
+        return Ok(Needs::Nothing);
+    }
+    let mut named = key.to_vec();
+    if let ast::OnConflictAction::DoUpdate(update) = &conflict.action {
+        let assigned = assignments(&update.assignments)?;
+        let values = assigned.iter().map(|(_, value)| value);
+        for value in values.chain(&update.selection) {
+            let _ = ast::visit_expressions(value, |expr| {
+                if let ast::Expr::CompoundIdentifier(parts) = expr
+                    && let [table, column] = parts.as_slice()
+                    && bind::folded(table) == EXCLUDED
+                {
+                    named.push(bind::folded(column));
+                }
+                ControlFlow::<()>::Continue(())
+            });
+        }
+    }
+    let ids = named.iter().filter_map(|name| relation.column(name)).map(|column| column.id);
+    Ok(Needs::Rows(ids.collect()))
 }
 
 /// The columns of the key that conflicts are looked for by.

@@ -22,6 +22,7 @@ pub(super) async fn catalog(environment: &Environment) -> Catalog {
         comment: None,
         bypass_rls: false,
         attributes: Default::default(),
+        default_grants: Vec::new(),
     };
     let first = |state: &crate::state::State| {
         Ok(if state.is_new() { vec![Change::PutRole(role.clone())] } else { vec![] })

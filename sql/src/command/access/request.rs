@@ -196,17 +196,26 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
 
 /// The rights that a request asks for and that its role does not have from the owner.
 fn new_grants(relation: &Relation, request: &Request) -> Result<Vec<Grant>> {
-    if !request.columns.is_empty() {
-        return Err(Error::unsupported("rights on columns are not supported"));
-    }
-    let grant = Grant {
+    let grant = |column: Option<u32>| Grant {
         grantee: request.requester,
         grantor: relation.owner,
         privilege: Privilege::Select,
         grantable: false,
+        column,
     };
-    let held = relation.grants.iter().any(|it| same(it, &grant));
-    Ok(if held { vec![] } else { vec![grant] })
+    let id = |name: &String| match relation.column(name) {
+        Some(column) => Ok(grant(Some(column.id))),
+        None => Err(Error::new(
+            Kind::UndefinedColumn,
+            format!("column \"{name}\" of relation \"{}\" does not exist", relation.name),
+        )),
+    };
+    let mut grants = match request.columns.as_slice() {
+        [] => vec![grant(None)],
+        columns => columns.iter().map(id).collect::<Result<Vec<_>>>()?,
+    };
+    grants.retain(|grant| !relation.grants.iter().any(|it| same(it, grant)));
+    Ok(grants)
 }
 
 /// The schema with the right to reach what is in it, where the role lacks that.
@@ -218,7 +227,7 @@ fn usage(ctx: &Context<'_>, relation: &Relation, role: Oid) -> Result<Option<Sch
     }
     let schema = ctx.state.schemas.get(&relation.schema);
     let schema = schema.ok_or_else(|| Error::internal("a relation's schema is not there"))?;
-    let grantor = grantor_for(ctx.who, schema.owner, &schema.grants, Privilege::Usage);
+    let grantor = grantor_for(ctx.who, schema.owner, &schema.grants, Privilege::Usage, None);
     let grantor = grantor.ok_or_else(|| {
         let message = format!("permission denied for schema {}", schema.name);
         Error::new(Kind::InsufficientPrivilege, message).with_hint(
@@ -227,7 +236,13 @@ fn usage(ctx: &Context<'_>, relation: &Relation, role: Oid) -> Result<Option<Sch
     })?;
     let mut changed = Schema::clone(schema);
     let privilege = Privilege::Usage;
-    changed.grants.push(Grant { grantee: role, grantor, privilege, grantable: false });
+    changed.grants.push(Grant {
+        grantee: role,
+        grantor,
+        privilege,
+        grantable: false,
+        column: None,
+    });
     Ok(Some(changed))
 }
 

@@ -491,6 +491,7 @@ fn drop_column(
     }
     draft.relation.columns.retain(|column| column.id != id);
     draft.relation.drop_lost_indexes();
+    draft.relation.drop_lost_grants();
     let (relation, _, planned) = draft.put();
     Ok(Alteration::DropColumn { relation, planned })
 }

@@ -1,12 +1,12 @@
 //! `CREATE TABLE`, with its columns given or taken from a query.
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::{Check, Column, Relation, RelationKind, Table};
+use kho_catalog::state::{Check, Column, DefaultOn, Relation, RelationKind, Table};
 use kho_catalog::types::Type;
 use sqlparser::ast::{CreateTable, CreateTableOptions, HiveDistributionStyle, Ident, SqlOption};
 
 use super::super::name::{self, taken};
-use super::super::{Context, notice_of, options};
+use super::super::{Context, grant, notice_of, options};
 use super::constraint::{self, Declared, DeclaredColumn};
 use super::key;
 use crate::outcome::Notice;
@@ -97,7 +97,7 @@ fn make(
         name: qualified.name,
         owner: ctx.who.role(),
         columns,
-        grants: vec![],
+        grants: grant::of_new(ctx.state, ctx.who.role(), DefaultOn::Tables, Some(schema.oid)),
         comment: None,
         kind: RelationKind::Table(table),
     };

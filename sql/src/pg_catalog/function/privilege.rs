@@ -38,13 +38,13 @@ struct Asked {
 fn has_table(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     let (role, table, asked) = three(view, arguments)?;
     let asked = privileges(asked, TABLE_RIGHTS)?;
-    on_relation(view, role, table, &asked)
+    on_relation(view, role, table, &asked, |column| column.is_none())
 }
 
 fn has_any_column(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     let (role, table, asked) = three(view, arguments)?;
     let asked = privileges(asked, COLUMN_RIGHTS)?;
-    on_relation(view, role, table, &asked)
+    on_relation(view, role, table, &asked, |_| true)
 }
 
 fn has_column(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
@@ -57,32 +57,48 @@ fn has_column(view: &CatalogView, arguments: &[Value]) -> Result<Value> {
     let Some(oid) = find(view, table, relation, Kind::UndefinedTable, "relation")? else {
         return Ok(Value::Null);
     };
-    if !has_such_column(view, oid, column)? {
-        return Ok(Value::Null);
-    }
-    on_relation(view, role, &Value::from(oid), &asked)
+    let Some(id) = column_of(view, oid, column)? else { return Ok(Value::Null) };
+    on_relation(view, role, &Value::from(oid), &asked, |column| column.is_none_or(|it| it == id))
 }
 
-fn has_such_column(view: &CatalogView, oid: Oid, column: &Value) -> Result<bool> {
-    let names: Vec<&str> = match (object::relation(view, oid), definition::by_oid(oid)) {
-        (Some(relation), _) => relation.columns.iter().map(|it| it.name.as_str()).collect(),
-        (None, Some(system)) => system.columns.iter().map(|it| it.name).collect(),
-        (None, None) => Vec::new(),
-    };
+/// The id of the column that is meant by name or by number; `None` where there is no such number.
+/// A system table's columns have no ids, and no rights of their own: theirs is 0.
+fn column_of(view: &CatalogView, oid: Oid, column: &Value) -> Result<Option<u32>> {
+    let (table, columns): (&str, Vec<(&str, u32)>) =
+        match (object::relation(view, oid), definition::by_oid(oid)) {
+            (Some(relation), _) => {
+                let columns = relation.columns.iter().map(|it| (it.name.as_str(), it.id));
+                (&relation.name, columns.collect())
+            }
+            (None, Some(system)) => {
+                (system.name, system.columns.iter().map(|it| (it.name, 0)).collect())
+            }
+            (None, None) => return Ok(None),
+        };
     match column {
-        Value::Text(name) if names.contains(&name.as_str()) => Ok(true),
-        Value::Text(name) => Err(Error::new(
-            Kind::UndefinedColumn,
-            format!("column \"{name}\" of the relation does not exist"),
-        )),
+        Value::Text(name) => match columns.iter().find(|(known, _)| known == name) {
+            Some((_, id)) => Ok(Some(*id)),
+            None => Err(Error::new(
+                Kind::UndefinedColumn,
+                format!("column \"{name}\" of relation \"{table}\" does not exist"),
+            )),
+        },
         Value::Int(number) => {
-            Ok(usize::try_from(*number).is_ok_and(|it| it > 0 && it <= names.len()))
+            let at = usize::try_from(*number).ok().and_then(|it| it.checked_sub(1));
+            Ok(at.and_then(|at| columns.get(at)).map(|(_, id)| *id))
         }
-        _ => Ok(false),
+        _ => Ok(None),
     }
 }
 
-fn on_relation(view: &CatalogView, role: Oid, table: &Value, asked: &[Asked]) -> Result<Value> {
+/// Whether the role has one of the rights, on the whole relation or on what `on` says yes to.
+fn on_relation(
+    view: &CatalogView,
+    role: Oid,
+    table: &Value,
+    asked: &[Asked],
+    on: impl Fn(Option<u32>) -> bool,
+) -> Result<Value> {
     let Some(oid) = find(view, table, relation, Kind::UndefinedTable, "relation")? else {
         return Ok(Value::Null);
     };
@@ -94,7 +110,7 @@ fn on_relation(view: &CatalogView, role: Oid, table: &Value, asked: &[Asked]) ->
     };
     let closure = acl::closure(&view.state, role);
     let has = |it: &Asked| {
-        let has = |one| acl::has(&closure, of.owner, &of.grants, one, it.grantable);
+        let has = |one| acl::has_on(&closure, of.owner, &of.grants, one, it.grantable, &on);
         it.privilege.is_some_and(has)
     };
     Ok(asked.iter().any(has).into())
