@@ -23,6 +23,21 @@ fn the_redacted_text_holds_no_literal_and_no_comment() {
     assert_eq!(redacted("CREATE ROLE a PASSWORD 'secret'"), ["CREATE ROLE a PASSWORD ?"]);
 }
 
+/// In the ledger a literal leaves a hash of its value, however it was written; a password does not.
+#[test]
+fn the_ledgers_text_has_a_hash_in_the_place_of_each_literal() {
+    let hashed = |text: &str| {
+        let statement = statements(text).unwrap().remove(0);
+        statement.with_literals_as(|literal| format!("<{literal}>"))
+    };
+    let text = "SELECT 'Ân', E'x', $$y$$, 1.5 -- Ân\nFROM t WHERE a ? 'b' AND id = $1";
+    assert_eq!(hashed(text), "SELECT #<Ân>, #<x>, #<y>, #<1.5> FROM t WHERE a ? #<b> AND id = $1");
+    assert_eq!(hashed("CREATE ROLE a PASSWORD 'secret'"), "CREATE ROLE a PASSWORD ?");
+    let prepared = statements("PREPARE p (text) AS SELECT 7, $1").unwrap().remove(0);
+    let (_, _, body) = prepared.prepares().unwrap();
+    assert_eq!(body.with_literals_as(|literal| format!("<{literal}>")), "SELECT #<7>, $1");
+}
+
 #[test]
 fn versions_are_parsed_and_their_words_stay_aliases() {
     for text in [
