@@ -8,6 +8,7 @@
 //! What it does not: the columns beside `line` are for queries; whoever reads holds them against it.
 //! On failure: what was not committed lies in the journal still, and the next sealing finds it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,7 +17,7 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use object_store::ObjectStoreExt;
 
 use super::bodies::{self, Bodies};
@@ -92,7 +93,13 @@ pub(super) async fn rows(
 impl Sealed {
     /// Some links; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Linked>>> {
-        while let Some(batch) = self.batches.next().await {
+        loop {
+            // The reader of Parquet panics at some bytes that nobody wrote.
+            let next = AssertUnwindSafe(self.batches.next()).catch_unwind().await;
+            let Ok(next) = next else {
+                return Err(corrupted(&self.server, self.next, "or one after it cannot be read"));
+            };
+            let Some(batch) = next else { return Ok(None) };
             let batch = batch.map_err(|error| match Error::of_storage(&error) {
                 Some(storage) => storage.with_source(error),
                 // Bytes that are there and cannot be read are other bytes than were written.
@@ -107,7 +114,6 @@ impl Sealed {
                 return Ok(Some(links));
             }
         }
-        Ok(None)
     }
 
     fn links(&mut self, batch: &RecordBatch) -> Result<Vec<Linked>> {
