@@ -14,7 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use kho_catalog::agreement::{self, Stated};
+use kho_catalog::agreement::{self, Stated, Term};
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::freeze;
@@ -79,7 +79,9 @@ impl Standing {
             seen: Arc::clone(&scope.state),
             until_ms: None,
         };
-        standing.decide_by(Arc::clone(&scope.latest))?;
+        for agreement in standing.decide_by(Arc::clone(&scope.latest))? {
+            scope.facts.decided_by(format!("agreement {agreement}"));
+        }
         Ok(standing)
     }
 
@@ -90,14 +92,14 @@ impl Standing {
         if Arc::ptr_eq(&latest, &self.seen) && !over {
             return Ok(());
         }
-        self.decide_by(latest)
+        self.decide_by(latest).map(drop)
     }
 
     /// The same for a session that by now says something else of its use of data.
     pub(crate) fn restate(&mut self, settings: &Settings) -> Result<()> {
         self.stated = purpose::stated(settings)?;
         let latest = Arc::clone(&self.states.borrow());
-        self.decide_by(latest)
+        self.decide_by(latest).map(drop)
     }
 
     /// Returns when it holds no longer, with the reason.
@@ -128,11 +130,13 @@ impl Standing {
         }
     }
 
-    fn decide_by(&mut self, state: Arc<State>) -> Result<()> {
+    /// Decides anew; gives the agreements that it stands on.
+    fn decide_by(&mut self, state: Arc<State>) -> Result<Vec<Oid>> {
         let now_ms = self.environment.now_ms();
-        self.until_ms = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
+        let term = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
+        self.until_ms = term.until_ms;
         self.seen = state;
-        Ok(())
+        Ok(term.agreements)
     }
 }
 
@@ -162,17 +166,17 @@ impl RoleWatch {
     }
 }
 
-/// Until when all of `reads` is allowed.
+/// What all of `reads` stands on together.
 fn decide(
     state: &State,
     role: Oid,
     stated: &Stated,
     reads: &[(Oid, Oid)],
     now_ms: i64,
-) -> Result<Option<i64>> {
+) -> Result<Term> {
     let who = Principal::of(state, role);
     freeze::refuse_frozen_role(state, &who)?;
-    let mut until_ms = None;
+    let mut all = Term::default();
     for (oid, by) in reads {
         // Dropped since: its rows are there as long as its version is.
         let Some(relation) = state.relations.get(oid) else { continue };
@@ -181,9 +185,10 @@ fn decide(
             freeze::refuse_frozen_role(state, &Principal::of(state, *by))?;
         }
         let term = agreement::decide(state, &who, relation, stated, now_ms)?;
-        until_ms = [until_ms, term.until_ms].into_iter().flatten().min();
+        all.until_ms = [all.until_ms, term.until_ms].into_iter().flatten().min();
+        all.agreements.extend(term.agreements);
     }
-    Ok(until_ms)
+    Ok(all)
 }
 
 /// `rows`, as long as `standing` holds.

@@ -191,7 +191,9 @@ fn a_session_of_a_frozen_role_is_ended_and_holds_nothing() {
 fn an_end_on_one_server_holds_on_another() {
     let first = city();
     let data = first.data();
-    let second = Kho::start_with(Folders::new(), &[("KHO_DATA", data.to_str().unwrap())]);
+    let keys = format!("file:{}", first.keys().join("ledger.key").display());
+    let shared = [("KHO_DATA", data.to_str().unwrap()), ("KHO_KEYS__LEDGER", keys.as_str())];
+    let second = Kho::start_with(Folders::new(), &shared);
     let mut wire = an(&second);
     wire.run("BEGIN");
     wire.run("DECLARE c CURSOR FOR SELECT id FROM o.t");
