@@ -95,7 +95,7 @@ impl Keeping {
     /// Signs the last head and seals everything, of a ledger that is closed.
     pub async fn finish(mut self) -> Result<()> {
         self.seal().await?;
-        self.into_catalog().await
+        self.copy_to_catalog().await
     }
 
     /// Signs the head, if it has moved.
@@ -104,7 +104,7 @@ impl Keeping {
         self.anchor_at(&head).await?;
         let now_ms = self.ledger.environment.monotonic_ms();
         if now_ms.saturating_sub(self.in_catalog_ms) > CATALOG_INTERVAL_MS {
-            self.into_catalog().await?;
+            self.copy_to_catalog().await?;
             self.in_catalog_ms = now_ms;
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Keeping {
     }
 
     /// Copies the newest anchor into the catalog log, unless it has that one.
-    async fn into_catalog(&mut self) -> Result<()> {
+    async fn copy_to_catalog(&mut self) -> Result<()> {
         let Some(anchor) = self.newest.anchor.clone() else { return Ok(()) };
         let author = self.ledger.author("ANCHOR LEDGER");
         let decide = |state: &State| {

@@ -27,6 +27,7 @@ pub(super) struct Item {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub(super) enum Message {
     Begin { item: Item, reply: oneshot::Sender<Result<()>> },
     Rotate { reply: oneshot::Sender<Result<Closed>> },

@@ -199,11 +199,7 @@ async fn anchors_cannot_be_forged_or_taken_away() {
     for name in &anchors {
         let mut files = whole.clone();
         let bytes = files.get_mut(name).unwrap();
-        for place in 0..bytes.len() {
-            if place % 17 == 0 {
-                bytes[place] ^= 1;
-            }
-        }
+        bytes.iter_mut().step_by(17).for_each(|byte| *byte ^= 1);
         assert_eq!(verified(&files).await.unwrap_err().sqlstate(), "XX001", "{name}");
     }
     // In the middle one that is missing is missed.
