@@ -75,6 +75,20 @@ impl Scope {
         Scope { who: Principal::of(&self.state, role), ..self.clone() }
     }
 
+    /// The catalog whose policies and masks hold for `relation`, and the relation in it: those of now,
+    /// in an open block, too, that goes on with older rows; but a block that has changed the catalog
+    /// goes by what it made of it.
+    pub(crate) fn governing(&self, relation: &Relation) -> (Arc<State>, Arc<Relation>) {
+        let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());
+        let now = self.latest.relations.get(&relation.oid);
+        match now.filter(|now| dataset(now) == dataset(relation)) {
+            Some(now) if !self.block.changed_catalog() => {
+                (Arc::clone(&self.latest), Arc::clone(now))
+            }
+            _ => (Arc::clone(&self.state), Arc::new(relation.clone())),
+        }
+    }
+
     /// The same scope while the policies of `relation` are bound.
     ///
     /// # Errors

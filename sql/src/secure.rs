@@ -30,7 +30,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy::PolicyCommand;
+use kho_catalog::policy::{self, PolicyCommand};
 use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::{Snapshot, TableSize};
 
@@ -144,10 +144,17 @@ pub(crate) fn stored_name(column: &str) -> String {
 
 /// Whether a mask covers the column for the session's role.
 pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> bool {
-    let column = relation.column(column);
-    column.is_some_and(|column| {
-        !kho_catalog::policy::masks(&scope.state, relation, column, &scope.session).is_empty()
-    })
+    let Some(id) = relation.column(column).map(|column| column.id) else { return false };
+    let (state, relation) = scope.governing(relation);
+    let column = relation.columns.iter().find(|column| column.id == id);
+    column
+        .is_some_and(|column| !policy::masks(&state, &relation, column, &scope.session).is_empty())
+}
+
+/// Whether policies decide which rows of `relation` the scope's role sees.
+pub(crate) fn is_policied(scope: &Scope, relation: &Relation) -> bool {
+    let (state, relation) = scope.governing(relation);
+    policy::is_policied(&state, &relation, &scope.who)
 }
 
 /// The error of a statement over a guarded table: what a value did not fit is told by its SQLSTATE,

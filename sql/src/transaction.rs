@@ -112,6 +112,11 @@ impl View {
         self.began_ms.filter(|_| began.relations.contains_key(&relation))
     }
 
+    /// Whether the block has changed the catalog.
+    pub(crate) fn changed_catalog(&self) -> bool {
+        self.catalog_changed
+    }
+
     /// Whether the block made the relation.
     pub(crate) fn made_here(&self, relation: Oid) -> bool {
         self.began.as_ref().is_some_and(|began| !began.relations.contains_key(&relation))

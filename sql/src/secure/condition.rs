@@ -53,8 +53,9 @@ impl Checks {
         commands: &[PolicyCommand],
     ) -> Result<Option<Checks>> {
         let mut conditions = Vec::new();
+        let (state, governed) = scope.governing(relation);
         for command in commands {
-            let applied = policy::applied(&scope.state, relation, &scope.who, *command);
+            let applied = policy::applied(&state, &governed, &scope.who, *command);
             let Some(applied) = applied else { continue };
             note(scope, relation, &applied);
             let checked = |policy: &Policy| check_of(policy, *command);
@@ -83,7 +84,8 @@ impl Checks {
         schema: &SchemaRef,
         command: PolicyCommand,
     ) -> Result<Option<Checks>> {
-        let applied = policy::applied(&scope.state, relation, &scope.who, command);
+        let (state, governed) = scope.governing(relation);
+        let applied = policy::applied(&state, &governed, &scope.who, command);
         let Some(applied) = applied else { return Ok(None) };
         note(scope, relation, &applied);
         let mut expression = any(applied.permissive.iter().map(|it| using(it)))?;

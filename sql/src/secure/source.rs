@@ -18,7 +18,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{self, Applied, Policy, PolicyCommand};
-use kho_catalog::state::{Column, Relation};
+use kho_catalog::state::{Column, Relation, State};
 use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
 
@@ -35,7 +35,9 @@ const NUMBERED: &str = "\u{1}numbered";
 /// A table's columns, and who looks at them.
 pub(super) struct Source<'a> {
     scope: &'a Scope,
-    relation: &'a Relation,
+    /// Whose policies and masks hold, and those.
+    state: Arc<State>,
+    relation: Arc<Relation>,
     /// What the files have: `id` is `None` for a column that is not the table's own.
     columns: Vec<(Field, Option<u32>)>,
     with_stored: bool,
@@ -44,13 +46,14 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(
         scope: &'a Scope,
-        relation: &'a Relation,
+        relation: &Relation,
         provider: &Arc<dyn TableProvider>,
     ) -> Source<'a> {
         let fields = provider.schema().fields().clone();
         let column = |field: &Arc<Field>| (field.as_ref().clone(), column_id(relation, field));
         let columns = fields.iter().map(column).collect();
-        Source { scope, relation, columns, with_stored: false }
+        let (state, relation) = scope.governing(relation);
+        Source { scope, state, relation, columns, with_stored: false }
     }
 
     /// The same, with the stored values beside masked ones.
@@ -75,7 +78,7 @@ impl<'a> Source<'a> {
             &provider,
         )));
         let statement = self.query(filter, &masks)?;
-        let scope = self.scope.within_policy_of(self.relation)?;
+        let scope = self.scope.within_policy_of(&self.relation)?;
         let extra = vec![(STORED.to_owned(), provider)];
         let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
         let plan = infallible::folded(session, self.typed(plan)?)?;
@@ -94,13 +97,13 @@ impl<'a> Source<'a> {
 
     /// What rows must satisfy; `None` where every row may be seen.
     fn filter(&self, commands: &[PolicyCommand]) -> Result<Option<ast::Expr>> {
-        let (state, who) = (&self.scope.state, &self.scope.who);
+        let (state, who) = (&self.state, &self.scope.who);
         let mut all: Option<ast::Expr> = None;
         for command in commands {
-            let Some(applied) = policy::applied(state, self.relation, who, *command) else {
+            let Some(applied) = policy::applied(state, &self.relation, who, *command) else {
                 continue;
             };
-            note(self.scope, self.relation, &applied);
+            note(self.scope, &self.relation, &applied);
             let mut one = any(applied.permissive.iter().map(|it| using(it)))?;
             for policy in applied.restrictive {
                 one = both(one, using(policy)?);
@@ -118,15 +121,14 @@ impl<'a> Source<'a> {
         let mut masks = BTreeMap::new();
         for (place, (_, id)) in self.columns.iter().enumerate() {
             let Some(column) = id.and_then(|id| self.known(id)) else { continue };
-            let found =
-                policy::masks(&self.scope.state, self.relation, column, &self.scope.session);
+            let found = policy::masks(&self.state, &self.relation, column, &self.scope.session);
             let mask = match found.as_slice() {
                 [] => continue,
                 [mask] => masked(mask.using.required()?, column.id)?,
                 _ => ast::Expr::Value(ast::Value::Null.into()),
             };
             let name = &column.name;
-            self.scope.facts.mask(format!("{name} of {}", full_name(self.scope, self.relation)));
+            self.scope.facts.mask(format!("{name} of {}", full_name(self.scope, &self.relation)));
             masks.insert(place, mask);
         }
         Ok(masks)

@@ -7,12 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use kho_catalog::error::Result;
-use kho_catalog::policy;
 use kho_catalog::state::Relation;
 use kho_catalog::table::CommitRecord;
 
 use crate::errors::{from_arrow, from_engine};
 use crate::scope::{Scope, location};
+use crate::secure;
 
 pub(super) async fn history(scope: &Scope, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
     let records = scope.shared.tables.history(&location(relation)?).await?;
@@ -23,7 +23,7 @@ pub(super) async fn history(scope: &Scope, relation: &Relation) -> Result<Arc<dy
         Arc::new(records.iter().map(of).collect::<Int64Array>())
     };
     // Who may not see every row is not told how many there were.
-    let hides = policy::is_policied(&scope.state, relation, &scope.who);
+    let hides = secure::is_policied(scope, relation);
     let count = |of: fn(&CommitRecord) -> Option<i64>| number(if hides { |_| None } else { of });
     let times = records.iter().map(|record| record.time_ms.saturating_mul(1000));
     let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");

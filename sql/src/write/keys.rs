@@ -23,7 +23,6 @@ use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy;
 use kho_catalog::privilege::{self, Action, ColumnAction};
 use kho_catalog::state::{Column, Key, Relation};
 use kho_catalog::table::{Basis, Commit, CommitAuthor, Load, Snapshot, Staged, Tables};
@@ -251,7 +250,7 @@ impl Told {
             privilege::require(&scope.state, &scope.who, action).is_ok()
                 && !secure::is_masked(scope, relation, &column.name)
         };
-        let hidden = policy::is_policied(&scope.state, relation, &scope.who);
+        let hidden = secure::is_policied(scope, relation);
         match !hidden && columns.into_iter().all(reads) {
             true => Told::Write,
             false => Told::WriteBlindly,

@@ -16,7 +16,7 @@ use datafusion::logical_expr::Volatility;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy::{self, PolicyCommand};
+use kho_catalog::policy::PolicyCommand;
 use kho_catalog::privilege::{Action, ColumnAction, RelationAction};
 use kho_catalog::state::Relation;
 use kho_catalog::table::{CHANGE_TYPE, Commit, Metrics, Stage, Staged};
@@ -254,7 +254,7 @@ impl Policies {
         schema: &SchemaRef,
     ) -> Result<Policies> {
         let mut policies = Policies::default();
-        if !policy::is_policied(&scope.state, relation, &scope.who) {
+        if !secure::is_policied(scope, relation) {
             return Ok(policies);
         }
         let session = scope.shared.session_state(scope)?;
