@@ -103,7 +103,6 @@ fn refuse_words(attempt: &str, words: &str) {
 /// Every way to read one relation, `{}`, with columns `id` and `name`.
 const READS: &[&str] = &[
     "SELECT * FROM {}",
-    "SELECT * FROM (TABLE {}) AS g",
     "SELECT count(*) FROM {}",
     "SELECT 1 FROM {} LIMIT 1",
     "SELECT 1 FROM {} WHERE false",
