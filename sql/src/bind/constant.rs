@@ -1,11 +1,15 @@
 //! Expressions that must be constant: versions, times, arguments of procedures, defaults.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use chrono::DateTime;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr, ExprSchemable};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
@@ -32,14 +36,30 @@ pub(crate) fn constant(
     let expr = expression_over(session, expression, &schema)?;
     let expr = expr.cast_to(of, &schema).map_err(from_engine)?;
     let expr = coerced(session, expr, &schema)?;
+    computed(session, expr)
+}
+
+/// The value of a typed expression that names no column.
+///
+/// # Errors
+/// Whatever computing it raises.
+pub(crate) fn computed(session: &SessionState, expr: Expr) -> Result<ScalarValue> {
+    let schema = Arc::new(DFSchema::empty());
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(&schema))
+        .with_config_options(Arc::clone(session.config_options()))
+        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
+        .build();
+    // `now()` has a value only for the simplifier.
+    let expr = ExprSimplifier::new(context).simplify(expr).map_err(from_engine)?;
     let physical = session.create_physical_expr(expr, &schema).map_err(from_engine)?;
     evaluate(physical.as_ref())
 }
 
 /// The value of an expression that needs no row.
-pub(crate) fn evaluate(physical: &dyn PhysicalExpr) -> Result<ScalarValue> {
+pub(super) fn evaluate(physical: &dyn PhysicalExpr) -> Result<ScalarValue> {
     let row = RecordBatch::try_new_with_options(
-        std::sync::Arc::new(Schema::empty()),
+        Arc::new(Schema::empty()),
         Vec::new(),
         &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
     )

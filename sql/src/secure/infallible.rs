@@ -7,21 +7,17 @@
 //! row may fail: it is computed before any row is read, see [`folded`].
 //! What it does not: it proves nothing about what is refused; many a cast would never fail.
 
-use std::sync::Arc;
-
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Volatility,
 };
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use kho_catalog::error::{Error, Kind, Result};
 
-use crate::bind::constant::evaluate;
+use crate::bind::constant::computed;
 use crate::errors::{from_engine, to_engine};
 use crate::system::pseudonym::{HASH, PSEUDONYM};
 
@@ -89,8 +85,8 @@ pub(super) fn folded(session: &SessionState, plan: LogicalPlan) -> Result<Logica
         .map_err(from_engine)?;
     let fold = |expr: Expr| match is_constant(&expr) {
         true => {
-            let value = computed(session, &expr).map_err(to_engine)?;
-            Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
+            let value = computed(session, expr).map_err(to_engine)?;
+            Ok(Transformed::new(Expr::Literal(value, None), true, TreeNodeRecursion::Jump))
         }
         false => Ok(Transformed::no(expr)),
     };
@@ -271,19 +267,6 @@ fn is_constant(expr: &Expr) -> bool {
         })
     });
     !found.unwrap_or(true)
-}
-
-fn computed(session: &SessionState, expr: &Expr) -> Result<Expr> {
-    let schema = DFSchema::empty();
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::new(schema.clone()))
-        .with_config_options(Arc::clone(session.config_options()))
-        .with_query_execution_start_time(session.execution_props().query_execution_start_time)
-        .build();
-    // `now()` is a value only to the simplifier.
-    let expr = &ExprSimplifier::new(context).simplify(expr.clone()).map_err(from_engine)?;
-    let physical = session.create_physical_expr(expr.clone(), &schema).map_err(from_engine)?;
-    evaluate(physical.as_ref()).map(|value| Expr::Literal(value, None))
 }
 
 fn refused(what: &str) -> Error {

@@ -168,14 +168,12 @@ impl World {
         // Both have as many versions.
         for late in [false, true] {
             let part = rows.iter().filter(|row| row.late == late);
-            let values: Vec<String> = part.map(Row::values).collect();
-            all.push(match values.is_empty() {
-                true => format!("INSERT INTO {table} VALUES (-1, NULL, NULL, '', 0)"),
-                false => format!("INSERT INTO {table} VALUES {}", values.join(", ")),
-            });
+            // A version without rows would be none; this row is in both.
+            let nothing = std::iter::once("(-1, NULL, NULL, '', 0)".to_owned());
+            let values: Vec<String> = nothing.chain(part.map(Row::values)).collect();
+            all.push(format!("INSERT INTO {table} VALUES {}", values.join(", ")));
         }
-        // A row that stands for nothing is gone again, in both.
-        all.push(format!("INSERT INTO {table} VALUES (-1, NULL, NULL, '', 0)"));
+        // What stands for nothing is gone again, in both.
         all.push(format!("DELETE FROM {table} WHERE id = -1"));
         all
     }
