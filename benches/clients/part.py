@@ -14,10 +14,12 @@ import load
 import memory
 import out
 import planning
+import policies
 from section import write
 
 PARTS = {"load": load.measure, "out": out.measure, "planning": planning.measure,
-         "keys": keys.measure, "clients": clients.measure, "ledger": ledger.measure}
+         "keys": keys.measure, "clients": clients.measure, "ledger": ledger.measure,
+         "policies": policies.measure}
 
 if __name__ == "__main__":
     match sys.argv[1:]:

@@ -16,6 +16,7 @@
 
 mod barrier;
 mod condition;
+mod dynamic;
 mod guarded;
 mod infallible;
 mod leak_proof;

@@ -21,7 +21,7 @@ use kho_catalog::error::Result;
 use kho_catalog::state::Oid;
 use kho_catalog::table::TableSize;
 
-use super::barrier::Barrier;
+use super::barrier::{Barrier, Shown};
 use super::{infallible, leak_proof};
 use crate::authorize::only_reads;
 
@@ -148,8 +148,15 @@ impl TableProvider for GuardedTable {
             plan = plan.limit(0, limit)?;
         }
         let inner = session.create_physical_plan(&plan.build()?).await?;
-        let shown = filters.iter().map(ToString::to_string).collect();
-        let parts = session.config().target_partitions();
-        Ok(Arc::new(Barrier::new(self.name.clone(), shown, schema, inner, parts, self.estimates)?))
+        let shown = Shown {
+            table: self.name.clone(),
+            filters: filters.iter().map(ToString::to_string).collect(),
+            schema,
+            partitions: session.config().target_partitions(),
+            estimates: self.estimates,
+            // Where a plan is shown, so is how many rows pass.
+            lets_in_dynamic: self.lets_in && self.estimates,
+        };
+        Ok(Arc::new(Barrier::new(shown, inner)?))
     }
 }
