@@ -47,6 +47,7 @@ pub(super) fn explain_access(
     let relation = relation(scope, found.oid, dataset)?;
     let who = Principal::of(state, found.oid);
     let mut lines = rights(state, &who, relation);
+    lines.extend(columns(state, &who, relation));
     lines.extend(frozen(state, &who, relation));
     lines.extend(rows(scope, &who, relation)?);
     lines.extend(masked(state, &who, relation));
@@ -103,6 +104,23 @@ fn rights(state: &State, who: &Principal, relation: &Relation) -> Vec<Line> {
         Line { aspect: "privilege", subject, effect, detail, missing }
     };
     actions.into_iter().map(line).collect()
+}
+
+/// The columns that may be read where not all may.
+fn columns(state: &State, who: &Principal, relation: &Relation) -> Option<Line> {
+    let readable: Vec<u32> = privilege::readable_columns(state, who, relation).collect();
+    if readable.is_empty() || readable.len() == relation.columns.len() {
+        return None;
+    }
+    let names = relation.columns.iter().filter(|it| readable.contains(&it.id));
+    let names: Vec<&str> = names.map(|it| it.name.as_str()).collect();
+    Some(Line {
+        aspect: "privilege",
+        subject: "SELECT of columns".to_owned(),
+        effect: "allowed".to_owned(),
+        detail: Some(names.join(", ")),
+        missing: None,
+    })
 }
 
 fn by(state: &State, reason: Reason) -> String {

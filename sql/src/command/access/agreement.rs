@@ -7,12 +7,12 @@ use kho_catalog::agreement::{binds, third_parties};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
 use kho_catalog::state::{
-    AccessChange, Agreement, Change, Ended, Oid, Relation, RelationKind, ThirdParty,
+    AccessChange, Agreement, Change, Ended, Grant, Oid, Relation, RelationKind, ThirdParty,
 };
 
+use super::request::is_tied_as;
 use super::{called, invalid, require_admin, said};
 use crate::command::depend::full_name;
-use crate::command::relation::same;
 use crate::command::{Context, Planned, name, options};
 
 /// What an agreement is to say.
@@ -104,12 +104,21 @@ pub(crate) fn end_agreement(ctx: &mut Context<'_>, id: i64, reason: &str) -> Res
     Ok(planned)
 }
 
-/// The dataset without the rights and the policy that came with an agreement.
+/// The dataset without the rights and the policy that came with an agreement, but for what came
+/// with another one, too.
 fn without_tied(ctx: &Context<'_>, agreement: &Agreement) -> Option<Change> {
     let tied = agreement.request.as_ref()?;
     let relation = ctx.state.relations.get(&agreement.relation)?;
     let mut changed = Relation::clone(relation);
-    changed.grants.retain(|grant| !tied.grants.iter().any(|it| same(it, grant)));
+    let others = |grant: &Grant| {
+        let open = ctx.state.agreements_on(relation.oid);
+        let open = open.filter(|it| it.ended.is_none() && it.oid != agreement.oid);
+        let mut brought = open.filter_map(|it| it.request.as_ref()).flat_map(|it| &it.grants);
+        brought.any(|it| is_tied_as(relation, it, grant))
+    };
+    changed.grants.retain(|grant| {
+        !tied.grants.iter().any(|it| is_tied_as(relation, it, grant)) || others(grant)
+    });
     if let RelationKind::Table(table) = &mut changed.kind {
         table.policies.retain(|policy| tied.policy != Some(policy.oid));
     }

@@ -164,8 +164,8 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
         });
         table.policies.sort_by(|one, other| one.name.cmp(&other.name));
     }
-    let grants = new_grants(relation, request)?;
-    changed.grants.extend(grants.iter().cloned());
+    let grants = new_grants(ctx, relation, request)?;
+    changed.grants.extend(grants.iter().filter(|it| !is_held(relation, it)).cloned());
     let agreement = Agreement {
         oid: agreement_oid,
         relation: relation.oid,
@@ -194,8 +194,8 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
     Ok(planned)
 }
 
-/// The rights that a request asks for and that its role does not have from the owner.
-fn new_grants(relation: &Relation, request: &Request) -> Result<Vec<Grant>> {
+/// The rights that a request asks for and that its role does not have otherwise.
+fn new_grants(ctx: &Context<'_>, relation: &Relation, request: &Request) -> Result<Vec<Grant>> {
     let grant = |column: Option<u32>| Grant {
         grantee: request.requester,
         grantor: relation.owner,
@@ -214,8 +214,27 @@ fn new_grants(relation: &Relation, request: &Request) -> Result<Vec<Grant>> {
         [] => vec![grant(None)],
         columns => columns.iter().map(id).collect::<Result<Vec<_>>>()?,
     };
-    grants.retain(|grant| !relation.grants.iter().any(|it| same(it, grant)));
+    // What it was given by hand is not this answer's to end; what another answer gave is of both.
+    grants.retain(|grant| !is_held(relation, grant) || is_tied(ctx, relation, grant));
     Ok(grants)
+}
+
+fn is_held(relation: &Relation, grant: &Grant) -> bool {
+    relation.grants.iter().any(|it| same(it, grant))
+}
+
+/// Whether an agreement that was not ended has brought this right.
+pub(super) fn is_tied(ctx: &Context<'_>, relation: &Relation, grant: &Grant) -> bool {
+    let open = ctx.state.agreements_on(relation.oid).filter(|it| it.ended.is_none());
+    let mut tied = open.filter_map(|it| it.request.as_ref()).flat_map(|it| &it.grants);
+    tied.any(|it| is_tied_as(relation, it, grant))
+}
+
+/// Whether a right is one that was brought, also where the dataset has another owner since.
+pub(super) fn is_tied_as(relation: &Relation, brought: &Grant, grant: &Grant) -> bool {
+    let what = |it: &Grant| (it.grantee, it.privilege, it.column);
+    let by = [brought.grantor, relation.owner].contains(&grant.grantor);
+    what(brought) == what(grant) && by
 }
 
 /// The schema with the right to reach what is in it, where the role lacks that.
