@@ -9,6 +9,7 @@ pub(crate) mod purpose;
 pub(crate) mod standing;
 
 mod columns;
+pub(crate) mod rights;
 
 use std::cell::OnceCell;
 
@@ -17,9 +18,9 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::privilege::{Action, ColumnAction, Decision, RelationAction};
-use kho_catalog::state::Oid;
 
 use self::columns::Uses;
+pub(crate) use self::rights::Rights;
 use crate::bind::{Bound, Needs, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
@@ -32,20 +33,6 @@ pub(crate) struct AuthorizedPlan {
     reads: Vec<Read>,
     standing: Standing,
     rights: Rights,
-}
-
-/// What was asked for a plan, and of which roles, to be asked again while it runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rights(Vec<(Oid, Action)>);
-
-impl Rights {
-    /// That all of it is still allowed.
-    ///
-    /// # Errors
-    /// `42501`, `42P01` where a right was taken since.
-    pub(crate) fn require(&self, scope: &Scope) -> Result<()> {
-        self.0.iter().try_for_each(|(by, action)| scope.require(*by, *action))
-    }
 }
 
 /// Decides about a bound query.
@@ -69,9 +56,10 @@ pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
         rights.extend(asked.into_iter().map(|action| (read.by, action)));
         scope.note_read(read);
     }
-    let standing = Standing::take(scope, &reads)?;
+    let rights = Rights::new(rights);
+    let standing = Standing::take(scope, &reads, rights.clone())?;
     only_reads(&plan)?;
-    Ok(AuthorizedPlan { plan, session, reads, standing, rights: Rights(rights) })
+    Ok(AuthorizedPlan { plan, session, reads, standing, rights })
 }
 
 impl AuthorizedPlan {
@@ -102,7 +90,7 @@ impl AuthorizedPlan {
 pub(crate) fn require_rows(scope: &Scope, relation: u32) -> Result<()> {
     let read =
         Read { relation, by: scope.who.role(), version: None, newest: false, needs: Needs::Whole };
-    Standing::take(scope, &[read]).map(|_| ())
+    Standing::take(scope, &[read], Rights::default()).map(|_| ())
 }
 
 /// That the role of a read may read what is used; gives what was asked for that. Who may read the

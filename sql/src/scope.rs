@@ -16,6 +16,7 @@ use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Dependence, Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::authorize::rights::has;
 use crate::bind::Read;
 use crate::engine::Shared;
 use crate::session::Facts;
@@ -47,6 +48,8 @@ pub(crate) struct Scope {
     pub block: View,
     /// What this statement has read so far.
     pub reads: Reads,
+    /// What it was allowed so far, and of which roles; for a write, to be asked again.
+    pub asked: Arc<Mutex<Vec<(Oid, Action)>>>,
     /// The newest place in the order of commits before it read anything.
     pub order_seen: u64,
     /// The load that this statement's rows are.
@@ -166,19 +169,17 @@ impl Scope {
         if let Some(now) = self.later(action) {
             privilege::require(now, &Principal::of(now, by), action)?;
         }
+        let mut asked = lock(&self.asked);
+        if !asked.contains(&(by, action)) {
+            asked.push((by, action));
+        }
         Ok(())
     }
 
     /// The catalog of now, where it is another one and has the object of `action`.
     fn later(&self, action: Action) -> Option<&State> {
-        let has = match action {
-            Action::Warehouse(_) => true,
-            Action::Schema(oid, _) => self.latest.schemas.contains_key(&oid),
-            Action::Relation(oid, _) | Action::Column(oid, _, _) => {
-                self.latest.relations.contains_key(&oid)
-            }
-        };
-        (has && !Arc::ptr_eq(&self.latest, &self.state)).then_some(&*self.latest)
+        let is_later = has(&self.latest, action) && !Arc::ptr_eq(&self.latest, &self.state);
+        is_later.then_some(&*self.latest)
     }
 
     /// The same scope, whose reads are not told to the block.

@@ -542,6 +542,7 @@ impl Session {
             pins,
             block,
             reads: Reads::default(),
+            asked: Arc::default(),
             order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
             memory: shared.statement_memory(),
