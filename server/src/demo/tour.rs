@@ -198,7 +198,12 @@ const PATIENTS: &str =
 fn patients() -> Vec<TourStep> {
     let ask = |purpose: &str| format!("SET kho.purpose = '{purpose}'; {PATIENTS}");
     vec![
-        step(HEALTH_OFFICER, "How the patients' dataset is made:", "\\d health.patient", Expected::Shown),
+        step(
+            HEALTH_OFFICER,
+            "How the patients' dataset is made:",
+            "\\d health.patient",
+            Expected::Shown,
+        ),
         step(
             HEALTH_OFFICER,
             "One table, three answers. Nobody reads it without saying for what (KH001):",

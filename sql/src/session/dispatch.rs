@@ -301,7 +301,6 @@ impl Session {
                 }
                 CopyDirection::ToStdout => {
                     let (plan, options) = limits.run(copy::plan_out(scope, copy)).await?;
-                    record::note_reads(scope, plan.reads());
                     let rows = rows(&plan, limits, "COPY", Vec::new()).await?;
                     Ok(Done::CopyOut(rows, options))
                 }
@@ -330,7 +329,6 @@ impl Session {
                     return self.select_and_set(scope, &items, values, limits).await;
                 }
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
-                record::note_reads(scope, plan.reads());
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?))
             }
             ast::Statement::Explain { .. } => {

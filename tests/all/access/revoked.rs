@@ -199,10 +199,8 @@ fn what_is_written_is_committed_by_the_rights_of_then() {
             let copy = an.parse("COPY o.t FROM STDIN").unwrap();
             let begun = an.run(&copy[0], &[], &CancellationToken::new()).await.unwrap();
             let Outcome::CopyIn(mut copy) = begun else { panic!("no COPY") };
-            let values: Vec<ArrayRef> = vec![
-                Arc::new(Int64Array::from(vec![0])),
-                Arc::new(StringArray::from(vec!["new"])),
-            ];
+            let values: Vec<ArrayRef> =
+                vec![Arc::new(Int64Array::from(vec![0])), Arc::new(StringArray::from(vec!["new"]))];
             let rows = RecordBatch::try_new(copy.schema().clone(), values).unwrap();
             copy.write(rows).await.unwrap();
             run(&mut city.officer, meanwhile).await.unwrap();
