@@ -15,6 +15,7 @@
 //! `1 / (salary - 90000) > 0` then tells a hidden salary by its error.
 
 mod barrier;
+mod changes;
 mod condition;
 mod guarded;
 mod infallible;
@@ -95,6 +96,9 @@ pub(crate) async fn derived(
     inner: Arc<dyn TableProvider>,
 ) -> Result<Secured> {
     let provider = plain::derived(relation, version, inner);
+    if is_policied(scope, relation) {
+        return changes::shown(scope, session, relation, provider).await;
+    }
     let source = Source::new(scope, relation, &provider);
     source.secured(session, provider, &[PolicyCommand::Select]).await
 }
