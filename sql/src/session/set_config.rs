@@ -18,8 +18,8 @@ use sqlparser::ast::{
     SelectItem, SetExpr,
 };
 
+use super::Session;
 use super::dispatch::{Done, query, rows};
-use super::{Session, record};
 use crate::authorize::purpose;
 use crate::bind;
 use crate::errors::from_arrow;

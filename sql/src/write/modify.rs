@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::physical_plan::execute_stream;
@@ -38,7 +39,7 @@ use crate::execute::{self, Limits};
 use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::Scope;
-use crate::secure::{self, Checks};
+use crate::secure::{self, Checks, Secured};
 
 /// The values of `$1`, `$2`, … and their fields.
 #[derive(Clone, Copy)]
@@ -70,12 +71,12 @@ pub(crate) async fn describe(
     let snapshot = scope.shape(&relation).await?;
     let columns: Vec<String> =
         snapshot.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let masked = masked(scope, &relation, &columns);
+    let masked = masked(scope, &relation, change, &columns);
     let RowQuery { query, .. } = change.row_query(&relation, &columns, &masked)?;
     let mut extra = given.extra;
     let session = scope.shared.session_state(scope)?;
-    let (rows, commands) = (snapshot.positioned(None)?, change.policy_commands());
-    let rows = secure::rows(scope, &session, &relation, rows, &commands).await?;
+    let rows = snapshot.positioned(None)?;
+    let rows = seen(scope, &session, &relation, change, rows).await?;
     extra.push((ROWS.to_owned(), rows.provider));
     let statement = ast::Statement::Query(Box::new(query));
     let bound = bind::bind(scope, &statement, parameters, extra).await?;
@@ -180,8 +181,30 @@ fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
     Ok(relation)
 }
 
-/// Those of a table's columns that are masked for the session's role.
-fn masked(scope: &Scope, relation: &Relation, columns: &[String]) -> Vec<String> {
+/// The rows that are there, as far as the statement may see them.
+async fn seen(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
+    change: &Modification,
+    rows: Arc<dyn TableProvider>,
+) -> Result<Secured> {
+    match change.asks_for_keys_alone() {
+        true => Ok(Secured { provider: rows, reads: Vec::new() }),
+        false => secure::rows(scope, session, relation, rows, &change.policy_commands()).await,
+    }
+}
+
+/// Those of a table's columns that are masked where the statement sees them.
+fn masked(
+    scope: &Scope,
+    relation: &Relation,
+    change: &Modification,
+    columns: &[String],
+) -> Vec<String> {
+    if change.asks_for_keys_alone() {
+        return Vec::new();
+    }
     let is_masked = |name: &&String| secure::is_masked(scope, relation, name);
     columns.iter().filter(is_masked).cloned().collect()
 }
@@ -302,7 +325,7 @@ impl Work {
         let conformer = Conformer::new(&session, relation, stage.schema())?;
         let columns: Vec<String> =
             stage.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let masked = masked(scope, relation, &columns);
+        let masked = masked(scope, relation, change, &columns);
         let RowQuery { query, steps } = change.row_query(relation, &columns, &masked)?;
         let policies = Policies::new(scope, relation, change, stage.schema()).await?;
         let changes =
@@ -337,8 +360,8 @@ impl Work {
             None => None,
         };
         let session = scope.shared.session_state(scope)?;
-        let (rows, commands) = (snapshot.positioned(files.as_deref())?, change.policy_commands());
-        let rows = secure::rows(scope, &session, &self.relation, rows, &commands).await?;
+        let rows = snapshot.positioned(files.as_deref())?;
+        let rows = seen(scope, &session, &self.relation, change, rows).await?;
         extra.push((ROWS.to_owned(), rows.provider));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
         let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
