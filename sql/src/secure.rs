@@ -24,9 +24,11 @@ pub(crate) mod lineage;
 mod plain;
 mod source;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
@@ -77,6 +79,14 @@ pub(crate) async fn open_table(
 /// The relation that `source` is, in whatever form; `None` where it is none of the catalog's.
 pub(crate) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
     plain::relation_of(source).or_else(|| guarded::relation_of(source))
+}
+
+/// The query that stands for the rows of a table behind its policies and masks, if `source` is that.
+pub(crate) fn policied_query_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
+    guarded::relation_of(source)?;
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<guarded::GuardedTable>().map(|table| table.plan().clone())
 }
 
 /// The query of the view that `source` is, behind the barrier.

@@ -23,7 +23,7 @@ use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
 
 use super::{Secured, guarded, infallible, stored_name};
-use crate::bind::{self, Needs, Read};
+use crate::bind;
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::system::pseudonym::{HASH, PSEUDONYM};
@@ -90,9 +90,7 @@ impl<'a> Source<'a> {
             estimates: !self.scope.explains,
         };
         let provider = guarded::guarded(known, plan, schema)?;
-        // What of them the policies' queries use is behind the barrier.
-        let whole = |read: Read| Read { needs: Needs::Whole, ..read };
-        Ok(Secured { provider, reads: reads.into_iter().map(whole).collect() })
+        Ok(Secured { provider, reads })
     }
 
     /// What rows must satisfy; `None` where every row may be seen.
