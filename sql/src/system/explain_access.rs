@@ -222,13 +222,21 @@ fn purposes(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
     let codes = codes.filter(|code| allowed.is_none_or(|it| it.is_empty() || it.contains(*code)));
     let line = |code: &String| {
         let needs_order = state.access.purposes.get(code).is_some_and(|it| it.needs_order);
-        match decide(code, if needs_order { "any" } else { "" }) {
+        // Of the orders that were agreed on, one.
+        let mut mine = state.agreements_on(relation.oid).filter(|it| {
+            it.is_live(scope.now_ms)
+                && it.purposes.contains(code)
+                && agreement::binds(state, who, it)
+        });
+        let order = mine.find_map(|it| it.order_number.clone()).filter(|_| needs_order);
+        let stated = order.as_deref().unwrap_or(if needs_order { "any" } else { "" });
+        match decide(code, stated) {
             Ok(term) => {
                 let ids = term.agreements.iter().map(|id| format!("agreement {id}"));
                 let mut detail: Vec<String> = ids.collect();
                 let until = term.until_ms.and_then(chrono::DateTime::from_timestamp_millis);
                 detail.extend(until.map(|it| format!("until {}", it.to_rfc3339())));
-                detail.extend(needs_order.then(|| "with the number of an order".to_owned()));
+                detail.extend(order.map(|it| format!("with the order {it}")));
                 Line {
                     aspect: "purpose",
                     subject: code.clone(),
