@@ -85,6 +85,48 @@ fn the_files_and_the_public_key_tell_whether_a_record_was_changed() {
 }
 
 #[test]
+fn a_ledger_is_verified_by_either_key_over_a_rotation() {
+    let kho = Kho::start_with(Folders::new(), &[SEALING]);
+    let mut admin = kho.admin();
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor'; GRANT kho_auditor TO auditor");
+    let (data, keys) = (kho.data(), kho.keys());
+    let folders = (data.as_path(), keys.as_path());
+    let first = told(folders, &["keys", "show"]).1.trim().to_owned();
+    // A server that runs goes on with its key until it is started anew.
+    let (rotated, second) = told(folders, &["keys", "rotate"]);
+    let second = second.trim().to_owned();
+    assert!(rotated && second.len() == 64 && second != first, "{second}");
+    assert_eq!(told(folders, &["keys", "show"]).1.trim(), second);
+    admin.run("CREATE SCHEMA s");
+    kho.connect("auditor").run("CALL kho.verify_audit_log()");
+    let (ended, folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+
+    // Cut off between the catalog and the file, a rotation goes on with the next start.
+    let file = keys.join("ledger.key");
+    let old = std::fs::read(&file).unwrap();
+    let (_, third) = told((&data, &keys), &["keys", "rotate"]);
+    std::fs::rename(&file, keys.join("ledger.key.next")).unwrap();
+    std::fs::write(&file, old).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let kho = Kho::start_in(folders);
+    assert_eq!(told((&data, &keys), &["keys", "show"]).1, third);
+    kho.admin().run("CREATE TABLE s.t (id integer)");
+    kho.connect("auditor").run("CALL kho.verify_audit_log()");
+    let (ended, _folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+
+    let away = data.with_file_name("away");
+    for key in [&first, &second, third.trim()] {
+        let (whole, said) = told((&data, &away), &["audit", "verify", "--key", key]);
+        assert!(whole && said.starts_with("the ledger is whole: "), "{key}: {said}");
+    }
+    assert!(told((&data, &away), &["audit", "verify"]).0);
+    let (whole, said) = told((&data, &away), &["audit", "verify", "--key", &"00".repeat(32)]);
+    assert!(!whole && said.contains("is not signed by the warehouse"), "{said}");
+}
+
+#[test]
 fn a_server_without_the_warehouses_keys_does_not_start() {
     let kho = Kho::start();
     kho.admin().run("CREATE SCHEMA s");
