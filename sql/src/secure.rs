@@ -38,7 +38,7 @@ use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::{Snapshot, TableSize};
 
 use crate::bind::Read;
-use crate::scope::Scope;
+use crate::scope::{Governing, Scope};
 
 pub(crate) use condition::{Checks, refuse_unsafe};
 pub(crate) use source::{in_terms_of_ids, in_terms_of_names, masked};
@@ -159,16 +159,15 @@ pub(crate) fn stored_name(column: &str) -> String {
 /// Whether a mask covers the column for the session's role.
 pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> bool {
     let Some(id) = relation.column(column).map(|column| column.id) else { return false };
-    let (state, relation) = scope.governing(relation);
+    let Governing { state, relation, session, .. } = scope.governing(relation);
     let column = relation.columns.iter().find(|column| column.id == id);
-    column
-        .is_some_and(|column| !policy::masks(&state, &relation, column, &scope.session).is_empty())
+    column.is_some_and(|column| !policy::masks(&state, &relation, column, &session).is_empty())
 }
 
 /// Whether policies decide which rows of `relation` the scope's role sees.
 pub(crate) fn is_policied(scope: &Scope, relation: &Relation) -> bool {
-    let (state, relation) = scope.governing(relation);
-    policy::is_policied(&state, &relation, &scope.who)
+    let Governing { state, relation, who, .. } = scope.governing(relation);
+    policy::is_policied(&state, &relation, &who)
 }
 
 /// The error of a statement over a guarded table: what a value did not fit is told by its SQLSTATE,

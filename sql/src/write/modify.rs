@@ -79,7 +79,7 @@ pub(crate) async fn describe(
     let rows = seen(scope, &session, &relation, change, rows).await?;
     extra.push((ROWS.to_owned(), rows.provider));
     let statement = ast::Statement::Query(Box::new(query));
-    let bound = bind::bind(scope, &statement, parameters, extra).await?;
+    let bound = bind::bind_in(scope, session.clone(), &statement, parameters, extra).await?;
     let returned = match wanted(change)? {
         Some(wanted) => {
             let rows = returning::no_rows(snapshot.schema())?;
@@ -114,12 +114,13 @@ pub(crate) async fn modify_behind(
 ) -> Result<Pending> {
     wanted(change)?;
     let relation = target(scope, change)?;
-    refuse_volatile(change, &scope.shared.session_state(scope)?)?;
+    let session = scope.shared.session_state(scope)?;
+    refuse_volatile(change, &session)?;
     let relation = keys::current(scope, &relation).await?;
     refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
     let stage = scope.stage(&relation, &columns)?;
-    let mut work = Work::new(scope, &relation, change, base, stage).await?;
+    let mut work = Work::new(scope, session, &relation, change, base, stage).await?;
     match limits.run(work.run(scope, change, given, parameters)).await {
         Ok(()) => work.finish(scope, &relation, change, parameters, limits).await,
         Err(error) => {
@@ -248,6 +249,8 @@ fn wanted(change: &Modification) -> Result<Option<Wanted>> {
 }
 
 struct Work {
+    /// The planner's state, for everything that the statement plans.
+    session: SessionState,
     base: Base,
     relation: Relation,
     stage: Stage,
@@ -272,6 +275,7 @@ struct Policies {
 impl Policies {
     async fn new(
         scope: &Scope,
+        session: &SessionState,
         relation: &Relation,
         change: &Modification,
         schema: &SchemaRef,
@@ -280,13 +284,12 @@ impl Policies {
         if !secure::is_policied(scope, relation) {
             return Ok(policies);
         }
-        let session = scope.shared.session_state(scope)?;
         for clause in &change.clauses {
             let old =
                 clause.policy_command().filter(|_| matches!(change.from, From::Joined { .. }));
             policies.old.push(match old {
                 Some(command) => {
-                    Checks::of_stored(scope, &session, relation, schema, command).await?
+                    Checks::of_stored(scope, session, relation, schema, command).await?
                 }
                 None => None,
             });
@@ -300,14 +303,14 @@ impl Policies {
             if !commands.is_empty() && is_seen {
                 commands.push(PolicyCommand::Select);
             }
-            policies.new.push(Checks::new(scope, &session, relation, schema, &commands).await?);
+            policies.new.push(Checks::new(scope, session, relation, schema, &commands).await?);
         }
         Ok(policies)
     }
 }
 
-async fn refuse(checks: &[Option<Checks>], index: usize, rows: &RecordBatch) -> Result<()> {
-    match checks.get(index) {
+async fn refuse(checks: &mut [Option<Checks>], index: usize, rows: &RecordBatch) -> Result<()> {
+    match checks.get_mut(index) {
         Some(Some(checks)) => checks.refuse(rows).await,
         _ => Ok(()),
     }
@@ -316,24 +319,25 @@ async fn refuse(checks: &[Option<Checks>], index: usize, rows: &RecordBatch) -> 
 impl Work {
     async fn new(
         scope: &Scope,
+        session: SessionState,
         relation: &Relation,
         change: &Modification,
         base: Base,
         stage: Stage,
     ) -> Result<Work> {
-        let session = scope.shared.session_state(scope)?;
         let conformer = Conformer::new(&session, relation, stage.schema())?;
         let columns: Vec<String> =
             stage.schema().fields().iter().map(|field| field.name().clone()).collect();
         let masked = masked(scope, relation, change, &columns);
         let RowQuery { query, steps } = change.row_query(relation, &columns, &masked)?;
-        let policies = Policies::new(scope, relation, change, stage.schema()).await?;
+        let policies = Policies::new(scope, &session, relation, change, stage.schema()).await?;
         let changes =
             |clause: &super::change::Clause| matches!(clause.act, Act::Update(_) | Act::Delete);
         let records_inserts = change.clauses.iter().any(changes);
         let (touched, done) = (Positions::default(), Metrics::default());
         let relation = relation.clone();
         Ok(Work {
+            session,
             base,
             relation,
             stage,
@@ -359,12 +363,12 @@ impl Work {
             Some(proposed) => proposed.narrow(scope, snapshot, &mut extra).await?,
             None => None,
         };
-        let session = scope.shared.session_state(scope)?;
         let rows = snapshot.positioned(files.as_deref())?;
-        let rows = seen(scope, &session, &self.relation, change, rows).await?;
+        let rows = seen(scope, &self.session, &self.relation, change, rows).await?;
         extra.push((ROWS.to_owned(), rows.provider));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
-        let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
+        let (session, fields) = (self.session.clone(), parameters.fields);
+        let mut bound = bind::bind_in(scope, session, &statement, fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;
         bound.reads.extend(given.reads);
         bound.reads.extend(rows.reads);
@@ -424,7 +428,7 @@ impl Work {
             Some(Step::Fail) => return Err(twice(change)),
             Some(Step::Insert(places)) => {
                 let new = self.conformer.conform(&columns(rows, places)?)?;
-                refuse(&self.policies.new, index, &new).await?;
+                refuse(&mut self.policies.new, index, &new).await?;
                 self.done.rows_inserted += new.num_rows() as u64;
                 if self.records_inserts {
                     self.stage.write_changes(&labelled(&new, "insert")?).await?;
@@ -445,14 +449,14 @@ impl Work {
         let old = columns(&rows, &(2..2 + self.width()).collect::<Vec<_>>())?;
         // Old rows go to the change feed as they were: today's rules need not hold for them.
         let old = recast(&old, self.stage.schema())?;
-        refuse(&self.policies.old, index, &old).await?;
+        refuse(&mut self.policies.old, index, &old).await?;
         let Some(places) = places else {
             self.done.rows_deleted += rows.num_rows() as u64;
             return self.stage.write_changes(&labelled(&old, "delete")?).await;
         };
         self.done.rows_updated += rows.num_rows() as u64;
         let new = self.conformer.conform(&columns(&rows, &places)?)?;
-        refuse(&self.policies.new, index, &new).await?;
+        refuse(&mut self.policies.new, index, &new).await?;
         self.stage.write_changes(&labelled(&old, "update_preimage")?).await?;
         self.stage.write_changes(&labelled(&new, "update_postimage")?).await?;
         self.stage.write(&new).await
@@ -489,7 +493,7 @@ impl Work {
         parameters: Parameters<'_>,
         limits: &Limits,
     ) -> Result<Pending> {
-        let Work { base, stage, touched, done, records_inserts, .. } = self;
+        let Work { session, base, stage, touched, done, records_inserts, .. } = self;
         let rows = done.rows_inserted + done.rows_updated + done.rows_deleted;
         let tag = Tag::with_rows(change.command, rows);
         let wanted = wanted(change)?;
@@ -510,7 +514,7 @@ impl Work {
                 None => None,
             };
             if keys::concern(relation, change.updated_columns()) || done.rows_inserted > 0 {
-                let (all, session) = (tables(scope), scope.shared.session_state(scope)?);
+                let all = tables(scope);
                 let how = (files.as_slice(), Told::of_write(scope, relation));
                 keys::check(&all, &session, relation, &staged, snapshot, how).await?;
             }

@@ -113,6 +113,31 @@ fn a_membership_that_is_taken_ends_what_runs_by_it() {
 }
 
 #[test]
+fn a_block_goes_by_the_policies_of_what_its_role_is_now() {
+    play(|| async {
+        let mut city = City::build().await;
+        let mut admin = city.server.connect().await.unwrap();
+        run(&mut admin, "CREATE ROLE office").await.unwrap();
+        run(&mut admin, "GRANT office TO an").await.unwrap();
+        for statement in [
+            "CREATE POLICY p ON o.t TO office USING (id < 10)",
+            "CALL kho.set_mask('o.t', 'name', using => $$'x'$$, except_roles => 'office')",
+            "ALTER TABLE o.t ENABLE ROW LEVEL SECURITY",
+        ] {
+            run(&mut city.officer, statement).await.unwrap();
+        }
+        let mut an = city.an().await;
+        run(&mut an, "BEGIN").await.unwrap();
+        let count = "SELECT count(*) FROM o.t WHERE name = 'secret'";
+        let found = run(&mut an, count).await.unwrap();
+        assert_eq!(found.rows[0][0].as_deref(), Some("9"));
+        run(&mut admin, "REVOKE office FROM an").await.unwrap();
+        let found = run(&mut an, count).await.unwrap();
+        assert_eq!(found.rows[0][0].as_deref(), Some("0"));
+    });
+}
+
+#[test]
 fn policies_and_masks_that_change_end_what_was_planned_by_others() {
     play(|| async {
         let policied =
