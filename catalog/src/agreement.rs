@@ -6,8 +6,9 @@
 //! What it guarantees: an agreement counts from its first to its last moment, for the role it names
 //! and all that belong to that. A role that is a third party's, or belongs to one, reads no dataset
 //! at all without an agreement that names that third party; whom it works for must have its own,
-//! where the dataset requires one. Whose access was made by the answer to a request has it within
-//! that answer's agreement, whatever the dataset requires of others.
+//! where the dataset requires one. Whose access came with an agreement has it within that agreement,
+//! whatever the dataset requires of others. A purpose that must be ordered is allowed by an agreement
+//! for that very order, and until that ends.
 //! What it does not: the right to read is `privilege`'s to decide, first. It remembers nothing: what
 //! runs for long asks again, at [`Term::until_ms`] and when the catalog has changed.
 //! On failure: the error says what is missing and whom to ask.
@@ -105,8 +106,8 @@ impl Case<'_> {
             .map(Arc::as_ref)
             .filter(|it| binds(self.state, self.who, it))
             .collect();
-        let by_request = mine.iter().any(|it| it.request.is_some() && it.ended.is_none());
-        let requires = governance.requires_agreement || by_request;
+        let came_with_it = mine.iter().any(|it| it.tied.is_some() && it.ended.is_none());
+        let requires = governance.requires_agreement || came_with_it;
         if !names_purposes && !requires && parties.is_empty() {
             return Ok(Term::default());
         }
@@ -126,6 +127,11 @@ impl Case<'_> {
             live.iter().copied().filter(|it| it.purposes.contains(&purpose.code)).collect();
         if for_it.is_empty() {
             return Err(self.for_others(&live, purpose));
+        }
+        let for_it: Vec<&Agreement> =
+            for_it.iter().copied().filter(|it| self.is_ordered(it, purpose)).collect();
+        if for_it.is_empty() {
+            return Err(self.for_other_orders(&live, purpose));
         }
         match parties.is_empty() {
             true => Ok(term(&for_it)),
@@ -163,6 +169,12 @@ impl Case<'_> {
         Ok(purpose)
     }
 
+    /// Whether an agreement is for the order that is stated, where the purpose needs one.
+    fn is_ordered(&self, agreement: &Agreement, purpose: &Purpose) -> bool {
+        let stated = self.stated.order.trim();
+        !purpose.needs_order || agreement.order_number.as_deref() == Some(stated)
+    }
+
     /// What a third party may do stands on what those may do that it works for.
     fn behind_consumers(&self, own: &[&Agreement], purpose: &Purpose) -> Result<Term> {
         if !self.table.governance.requires_agreement {
@@ -176,6 +188,7 @@ impl Case<'_> {
                     && consumer.is(it.role)
                     && it.is_live(self.now_ms)
                     && it.purposes.contains(&purpose.code)
+                    && self.is_ordered(it, purpose)
             });
             if let Some(theirs) = theirs {
                 behind.extend([*agreement, theirs]);
@@ -237,6 +250,18 @@ impl Case<'_> {
             self.relation.name, purpose.code
         );
         let agreed = listed(live.iter().flat_map(|it| &it.purposes));
+        let hint = format!("It is for: {agreed}. {}", self.ask("about others"));
+        Error::new(Kind::PurposeNotAllowed, message).with_hint(hint)
+    }
+
+    fn for_other_orders(&self, live: &[&Agreement], purpose: &Purpose) -> Error {
+        let message = format!(
+            "the agreement on relation \"{}\" for the purpose \"{}\" is not for the order \"{}\"",
+            self.relation.name,
+            purpose.code,
+            self.stated.order.trim()
+        );
+        let agreed = listed(live.iter().filter_map(|it| it.order_number.as_ref()));
         let hint = format!("It is for: {agreed}. {}", self.ask("about others"));
         Error::new(Kind::PurposeNotAllowed, message).with_hint(hint)
     }

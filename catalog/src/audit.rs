@@ -26,6 +26,7 @@ mod key;
 mod read;
 mod record;
 mod removal;
+mod rotation;
 mod sealed;
 mod stored;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use self::key::{Keys, PublicKey};
 pub use self::read::Source;
 pub use self::record::{Completion, Event, Line, Opening, Record, RecordKind, Removal, Touched};
 pub use self::removal::Removed;
+pub use self::rotation::{Rotation, rotate};
 pub use self::stored::Head;
 pub use self::verify::Verified;
 use self::writer::{Closed, Item, Message, Writer};

@@ -17,7 +17,7 @@ pub use self::access::{
     Access, AccessChange, Agreement, Answer, Ended, Freeze, Purpose, Purposes, Request, ThirdParty,
     Tied, Verdict,
 };
-use crate::audit::Anchor;
+use crate::audit::{Anchor, Rotation};
 use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;
 use crate::types::Type;
@@ -68,6 +68,9 @@ pub struct State {
 pub struct LedgerState {
     /// The public keys that its heads were ever signed by, as text; the last one is in use.
     pub keys: Vec<String>,
+    /// By which each of them came into the place of the one before.
+    #[serde(default)]
+    pub rotations: Vec<Rotation>,
     /// The newest signed head of each server that got here.
     pub anchors: BTreeMap<String, Arc<Anchor>>,
 }
@@ -343,6 +346,8 @@ pub enum Change {
     Access(AccessChange),
     /// A public key of the audit ledger, in use from now on.
     PutLedgerKey(String),
+    /// Another public key of the audit ledger, in use from now on.
+    RotateLedgerKey(Box<Rotation>),
     /// A signed head of a server's audit ledger, in place of the one before.
     PutAnchor(Box<Anchor>),
 }
@@ -460,6 +465,10 @@ impl State {
                 self.access.apply(change);
             }
             Change::PutLedgerKey(key) => self.ledger.keys.push(key),
+            Change::RotateLedgerKey(rotation) => {
+                self.ledger.keys.push(rotation.after.clone());
+                self.ledger.rotations.push(*rotation);
+            }
             Change::PutAnchor(anchor) => {
                 self.ledger.anchors.insert(anchor.server.clone(), Arc::new(*anchor));
             }

@@ -51,7 +51,7 @@ enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// Look at the warehouse's keys
+    /// Look at the warehouse's keys, and replace them
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -97,6 +97,16 @@ enum KeysCommand {
         #[arg(long, value_name = "DIR|URL")]
         data: Option<String>,
     },
+    /// Sign the ledger with a new key from the servers' next start on, and print its public key; what
+    /// was signed before is verified by either
+    Rotate {
+        /// The config file [default: kho.toml, if it exists]
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The warehouse's root: a directory or a URL; above the config's `data`
+        #[arg(long, value_name = "DIR|URL")]
+        data: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -119,7 +129,9 @@ fn run(command: Command) -> Result<()> {
         Command::Serve { config, .. }
         | Command::Demo { config, .. }
         | Command::Audit { command: AuditCommand::Verify { config, .. } }
-        | Command::Keys { command: KeysCommand::Show { config, .. } } => config.as_deref(),
+        | Command::Keys {
+            command: KeysCommand::Show { config, .. } | KeysCommand::Rotate { config, .. },
+        } => config.as_deref(),
     };
     let config = Config::load(file, config::environment()?)?;
     observe::start_log(&config.log)?;
@@ -146,6 +158,11 @@ fn run(command: Command) -> Result<()> {
                 let config = Config { data: data.unwrap_or(config.data), ..config };
                 config.check()?;
                 say(&keys::load(&config)?.public().to_string());
+                Ok(())
+            }
+            Command::Keys { command: KeysCommand::Rotate { data, .. } } => {
+                let config = Config { data: data.unwrap_or(config.data), ..config };
+                say(&keys::rotate(&config).await?.to_string());
                 Ok(())
             }
             Command::Serve { data, .. } => {

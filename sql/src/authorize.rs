@@ -9,43 +9,29 @@ pub(crate) mod purpose;
 pub(crate) mod standing;
 
 mod columns;
-
-use std::cell::OnceCell;
+pub(crate) mod rights;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::privilege::{Action, ColumnAction, Decision, RelationAction};
-use kho_catalog::state::Oid;
+use kho_catalog::state::Column;
 
-use self::columns::Uses;
+use self::columns::{Used, Uses};
+pub(crate) use self::rights::Rights;
 use crate::bind::{Bound, Needs, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
+use crate::session::{note_datasets, note_rights};
 use standing::Standing;
 
 /// A plan that was allowed. There is no other way to make one.
 pub(crate) struct AuthorizedPlan {
     plan: LogicalPlan,
     session: SessionState,
-    reads: Vec<Read>,
     standing: Standing,
     rights: Rights,
-}
-
-/// What was asked for a plan, and of which roles, to be asked again while it runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rights(Vec<(Oid, Action)>);
-
-impl Rights {
-    /// That all of it is still allowed.
-    ///
-    /// # Errors
-    /// `42501`, `42P01` where a right was taken since.
-    pub(crate) fn require(&self, scope: &Scope) -> Result<()> {
-        self.0.iter().try_for_each(|(by, action)| scope.require(*by, *action))
-    }
 }
 
 /// Decides about a bound query.
@@ -56,22 +42,23 @@ impl Rights {
 /// that does more than read.
 pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
     let Bound { plan, session, reads, names: _, rows } = bound;
-    let (uses, mut rights) = (OnceCell::new(), Vec::new());
+    note_datasets(scope, &reads);
+    let uses = match reads.is_empty() {
+        true => Uses::default(),
+        false => columns::of(&scope.state, scope.who.role(), &plan, rows.as_ref())?,
+    };
+    note_columns(scope, &reads, &uses);
+    let mut rights = Vec::new();
     for read in &reads {
-        let uses = || match uses.get() {
-            Some(uses) => Ok(uses),
-            None => {
-                let found = columns::of(&scope.state, scope.who.role(), &plan, rows.as_ref())?;
-                Ok(uses.get_or_init(|| found))
-            }
-        };
-        let asked = require_read(scope, read, uses)?;
+        let asked = require_read(scope, read, &uses)?;
         rights.extend(asked.into_iter().map(|action| (read.by, action)));
         scope.note_read(read);
     }
-    let standing = Standing::take(scope, &reads)?;
+    note_rights(scope, &reads);
+    let rights = Rights::new(rights);
+    let standing = Standing::take(scope, &reads, rights.clone())?;
     only_reads(&plan)?;
-    Ok(AuthorizedPlan { plan, session, reads, standing, rights: Rights(rights) })
+    Ok(AuthorizedPlan { plan, session, standing, rights })
 }
 
 impl AuthorizedPlan {
@@ -87,10 +74,6 @@ impl AuthorizedPlan {
         &self.rights
     }
 
-    pub(crate) fn reads(&self) -> &[Read] {
-        &self.reads
-    }
-
     /// What its rows stand on, for as long as any of them is to be given.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
@@ -102,16 +85,34 @@ impl AuthorizedPlan {
 pub(crate) fn require_rows(scope: &Scope, relation: u32) -> Result<()> {
     let read =
         Read { relation, by: scope.who.role(), version: None, newest: false, needs: Needs::Whole };
-    Standing::take(scope, &[read]).map(|_| ())
+    Standing::take(scope, &[read], Rights::default()).map(|_| ())
 }
 
-/// That the role of a read may read what is used; gives what was asked for that. Who may read the
-/// whole relation is not asked what of it: what a plan uses is found out for the others only.
-fn require_read<'a>(
-    scope: &Scope,
-    read: &Read,
-    uses: impl FnOnce() -> Result<&'a Uses>,
-) -> Result<Vec<Action>> {
+/// Notes which columns are read, by the names of now; where that cannot be told, it is all of them.
+fn note_columns(scope: &Scope, reads: &[Read], uses: &Uses) {
+    for read in reads {
+        let Some(relation) = scope.state.relations.get(&read.relation) else { continue };
+        let used = match &read.needs {
+            Needs::Nothing => continue,
+            Needs::Whole => Used { others: true, ..Used::default() },
+            Needs::Used => uses.of(read.relation, read.by),
+            Needs::Rows(also) => {
+                let mut used = uses.of(read.relation, read.by);
+                used.columns.extend(also);
+                used
+            }
+        };
+        let is_used = |column: &&Column| used.others || used.columns.contains(&column.id);
+        let names = relation.columns.iter().filter(is_used).map(|column| &column.name);
+        if relation.table().is_some() {
+            scope.facts.columns(read.relation, names);
+        }
+    }
+}
+
+/// That the role of a read may read what is used; gives what was asked for that. Of who may read the
+/// whole relation no more is asked.
+fn require_read(scope: &Scope, read: &Read, uses: &Uses) -> Result<Vec<Action>> {
     let whole = Action::Relation(read.relation, RelationAction::Select);
     let denied = match scope.decide(read.by, whole) {
         Decision::Allowed(_) => return Ok(vec![whole]),
@@ -126,7 +127,7 @@ fn require_read<'a>(
         Needs::Used => None,
         Needs::Whole | Needs::Nothing => return denied(),
     };
-    let used = uses()?.of(read.relation, read.by);
+    let used = uses.of(read.relation, read.by);
     if used.others {
         return denied();
     }

@@ -98,7 +98,17 @@ pub(crate) async fn bind(
     parameters: &[Option<FieldRef>],
     extra: Extra,
 ) -> Result<Bound> {
-    let session = scope.shared.session_state(scope)?;
+    bind_in(scope, scope.shared.session_state(scope)?, statement, parameters, extra).await
+}
+
+/// The same in a state of the planner that the statement has already.
+pub(crate) async fn bind_in(
+    scope: &Scope,
+    session: SessionState,
+    statement: &ast::Statement,
+    parameters: &[Option<FieldRef>],
+    extra: Extra,
+) -> Result<Bound> {
     let mut statement = statement.clone();
     star::expand(scope, &mut statement)?;
     let names = prepare::output_names(&mut statement);

@@ -80,7 +80,11 @@ impl CopyIn {
 
     pub(crate) async fn into_pending(mut self) -> Result<Pending> {
         match self.append.take() {
-            Some(append) => append.finish(&self.scope, "COPY", None).await,
+            Some(append) => {
+                let mut pending = append.finish(&self.scope, "COPY", None).await?;
+                pending.stand_on(&self.scope)?;
+                Ok(pending)
+            }
             None => Err(Error::internal("a COPY that failed was finished")),
         }
     }

@@ -18,6 +18,7 @@ mod privilege;
 mod redact;
 mod relation;
 mod role;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -229,7 +230,7 @@ pub(crate) fn relation_name(text: &str) -> Result<ast::ObjectName> {
 
 fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
     depth::check(tokens)?;
-    let mut prepared = nothing::replace(tokens.to_vec());
+    let mut prepared = table::replace(nothing::replace(tokens.to_vec()));
     let taken = create_as::take(&mut prepared);
     let dialect = KhoDialect { versions: time_travels(tokens) };
     let mut parser = Parser::new(&dialect)

@@ -4,6 +4,7 @@
 //! What it guarantees: a table read twice in one statement, or in one transaction block, is read
 //! at one version.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use kho_catalog::state::{Oid, Relation, State};
 use kho_catalog::table::{Dependence, Load, Location, Snapshot, Stage, TableColumn};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::authorize::rights::has;
 use crate::bind::Read;
 use crate::engine::Shared;
 use crate::session::Facts;
@@ -47,6 +49,8 @@ pub(crate) struct Scope {
     pub block: View,
     /// What this statement has read so far.
     pub reads: Reads,
+    /// What it was allowed so far, and of which roles; for a write, to be asked again.
+    pub asked: Arc<Mutex<Vec<(Oid, Action)>>>,
     /// The newest place in the order of commits before it read anything.
     pub order_seen: u64,
     /// The load that this statement's rows are.
@@ -63,6 +67,16 @@ pub(crate) struct Scope {
     pub now_ms: i64,
 }
 
+/// A relation, and who looks at it, as the catalog has them by which policies and masks are found.
+pub(crate) struct Governing {
+    pub state: Arc<State>,
+    pub relation: Arc<Relation>,
+    /// Whose policies hold.
+    pub who: Principal,
+    /// Whose masks hold.
+    pub session: Principal,
+}
+
 impl Scope {
     /// Schemas that a name without one is looked for in, in order.
     pub(crate) fn search_path(&self) -> Vec<String> {
@@ -75,17 +89,29 @@ impl Scope {
         Scope { who: Principal::of(&self.state, role), ..self.clone() }
     }
 
-    /// The catalog whose policies and masks hold for `relation`, and the relation in it: those of now,
-    /// in an open block, too, that goes on with older rows; but a block that has changed the catalog
-    /// goes by what it made of it.
-    pub(crate) fn governing(&self, relation: &Relation) -> (Arc<State>, Arc<Relation>) {
+    /// By what the policies and masks of `relation` are found: the catalog of now, in an open block,
+    /// too, that goes on with older rows; but a block that has changed the catalog goes by what it
+    /// made of it.
+    pub(crate) fn governing(&self, relation: &Relation) -> Governing {
         let dataset = |of: &Relation| of.table().map(|table| table.dataset.clone());
         let now = self.latest.relations.get(&relation.oid);
-        match now.filter(|now| dataset(now) == dataset(relation)) {
-            Some(now) if !self.block.changed_catalog() => {
-                (Arc::clone(&self.latest), Arc::clone(now))
-            }
-            _ => (Arc::clone(&self.state), Arc::new(relation.clone())),
+        let (state, relation) = match now.filter(|now| dataset(now) == dataset(relation)) {
+            Some(now) if !self.block.changed_catalog() => (&self.latest, Arc::clone(now)),
+            _ => (&self.state, Arc::new(relation.clone())),
+        };
+        Governing {
+            who: self.principal(state, self.who.role()).into_owned(),
+            session: self.principal(state, self.session.role()).into_owned(),
+            state: Arc::clone(state),
+            relation,
+        }
+    }
+
+    /// What a role is by one of the statement's catalogs.
+    fn principal(&self, state: &Arc<State>, role: Oid) -> Cow<'_, Principal> {
+        match Arc::ptr_eq(state, &self.state) && role == self.who.role() {
+            true => Cow::Borrowed(&self.who),
+            false => Cow::Owned(Principal::of(state, role)),
         }
     }
 
@@ -151,10 +177,10 @@ impl Scope {
     /// Whether `by` may do `action`, both by what the statement sees and by now. What a block made
     /// itself is not there yet for others, and is decided by what it sees.
     pub(crate) fn decide(&self, by: Oid, action: Action) -> Decision {
-        let seen = privilege::decide(&self.state, &Principal::of(&self.state, by), action);
+        let seen = privilege::decide(&self.state, &self.principal(&self.state, by), action);
         match self.later(action) {
             Some(now) if matches!(seen, Decision::Allowed(_)) => {
-                privilege::decide(now, &Principal::of(now, by), action)
+                privilege::decide(now, &self.principal(now, by), action)
             }
             _ => seen,
         }
@@ -162,23 +188,21 @@ impl Scope {
 
     /// [`Scope::decide`], with an error in PostgreSQL's words unless it is allowed.
     pub(crate) fn require(&self, by: Oid, action: Action) -> Result<()> {
-        privilege::require(&self.state, &Principal::of(&self.state, by), action)?;
+        privilege::require(&self.state, &self.principal(&self.state, by), action)?;
         if let Some(now) = self.later(action) {
-            privilege::require(now, &Principal::of(now, by), action)?;
+            privilege::require(now, &self.principal(now, by), action)?;
+        }
+        let mut asked = lock(&self.asked);
+        if !asked.contains(&(by, action)) {
+            asked.push((by, action));
         }
         Ok(())
     }
 
     /// The catalog of now, where it is another one and has the object of `action`.
-    fn later(&self, action: Action) -> Option<&State> {
-        let has = match action {
-            Action::Warehouse(_) => true,
-            Action::Schema(oid, _) => self.latest.schemas.contains_key(&oid),
-            Action::Relation(oid, _) | Action::Column(oid, _, _) => {
-                self.latest.relations.contains_key(&oid)
-            }
-        };
-        (has && !Arc::ptr_eq(&self.latest, &self.state)).then_some(&*self.latest)
+    fn later(&self, action: Action) -> Option<&Arc<State>> {
+        let is_later = has(&self.latest, action) && !Arc::ptr_eq(&self.latest, &self.state);
+        is_later.then_some(&self.latest)
     }
 
     /// The same scope, whose reads are not told to the block.

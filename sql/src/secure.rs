@@ -15,6 +15,7 @@
 //! `1 / (salary - 90000) > 0` then tells a hidden salary by its error.
 
 mod barrier;
+mod changes;
 mod condition;
 mod dynamic;
 mod guarded;
@@ -24,9 +25,11 @@ pub(crate) mod lineage;
 mod plain;
 mod source;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
@@ -36,7 +39,7 @@ use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::{Snapshot, TableSize};
 
 use crate::bind::Read;
-use crate::scope::Scope;
+use crate::scope::{Governing, Scope};
 
 pub(crate) use condition::{Checks, refuse_unsafe};
 pub(crate) use source::{in_terms_of_ids, in_terms_of_names, masked};
@@ -79,6 +82,14 @@ pub(crate) fn relation_of(source: &Arc<dyn TableSource>) -> Option<Oid> {
     plain::relation_of(source).or_else(|| guarded::relation_of(source))
 }
 
+/// The query that stands for the rows of a table behind its policies and masks, if `source` is that.
+pub(crate) fn policied_query_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
+    guarded::relation_of(source)?;
+    let provider = source_as_provider(source).ok()?;
+    let table: &dyn Any = provider.as_ref();
+    table.downcast_ref::<guarded::GuardedTable>().map(|table| table.plan().clone())
+}
+
 /// The query of the view that `source` is, behind the barrier.
 pub(crate) fn view_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
     guarded::view_of(source)
@@ -96,6 +107,9 @@ pub(crate) async fn derived(
     inner: Arc<dyn TableProvider>,
 ) -> Result<Secured> {
     let provider = plain::derived(relation, version, inner);
+    if is_policied(scope, relation) {
+        return changes::shown(scope, session, relation, provider).await;
+    }
     let source = Source::new(scope, relation, &provider);
     source.secured(session, provider, &[PolicyCommand::Select]).await
 }
@@ -146,16 +160,15 @@ pub(crate) fn stored_name(column: &str) -> String {
 /// Whether a mask covers the column for the session's role.
 pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> bool {
     let Some(id) = relation.column(column).map(|column| column.id) else { return false };
-    let (state, relation) = scope.governing(relation);
+    let Governing { state, relation, session, .. } = scope.governing(relation);
     let column = relation.columns.iter().find(|column| column.id == id);
-    column
-        .is_some_and(|column| !policy::masks(&state, &relation, column, &scope.session).is_empty())
+    column.is_some_and(|column| !policy::masks(&state, &relation, column, &session).is_empty())
 }
 
 /// Whether policies decide which rows of `relation` the scope's role sees.
 pub(crate) fn is_policied(scope: &Scope, relation: &Relation) -> bool {
-    let (state, relation) = scope.governing(relation);
-    policy::is_policied(&state, &relation, &scope.who)
+    let Governing { state, relation, who, .. } = scope.governing(relation);
+    policy::is_policied(&state, &relation, &who)
 }
 
 /// The error of a statement over a guarded table: what a value did not fit is told by its SQLSTATE,

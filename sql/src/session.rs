@@ -54,7 +54,7 @@ use block::Block;
 use cursor::Cursors;
 pub(crate) use dispatch::query;
 use prepared::Prepared;
-pub(crate) use record::{Facts, Stated};
+pub(crate) use record::{Facts, Stated, note_datasets, note_rights, qualified};
 use savepoint::Savepoints;
 use seat::Seat;
 pub(crate) use seat::Seats;
@@ -188,6 +188,7 @@ impl Engine {
         let record = Record {
             kind: RecordKind::LoginRefused,
             role: role.to_owned(),
+            role_id: None,
             protocol: protocol.to_owned(),
             client: client.map(|client| client.to_string()).unwrap_or_default(),
             session: String::new(),
@@ -252,8 +253,8 @@ impl Engine {
         purpose::refuse_unknown(&state, &settings)?;
         settings.begin();
         let id = environment.new_id();
-        let record =
-            self.shared.ledger.begin(record::of_session(RecordKind::Login, &login, &id)).await?;
+        let entry = record::of_session(RecordKind::Login, &login, role.oid, &id);
+        let record = self.shared.ledger.begin(entry).await?;
         Ok(Session {
             engine: Arc::clone(self),
             role: role.oid,
@@ -281,7 +282,7 @@ impl Session {
     fn entry(&self, kind: RecordKind, statement: Option<&Statement>) -> Record {
         let Stated { purpose, order_number } = Stated::by(&self.settings);
         let statement = statement.map(|statement| self.recorded(statement));
-        let entry = record::of_session(kind, &self.login, &self.id);
+        let entry = record::of_session(kind, &self.login, self.role, &self.id);
         Record { purpose, order_number, statement, ..entry }
     }
 
@@ -291,10 +292,19 @@ impl Session {
     /// # Errors
     /// `58030` where the ledger cannot be written: that is what the client is told then.
     pub async fn refuse(&mut self, statement: Option<&Statement>, error: Error) -> Error {
+        self.refuse_with(statement, error, &Facts::default()).await
+    }
+
+    async fn refuse_with(
+        &mut self,
+        statement: Option<&Statement>,
+        error: Error,
+        facts: &Facts,
+    ) -> Error {
         let entry = self.entry(RecordKind::StatementRefused, statement);
         match self.engine.shared.ledger.begin(entry).await {
             Ok(opened) => {
-                record::failed(opened, &error, &Facts::default());
+                record::failed(opened, &error, facts);
                 error
             }
             Err(unwritten) => unwritten,
@@ -314,11 +324,16 @@ impl Session {
         parameters: &[Option<Type>],
         stop: &CancellationToken,
     ) -> Result<Description> {
-        match self.describe_inner(statement, parameters, stop).await {
+        let facts = Facts::default();
+        let id = self.engine.shared.catalog.environment().new_id();
+        self.act = Some((id, facts.clone()));
+        let described = self.describe_inner(statement, parameters, stop).await;
+        self.act = None;
+        match described {
             Ok(described) => Ok(described),
             Err(error) => {
                 self.fail();
-                Err(self.refuse(Some(statement), error).await)
+                Err(self.refuse_with(Some(statement), error, &facts).await)
             }
         }
     }
@@ -542,6 +557,7 @@ impl Session {
             pins,
             block,
             reads: Reads::default(),
+            asked: Arc::default(),
             order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
             memory: shared.statement_memory(),

@@ -19,13 +19,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
+use chrono::NaiveDate;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Relation;
-use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr};
+use sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr};
 
 use crate::bind::constant::{constant, text};
 use crate::bind::{self, Name, Needs, Read};
@@ -310,9 +311,36 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// The moment from which on something is over: as [`Given::time_ms`], but what ends on a day that
+    /// is written alone, `'2027-12-31'`, is over with that day, in the session's zone.
+    pub(crate) fn until_ms(&self, name: &str) -> Result<Option<i64>> {
+        let last_day = self.arguments.get(name).and_then(day);
+        let Some(after) = last_day.and_then(|day| day.succ_opt()) else {
+            return self.time_ms(name);
+        };
+        bind::constant::instant_of_text(self.scope, &self.session, &after.to_string()).map(Some)
+    }
+
     fn value(&self, name: &str, of: &DataType) -> Result<Option<ScalarValue>> {
         let given = self.arguments.get(name);
         given.map(|given| constant(self.scope, &self.session, given, of)).transpose()
+    }
+}
+
+/// The day that is written as a text or a `date`, without a time.
+fn day(expression: &Expr) -> Option<NaiveDate> {
+    let text = match expression {
+        Expr::Nested(inner) => return day(inner),
+        Expr::Cast { expr, data_type: ast::DataType::Date, .. } => return day(expr),
+        Expr::TypedString(it) if it.data_type == ast::DataType::Date => &it.value.value,
+        Expr::Value(value) => &value.value,
+        _ => return None,
+    };
+    match text {
+        ast::Value::SingleQuotedString(text) => {
+            NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d").ok()
+        }
+        _ => None,
     }
 }
 

@@ -456,6 +456,7 @@ fn put(changes: &[Change]) -> Vec<Oid> {
         | Change::PutTag(_)
         | Change::RemoveTag(_)
         | Change::PutLedgerKey(_)
+        | Change::RotateLedgerKey(_)
         | Change::PutAnchor(_) => None,
     };
     changes.iter().filter_map(id).collect()

@@ -39,6 +39,7 @@ pub(crate) use returning::Returning;
 
 use self::keys::Recheck;
 use self::removal::Words;
+use crate::authorize::standing::Standing;
 use crate::outcome::Tag;
 use crate::scope::Scope;
 use crate::session::Stated;
@@ -54,6 +55,8 @@ pub(crate) struct Pending {
     pub announcement: Option<CatalogCommit>,
     pub table: Option<TableCommit>,
     pub catalog: Option<CatalogCommit>,
+    /// What it stands on until it is taken into its block or committed.
+    pub standing: Option<Standing>,
     /// What it depends on besides the table it writes, outside a block.
     pub dependence: Option<(Dependence, CommitAuthor)>,
     pub tag: Tag,
@@ -120,10 +123,20 @@ impl Pending {
             announcement: None,
             table: None,
             catalog: None,
+            standing: None,
             dependence: None,
             tag,
             returning: None,
         }
+    }
+
+    /// Notes what the statement was allowed, where it writes rows: a change of the catalog alone is
+    /// decided anew by its own commit.
+    pub(crate) fn stand_on(&mut self, scope: &Scope) -> Result<()> {
+        if self.table.is_some() {
+            self.standing = Some(Standing::of_write(scope)?);
+        }
+        Ok(())
     }
 
     /// Notes what the statement has read of other tables, where it is a commit of its own.

@@ -3,6 +3,7 @@
 
 mod ends;
 mod frozen;
+mod revoked;
 mod wire;
 
 use std::sync::Arc;

@@ -74,21 +74,22 @@ fn walk(log: &str) {
     for line in &tour {
         assert!(is_said(line), "the guide lacks a line of the README: {line}");
     }
-    assert!(steps.len() >= 15, "the guide has {} steps:\n{log}", steps.len());
+    assert!(steps.len() >= 20, "the guide has {} steps:\n{log}", steps.len());
     for step in &steps {
-        let refused = step.about.contains("(42P01)");
-        match try_step(step) {
-            Ok(shown) => {
-                assert!(!refused, "{} gave:\n{shown}", step.text);
-                assert!(!shown.trim().is_empty(), "{} shows nothing", step.text);
+        let refused = refusal(&step.about);
+        match (try_step(step), refused) {
+            (Ok(shown), None) => {
+                assert!(!shown.trim().is_empty(), "{} shows nothing", step.text)
             }
-            Err(message) => assert!(
-                refused && message.contains("ERROR:  42P01:"),
+            (Ok(shown), Some(_)) => panic!("{} gave:\n{shown}", step.text),
+            (Err(message), refused) => assert!(
+                refused.is_some_and(|it| message.contains(&format!("ERROR:  {it}:"))),
                 "{} failed:\n{message}",
                 step.text
             ),
         }
     }
+    three_answers(&steps);
     let most = |about: &str| {
         let step = steps.iter().find(|step| step.about.contains(about)).unwrap();
         try_step(step).unwrap().lines().next().unwrap().to_owned()
@@ -97,6 +98,46 @@ fn walk(log: &str) {
     let before = most("before the correction");
     assert!(before.starts_with("5|") && !corrected.starts_with("5|"), "{before}, {corrected}");
     assert_eq!(before, most("by the time"));
+}
+
+/// The SQLSTATE that a step is to be refused with, as the guide says it.
+fn refusal(about: &str) -> Option<&str> {
+    let (_, code) = about.strip_suffix("):")?.rsplit_once('(')?;
+    (code.len() == 5).then_some(code)
+}
+
+/// One question about the patients: each role has another answer, and the auditor sees who asked.
+fn three_answers(steps: &[Step]) {
+    let rows = |about: &str| -> Vec<Vec<String>> {
+        let step = steps.iter().find(|step| step.about.contains(about)).unwrap();
+        let shown = try_step(step).unwrap();
+        let rows = shown.lines().filter(|line| line.contains('|'));
+        rows.map(|row| row.split('|').map(str::to_owned).collect()).collect()
+    };
+    let owner = rows("its owner sees everything");
+    let ward = rows("a ward office sees its own ward");
+    let researcher = rows("a researcher sees every ward");
+    assert!([&owner, &ward, &researcher].iter().all(|it| it.len() == 3));
+    assert!(owner.iter().all(|it| it[1].len() == 12 && !it[1].contains('*')), "{owner:?}");
+    assert!(owner.iter().any(|it| it[0] != "99001"), "{owner:?}");
+    assert!(owner.iter().any(|it| !it[3].ends_with("-01-01")), "{owner:?}");
+    assert!(ward.iter().all(|it| it[0] == "99001" && it[1].starts_with("********")), "{ward:?}");
+    assert!(ward.iter().all(|it| it[2].contains(' ')), "{ward:?}");
+    for (seen, of) in researcher.iter().zip(&owner) {
+        assert_eq!(seen[0], of[0]);
+        assert_eq!(seen[1], format!("********{}", &of[1][8..]));
+        assert_eq!(seen[2], format!("{}…", of[2].chars().next().unwrap()));
+        assert_eq!(seen[3], format!("{}-01-01", &of[3][..4]));
+    }
+    let asked = rows("An auditor sees who asked");
+    let told = |role: &str, purpose: &str, outcome: &str| {
+        asked.iter().any(|it| it[..3] == [role, purpose, outcome])
+    };
+    assert!(told("researcher", "a", "00000"), "{asked:?}");
+    assert!(told("ward_office", "d", "00000"), "{asked:?}");
+    assert!(told("health_officer", "d", "00000"), "{asked:?}");
+    let of_researcher = asked.iter().find(|it| it[0] == "researcher").unwrap();
+    assert!(of_researcher[4].contains("national_id of health.patient"), "{asked:?}");
 }
 
 /// The lines of the README's tour, each of which the guide has, too: the README says nothing else.

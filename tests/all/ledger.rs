@@ -12,7 +12,8 @@ use kho_catalog::log::Catalog;
 use kho_tests::kho::{Folders, Kho, kho};
 use kho_tests::python::client;
 use kho_tests::seeds;
-use kho_tests::wire::{Target, Wire};
+use kho_tests::wire::{Target, Wire, bind};
+use postgres_protocol::message::frontend;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -84,6 +85,48 @@ fn the_files_and_the_public_key_tell_whether_a_record_was_changed() {
 }
 
 #[test]
+fn a_ledger_is_verified_by_either_key_over_a_rotation() {
+    let kho = Kho::start_with(Folders::new(), &[SEALING]);
+    let mut admin = kho.admin();
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor'; GRANT kho_auditor TO auditor");
+    let (data, keys) = (kho.data(), kho.keys());
+    let folders = (data.as_path(), keys.as_path());
+    let first = told(folders, &["keys", "show"]).1.trim().to_owned();
+    // A server that runs goes on with its key until it is started anew.
+    let (rotated, second) = told(folders, &["keys", "rotate"]);
+    let second = second.trim().to_owned();
+    assert!(rotated && second.len() == 64 && second != first, "{second}");
+    assert_eq!(told(folders, &["keys", "show"]).1.trim(), second);
+    admin.run("CREATE SCHEMA s");
+    kho.connect("auditor").run("CALL kho.verify_audit_log()");
+    let (ended, folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+
+    // Cut off between the catalog and the file, a rotation goes on with the next start.
+    let file = keys.join("ledger.key");
+    let old = std::fs::read(&file).unwrap();
+    let (_, third) = told((&data, &keys), &["keys", "rotate"]);
+    std::fs::rename(&file, keys.join("ledger.key.next")).unwrap();
+    std::fs::write(&file, old).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let kho = Kho::start_in(folders);
+    assert_eq!(told((&data, &keys), &["keys", "show"]).1, third);
+    kho.admin().run("CREATE TABLE s.t (id integer)");
+    kho.connect("auditor").run("CALL kho.verify_audit_log()");
+    let (ended, _folders) = kho.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+
+    let away = data.with_file_name("away");
+    for key in [&first, &second, third.trim()] {
+        let (whole, said) = told((&data, &away), &["audit", "verify", "--key", key]);
+        assert!(whole && said.starts_with("the ledger is whole: "), "{key}: {said}");
+    }
+    assert!(told((&data, &away), &["audit", "verify"]).0);
+    let (whole, said) = told((&data, &away), &["audit", "verify", "--key", &"00".repeat(32)]);
+    assert!(!whole && said.contains("is not signed by the warehouse"), "{said}");
+}
+
+#[test]
 fn a_server_without_the_warehouses_keys_does_not_start() {
     let kho = Kho::start();
     kho.admin().run("CREATE SCHEMA s");
@@ -105,6 +148,45 @@ fn duckdb_and_delta_rs_read_the_sealed_ledger() {
     let sealed = folders.data().join("audit/sealed");
     let kho = Kho::start_in(folders);
     client(&kho, "sealed_ledger", &[("KHO_SEALED", sealed.to_str().unwrap())]);
+}
+
+/// What is refused when it is prepared or bound is in the ledger as a refusal, with its dataset.
+#[test]
+fn what_is_refused_before_it_runs_is_in_the_ledger() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor'; GRANT kho_auditor TO auditor");
+    admin.run("CREATE SCHEMA s");
+    admin.run("CREATE TABLE s.t (id integer)");
+    let mut refuse = |text: &str, value: Option<&str>, sqlstate: &str| {
+        let values: Vec<Option<&str>> = value.into_iter().map(Some).collect();
+        admin
+            .send(|buffer| {
+                frontend::parse("", text, [], buffer)?;
+                bind("", "", &values, buffer)?;
+                frontend::execute("", 0, buffer)?;
+                frontend::sync(buffer);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(admin.answers().unwrap_err().sqlstate(), Some(sqlstate), "{text}");
+    };
+    refuse("SELECT wrong FROM s.t", None, "42703");
+    refuse("SELECT id FROM s.t WHERE id = $1", Some("x"), "22P02");
+    refuse("SELECT id FROM s.t WHERE id = $1", None, "08P01");
+    refuse("SELECT 1; SELECT 2", None, "42601");
+    let mut auditor = kho.connect("auditor");
+    let question = "SELECT outcome, statement, dataset FROM kho.audit_log \
+                    WHERE kind = 'statement_refused' ORDER BY time, outcome";
+    let found = auditor.rows(question);
+    let said: Vec<_> = found.iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(said.len(), 4, "{found:?}");
+    for sqlstate in ["42703", "22P02", "08P01", "42601"] {
+        assert!(said.iter().any(|it| it == sqlstate), "{found:?}");
+    }
+    let wrong = found.iter().find(|row| row[0].as_deref() == Some("42703")).unwrap();
+    assert_eq!(wrong[1].as_deref(), Some("SELECT wrong FROM s.t"));
+    assert_eq!(wrong[2].as_deref(), Some("s.t"));
 }
 
 /// A login that is refused is in the ledger; the name that was given is no part of the chain.

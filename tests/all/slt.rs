@@ -99,6 +99,7 @@ files! { on_both:
     pg_settings
     pg_snapshots
     pg_subqueries_in_writes
+    pg_table_as_query
     pg_text
     pg_transaction_modes
     pg_transactions
@@ -117,6 +118,7 @@ files! { on_kho:
     explain_access
     freezes
     attack_privileges
+    changes_of_hidden_rows
     columns_of_a_star
     governance_options
     loads_are_applied_once

@@ -90,7 +90,8 @@ fn agreement(
         granted_by: OWNER,
         granted_ms: 50,
         ended: None,
-        request: None,
+        order_number: None,
+        tied: None,
     }
 }
 
@@ -178,8 +179,16 @@ fn a_purpose_that_must_be_ordered_needs_the_order_and_an_agreement_that_ends() {
     assert_eq!(refusal(&city, CLERK, CLINIC, "g", 150), "KH002");
     assert_eq!(refusal(&city, CLERK, CLINIC, "g/ ", 150), "KH002");
     assert_eq!(refusal(&city, CLERK, CLINIC, "g/55", 150), "KH004");
-    let city = city.apply(&[put(agreement(300, CLERK, None, CLINIC, &["g"]))]);
+    let ordered = |oid, number: &str| Agreement {
+        order_number: Some(number.to_owned()),
+        ..agreement(oid, CLERK, None, CLINIC, &["g"])
+    };
+    let city = city.apply(&[put(ordered(300, "55"))]);
     assert_eq!(read(&city, CLERK, CLINIC, "g/55", 150).unwrap().until_ms, Some(200));
+    assert_eq!(read(&city, CLERK, CLINIC, "g/ 55 ", 150).unwrap().agreements, [300]);
+    assert_eq!(refusal(&city, CLERK, CLINIC, "g/56", 150), "KH002", "that is another order");
+    let both = city.apply(&[put(ordered(301, "56"))]);
+    assert_eq!(read(&both, CLERK, CLINIC, "g/56", 150).unwrap().agreements, [301]);
     assert_eq!(refusal(&city, CLERK, CLINIC, "g/55", 200), "KH012");
 }
 
@@ -204,8 +213,8 @@ fn a_third_party_needs_its_own_agreement_for_everything() {
 
 #[test]
 fn what_was_asked_for_is_had_within_what_was_agreed() {
-    let request = Some(crate::state::Tied { request: 299, grants: vec![], policy: None });
-    let agreed = Agreement { request, ..agreement(300, CLERK, None, PLAN, &["a"]) };
+    let tied = Some(crate::state::Tied { request: Some(299), grants: vec![], policy: None });
+    let agreed = Agreement { tied, ..agreement(300, CLERK, None, PLAN, &["a"]) };
     let city = city().apply(&[put(agreed.clone())]);
     assert_eq!(refusal(&city, CLERK, PLAN, "a", 150), "allowed");
     assert_eq!(refusal(&city, CLERK, PLAN, "", 150), "KH001");

@@ -106,6 +106,7 @@ fn loss((first, last): (u64, u64)) -> Record {
     Record {
         kind: RecordKind::Server,
         role: String::new(),
+        role_id: None,
         protocol: String::new(),
         session: String::new(),
         purpose: None,

@@ -58,6 +58,19 @@ impl Keys {
         Ok(serde_json::to_string(&document)?)
     }
 
+    /// The text of keys whose heads another key signs, and whose hashes are those of `text`.
+    ///
+    /// # Errors
+    /// As [`Keys::parse`].
+    pub fn successor(text: &str) -> Result<String> {
+        Keys::parse(text)?;
+        let unusable = |_| unusable("it is not in their form");
+        let mut document: Document = serde_json::from_str(text.trim()).map_err(unusable)?;
+        let next: Document = serde_json::from_str(&Keys::generate()?).map_err(unusable)?;
+        document.signing = next.signing;
+        Ok(serde_json::to_string(&document)?)
+    }
+
     /// Keys for as long as they are held: for warehouses that do not outlive the process.
     pub fn passing() -> Result<Keys> {
         Keys::parse(&Keys::generate()?)

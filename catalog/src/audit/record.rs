@@ -13,6 +13,9 @@ pub struct Record {
     /// The role's name; for a refused login the name that was given, which is then no part of the
     /// chain: people type passwords there.
     pub role: String,
+    /// Its id in the catalog, which stays when it is renamed; `None` where nobody has logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_id: Option<Oid>,
     /// `pgwire`, `flight`, `http` or `job`.
     pub protocol: String,
     /// Which session it was part of.
@@ -107,6 +110,9 @@ pub struct Removal {
     /// The id of the statement, in the ledger and in the table's commit.
     pub act: String,
     pub role: String,
+    /// Its id in the catalog, which stays when it is renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_id: Option<Oid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,7 @@ fn record(statement: &str) -> Record {
     Record {
         kind: RecordKind::Statement,
         role: "an".to_owned(),
+        role_id: Some(100),
         protocol: "pgwire".to_owned(),
         session: "1".to_owned(),
         purpose: Some("d".to_owned()),

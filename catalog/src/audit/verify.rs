@@ -17,6 +17,7 @@ use futures::TryStreamExt;
 use super::anchor::{self, Anchor};
 use super::key::PublicKey;
 use super::read::Source;
+use super::rotation;
 use super::stored::{Head, Linked, Read, corrupted, digest};
 use crate::error::{Error, Kind, Result};
 use crate::log::Catalog;
@@ -36,7 +37,8 @@ pub struct Verified {
 }
 
 impl Source {
-    /// Verifies the whole ledger against `key`, or against the keys that the catalog log names.
+    /// Verifies the whole ledger against `key` and those that it was rotated from and to, or against
+    /// the keys that the catalog log names.
     ///
     /// # Errors
     /// `XX001` that names the first bad record (or anchor, or catalog entry).
@@ -44,8 +46,8 @@ impl Source {
         catalog.verify().await?;
         let state = catalog.refresh().await?;
         let keys = match key {
-            Some(key) => vec![key.clone()],
-            None => state.ledger.keys.iter().map(|key| key.parse()).collect::<Result<_>>()?,
+            Some(key) => rotation::trusted(key, &state.ledger.rotations),
+            None => of_catalog(&state)?,
         };
         let mut servers = self.servers().await?;
         servers.extend(state.ledger.anchors.keys().cloned());
@@ -107,6 +109,21 @@ impl Source {
             }
         }
         chain.end()
+    }
+}
+
+/// The keys that the catalog names, each signed for by the one before it.
+fn of_catalog(state: &State) -> Result<Vec<PublicKey>> {
+    let named = state.ledger.keys.iter().map(|key| key.parse());
+    let named: Vec<PublicKey> = named.collect::<Result<_>>()?;
+    let Some(last) = named.last() else { return Ok(named) };
+    let trusted = rotation::trusted(last, &state.ledger.rotations);
+    match named.iter().find(|key| !trusted.contains(key)) {
+        None => Ok(named),
+        Some(key) => {
+            let message = format!("the ledger's key {key} was put in place without a signature");
+            Err(Error::new(Kind::DataCorrupted, message))
+        }
     }
 }
 

@@ -77,19 +77,24 @@ pub struct Agreement {
     pub valid_until_ms: i64,
     /// The document it rests on.
     pub basis: Text,
+    /// The order that it is for, where one of its purposes needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<String>,
     pub granted_by: Oid,
     pub granted_ms: i64,
     /// Before its time.
     pub ended: Option<Ended>,
-    /// What came with it, where it answers a request: that goes when it is ended.
-    #[serde(default)]
-    pub request: Option<Tied>,
+    /// What came with it: that goes when it is ended.
+    #[serde(default, alias = "request")]
+    pub tied: Option<Tied>,
 }
 
-/// What the approval of a request made beside the agreement.
+/// What was made beside an agreement, and with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tied {
-    pub request: Oid,
+    /// The request that it answers, if it answers one.
+    #[serde(default)]
+    pub request: Option<Oid>,
     /// Those that were not there before.
     pub grants: Vec<Grant>,
     pub policy: Option<Oid>,
@@ -111,6 +116,8 @@ pub struct Request {
     pub purposes: BTreeSet<String>,
     pub until_ms: i64,
     pub basis: Text,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<String>,
     pub requested_ms: i64,
     pub answer: Option<Answer>,
 }

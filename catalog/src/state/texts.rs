@@ -26,6 +26,7 @@ impl Change {
             | Change::Withdraw(_)
             | Change::RemoveTag(_)
             | Change::PutLedgerKey(_)
+            | Change::RotateLedgerKey(_)
             | Change::PutAnchor(_) => vec![],
         }
     }

@@ -230,7 +230,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Sees to it that the holder of the newest place commits no more, if it has not.
+    /// Sees to it that the holder of the newest place commits no more, if it has not. What it would
+    /// commit to a table that is gone, nobody would see.
     async fn shut_out(&self, known: &Known, author: &CommitAuthor) -> Result<()> {
         let Some(place) = known.places.back() else {
             return Err(Error::internal("the newest place of the order is not known"));
@@ -241,16 +242,26 @@ impl Tables {
             let mut attempt = 0;
             loop {
                 attempt += 1;
-                let newest = self.latest(&location).await?;
+                let newest = match self.latest(&location).await {
+                    Err(_) if self.is_gone(&location).await? => break,
+                    newest => newest?,
+                };
                 match self.commit(&newest, Commit::fence(&newest, author.clone())).await {
                     Err(error)
                         if error.kind() == Kind::SerializationFailure
                             && attempt < FENCE_ATTEMPTS => {}
+                    Err(_) if self.is_gone(&location).await? => break,
                     other => break other.map(drop)?,
                 }
             }
         }
         end(self.environment(), place.number).await
+    }
+
+    /// Whether nothing is left of a table.
+    async fn is_gone(&self, location: &Location) -> Result<bool> {
+        let mut left = self.environment().store().list(Some(&location.path()));
+        Ok(left.try_next().await?.is_none())
     }
 
     /// Takes the place after the newest one; `None` where another was faster.

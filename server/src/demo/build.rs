@@ -26,7 +26,7 @@ use super::{SEED, city};
 use crate::bootstrap::ADMIN;
 
 /// Steps that are told, for the count in front of each.
-const STEPS: usize = 10 + city::MONTHS.len();
+const STEPS: usize = 11 + city::MONTHS.len();
 
 /// Where the rows of a load are.
 enum Rows {
@@ -68,6 +68,8 @@ pub(super) async fn build(
     let rows = load(&mut session, "health.patient", Rows::Parquet(path)).await?;
     progress.tell("health.patient, from patient.parquet", Some(rows));
     tokio::fs::remove_dir_all(&files).await?;
+    run(&mut session, script::PATIENT_ACCESS).await?;
+    progress.tell("who sees which patients: policies, masks, agreements", None);
 
     let mut session = connect(engine, script::ENVIRONMENT_OFFICER).await?;
     facts.before_correction = air(&mut session, &communes, &mut progress).await?;

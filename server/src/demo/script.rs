@@ -13,7 +13,8 @@ pub(super) const PEOPLE: &[Person] = &[
     Person { role: HEALTH_OFFICER, about: "owns health: patients are personal data" },
     Person { role: ENVIRONMENT_OFFICER, about: "owns environment" },
     Person { role: ANALYST, about: "reads open data, and health only as counts" },
-    Person { role: WARD_OFFICE, about: "reads the wards and the counts per ward" },
+    Person { role: WARD_OFFICE, about: "reads the wards, the counts, and its own ward's patients" },
+    Person { role: RESEARCHER, about: "reads every ward's patients, and sees nobody in them" },
     Person { role: AUDITOR, about: "audits, and so reads no data" },
 ];
 
@@ -23,6 +24,7 @@ pub(super) const HEALTH_OFFICER: &str = "health_officer";
 pub(super) const ENVIRONMENT_OFFICER: &str = "environment_officer";
 pub(super) const ANALYST: &str = "analyst";
 pub(super) const WARD_OFFICE: &str = "ward_office";
+pub(super) const RESEARCHER: &str = "researcher";
 pub(super) const AUDITOR: &str = "auditor";
 
 /// The password of `role`, printed with the tour.
@@ -37,6 +39,7 @@ CREATE SCHEMA business AUTHORIZATION business_registrar;
 CREATE SCHEMA health AUTHORIZATION health_officer;
 CREATE SCHEMA environment AUTHORIZATION environment_officer;
 GRANT kho_auditor TO auditor;
+CALL kho.set_role_attribute(role => 'ward_office', name => 'ward', value => '99001');
 ";
 
 /// Each run by the owner of its schema.
@@ -73,6 +76,34 @@ CREATE VIEW health.patients_per_ward AS
   SELECT ward, count(*) AS patients FROM health.patient GROUP BY ward;
 GRANT USAGE ON SCHEMA health TO analyst, ward_office;
 GRANT SELECT ON health.patients_per_ward TO analyst, ward_office;
+";
+
+/// Who sees which patients, how much of them, and for what: one table, three roles, three answers.
+pub(super) const PATIENT_ACCESS: &str = "
+GRANT USAGE ON SCHEMA health TO researcher;
+GRANT SELECT ON health.patient TO ward_office, researcher;
+CREATE POLICY own_ward ON health.patient FOR SELECT TO ward_office
+  USING (ward = kho.role_attribute('ward'));
+CREATE POLICY every_ward ON health.patient FOR SELECT TO researcher USING (true);
+ALTER TABLE health.patient ENABLE ROW LEVEL SECURITY;
+CALL kho.tag_column('health.patient', 'national_id', 'national_id');
+CALL kho.tag_column('health.patient', 'phone', 'phone');
+CALL kho.set_mask(tag => 'national_id', using => $$'********' || right(value, 4)$$,
+                  except_roles => 'health_officer');
+CALL kho.set_mask(tag => 'phone', using => 'NULL', except_roles => 'health_officer');
+CALL kho.set_mask(dataset => 'health.patient', column => 'full_name',
+                  using => $$left(value, 1) || '…'$$, except_roles => 'health_officer, ward_office');
+CALL kho.set_mask(dataset => 'health.patient', column => 'born', using => 'kho.year(value)',
+                  except_roles => 'health_officer, ward_office');
+CALL kho.grant_agreement(dataset => 'health.patient', role => 'health_officer', purposes => 'd',
+                         valid_until => '2099-12-31', basis => 'QĐ 12/QĐ-SYT');
+CALL kho.grant_agreement(dataset => 'health.patient', role => 'ward_office', purposes => 'd',
+                         valid_until => '2099-12-31', basis => 'CV 31/SYT');
+CALL kho.grant_agreement(dataset => 'health.patient', role => 'researcher', purposes => 'a',
+                         valid_until => '2099-12-31', basis => 'CV 47/SYT');
+CALL kho.grant_agreement(dataset => 'health.patient', role => 'analyst', purposes => 'a',
+                         valid_until => '2099-12-31', basis => 'CV 48/SYT');
+ALTER TABLE health.patient SET (allowed_purposes = 'a,d', requires_agreement = true);
 ";
 
 pub(super) const AIR: &str = "

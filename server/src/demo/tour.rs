@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use super::folder::Facts;
 use super::script::{
-    ANALYST, AUDITOR, ENVIRONMENT_OFFICER, HEALTH_OFFICER, PEOPLE, WARD_OFFICE, password,
+    ANALYST, AUDITOR, ENVIRONMENT_OFFICER, HEALTH_OFFICER, PEOPLE, RESEARCHER, WARD_OFFICE,
+    password,
 };
 
 /// The version of `environment.air_quality` that holds every month and no correction: version 0
@@ -44,7 +45,8 @@ pub enum Expected {
 /// The walk, in order. Running it again gives the same.
 pub fn tour(facts: &Facts) -> Vec<TourStep> {
     let mut steps = analyst(facts);
-    steps.extend(offices());
+    steps.extend(mistake());
+    steps.extend(patients());
     steps
 }
 
@@ -148,8 +150,8 @@ fn analyst(facts: &Facts) -> Vec<TourStep> {
             Expected::Error("42P01"),
         ),
         as_analyst(
-            "The counts that the health office gives out do:",
-            "SELECT c.name, p.patients FROM health.patients_per_ward p \
+            "The counts that the health office gives out do, for a purpose that was agreed on:",
+            "SET kho.purpose = 'a'; SELECT c.name, p.patients FROM health.patients_per_ward p \
              JOIN civil_registry.commune c ON c.code = p.ward ORDER BY p.patients DESC LIMIT 5;"
                 .to_owned(),
             Expected::Rows(5),
@@ -166,44 +168,83 @@ fn april(version: &str) -> String {
     )
 }
 
-fn offices() -> Vec<TourStep> {
+fn mistake() -> Vec<TourStep> {
+    let officer = |about, text: String, expected| step(ENVIRONMENT_OFFICER, about, text, expected);
     vec![
-        step(
-            HEALTH_OFFICER,
-            "The owner sees the patients:",
-            "SELECT id, national_id, full_name, born FROM health.patient ORDER BY id LIMIT 5;",
-            Expected::Rows(5),
-        ),
-        step(HEALTH_OFFICER, "How the dataset is made:", "\\d health.patient", Expected::Shown),
-        step(
-            ENVIRONMENT_OFFICER,
+        officer(
             "Make a mistake:",
-            "DELETE FROM environment.air_quality;",
+            "DELETE FROM environment.air_quality;".to_owned(),
             Expected::Done("DELETE"),
         ),
-        step(
-            ENVIRONMENT_OFFICER,
+        officer(
             "Nothing is left, and nothing is lost:",
             format!(
                 "CALL kho.restore_table('environment.air_quality', version => {LAST_VERSION});"
             ),
             Expected::Done("CALL"),
         ),
-        step(
-            ENVIRONMENT_OFFICER,
+        officer(
             "All is back:",
-            "SELECT count(*) FROM environment.air_quality;",
+            "SELECT count(*) FROM environment.air_quality;".to_owned(),
             Expected::Rows(1),
+        ),
+    ]
+}
+
+/// The same question about the patients, by three roles; then the auditor's, who asked it.
+const PATIENTS: &str =
+    "SELECT ward, national_id, full_name, born FROM health.patient ORDER BY id LIMIT 3;";
+
+fn patients() -> Vec<TourStep> {
+    let ask = |purpose: &str| format!("SET kho.purpose = '{purpose}'; {PATIENTS}");
+    vec![
+        step(
+            HEALTH_OFFICER,
+            "How the patients' dataset is made:",
+            "\\d health.patient",
+            Expected::Shown,
+        ),
+        step(
+            HEALTH_OFFICER,
+            "One table, three answers. Nobody reads it without saying for what (KH001):",
+            PATIENTS,
+            Expected::Error("KH001"),
+        ),
+        step(
+            HEALTH_OFFICER,
+            "For administrative procedures (d), its owner sees everything:",
+            ask("d"),
+            Expected::Rows(3),
         ),
         step(
             WARD_OFFICE,
-            "A ward office reads the wards, but not the business register (42P01):",
-            "SELECT count(*) FROM business.registry;",
-            Expected::Error("42P01"),
+            "For the same, a ward office sees its own ward, and no identity numbers:",
+            ask("d"),
+            Expected::Rows(3),
+        ),
+        step(
+            RESEARCHER,
+            "For the city's development (a), a researcher sees every ward, and nobody in it:",
+            ask("a"),
+            Expected::Rows(3),
+        ),
+        step(
+            RESEARCHER,
+            "And for nothing else, since that is what was agreed on (KH002):",
+            ask("d"),
+            Expected::Error("KH002"),
         ),
         step(
             AUDITOR,
-            "An auditor audits, and so reads no data (42P01):",
+            "An auditor sees who asked, for what, what came of it, and what was masked:",
+            "SELECT role, purpose, outcome, rows, masks FROM kho.audit_log \
+             WHERE 'health.patient' = ANY (datasets) AND statement LIKE 'SELECT ward%' \
+             ORDER BY time DESC LIMIT 5;",
+            Expected::Rows(5),
+        ),
+        step(
+            AUDITOR,
+            "But an auditor audits, and so reads no data (42P01):",
             "SELECT count(*) FROM civil_registry.commune;",
             Expected::Error("42P01"),
         ),

@@ -223,7 +223,7 @@ impl Connection {
                 self.ready()
             }
             Message::Parse(parse) => self.parse(parse).await,
-            Message::Bind(bind) => self.bind(bind),
+            Message::Bind(bind) => self.bind(bind).await,
             Message::Describe(target) => self.describe(&target),
             Message::Execute(execute) => self.execute(execute).await,
             Message::Close(target) => self.close(&target),

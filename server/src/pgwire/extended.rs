@@ -85,29 +85,26 @@ impl Prepared {
 }
 
 impl Connection {
+    /// What cannot be prepared is in the ledger before that is answered.
     pub(super) async fn parse(&mut self, parse: Parse) -> Result<(), Stop> {
         let name = parse.name.unwrap_or_default();
-        if name.is_empty() {
-            self.statements.remove("");
-        } else if self.statements.contains_key(&name) {
-            return Err(Error::new(
-                Kind::DuplicateStatement,
-                format!("prepared statement \"{name}\" already exists"),
-            )
-            .into());
-        }
         let bytes = parse.query.len();
-        self.make_room(self.statements.len(), bytes)?;
+        if let Err(error) = self.make_place(&name, bytes) {
+            return Err(self.session.refuse(None, error).await.into());
+        }
         let mut statements = self.parsed(&parse.query).await?.into_iter();
         let statement = statements.next();
-        if statements.next().is_some() {
-            return Err(Error::new(
-                Kind::Syntax,
-                "cannot insert multiple commands into a prepared statement",
-            )
-            .into());
-        }
-        let types = stated_types(&parse.type_oids)?;
+        let types = match statements.next() {
+            None => stated_types(&parse.type_oids),
+            Some(_) => {
+                let message = "cannot insert multiple commands into a prepared statement";
+                Err(Error::new(Kind::Syntax, message))
+            }
+        };
+        let types = match types {
+            Ok(types) => types,
+            Err(error) => return Err(self.session.refuse(statement.as_ref(), error).await.into()),
+        };
         let description = match &statement {
             Some(statement) => {
                 let stop = self.starts();
@@ -123,7 +120,20 @@ impl Connection {
         self.wire.put(&ParseComplete::new())
     }
 
-    pub(super) fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
+    /// What does not bind is in the ledger before that is answered.
+    pub(super) async fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
+        let name = bind.statement_name.clone().unwrap_or_default();
+        match self.bind_portal(bind) {
+            Err(Stop::Failed(error)) => {
+                let statement = self.statements.get(&name).cloned();
+                let statement = statement.as_ref().and_then(|it| it.statement.as_ref());
+                Err(self.session.refuse(statement, error).await.into())
+            }
+            done => done,
+        }
+    }
+
+    fn bind_portal(&mut self, bind: Bind) -> Result<(), Stop> {
         let statement_name = bind.statement_name.as_deref().unwrap_or_default();
         let prepared = Arc::clone(self.prepared(statement_name)?);
         let name = bind.portal_name.clone().unwrap_or_default();
@@ -325,6 +335,17 @@ impl Connection {
                 value::decode_parameter(value, number(code), of, &format)
             })
             .collect()
+    }
+
+    /// Takes away what is to be replaced, and refuses a name that is taken.
+    fn make_place(&mut self, name: &str, bytes: usize) -> Result<()> {
+        if name.is_empty() {
+            self.statements.remove("");
+        } else if self.statements.contains_key(name) {
+            let message = format!("prepared statement \"{name}\" already exists");
+            return Err(Error::new(Kind::DuplicateStatement, message));
+        }
+        self.make_room(self.statements.len(), bytes)
     }
 
     /// Refuses one more of what there are `count` of already, or `bytes` more.

@@ -3,7 +3,9 @@
 //! What it guarantees: a column counts as used where anything in the statement names it, whatever
 //! the optimizer would leave of that: in a list, a condition, a join's `USING`, a grouping, an
 //! order, a `*` that stands anywhere, a subquery. A view's own query counts for the view's owner;
-//! for who asks, only the columns of the view count. What cannot be told counts as everything.
+//! for who asks, only the columns of the view count. What the policies of a table read of other tables
+//! counts for whom they bind, as in PostgreSQL; that they look at the table itself does not count.
+//! What cannot be told counts as everything.
 //! What it does not: it decides nothing. A query of `WITH` that nothing reads is in no plan: what it
 //! names counts as everything, where PostgreSQL asks for no right at all. An alias that renames a
 //! table's columns, `t AS a (x, y)`, names them all; there, it names none.
@@ -73,6 +75,7 @@ pub(super) fn of(
         by: role,
         sources: Vec::new(),
         outer: Vec::new(),
+        within: Vec::new(),
         uses: Uses::default(),
     };
     let top = match (plan, rows) {
@@ -155,6 +158,8 @@ struct Walk<'a> {
     sources: Vec<Source>,
     /// What the queries around this one see, the nearest last.
     outer: Vec<Vec<Output>>,
+    /// The tables whose policies are being walked, one within the other.
+    within: Vec<Oid>,
     uses: Uses,
 }
 
@@ -263,6 +268,17 @@ impl Walk<'_> {
             (None, Some(rows)) => rows.relation,
             (None, None) => return Ok(output),
         };
+        if let Some(policies) = secure::policied_query_of(&scan.source) {
+            let outer = std::mem::take(&mut self.outer);
+            self.within.push(relation);
+            let walked = self.node(&policies);
+            self.within.pop();
+            self.outer = outer;
+            walked?;
+        }
+        if self.within.contains(&relation) {
+            return Ok(output);
+        }
         let fields = scan.projected_schema.fields();
         let columns =
             fields.iter().map(|field| self.place(relation, field, written.is_some())).collect();

@@ -1,11 +1,14 @@
-//! What a statement that runs stands on: that its role and its datasets are not frozen, and that
-//! what it was allowed to read for, it still is.
+//! What a statement that runs stands on: that its role and its datasets are not frozen, that what
+//! it was allowed to do and to read for, it still is, and that the row policies and masks by which
+//! it was planned are those that hold.
 //!
 //! What it guarantees: rows are given only while that holds, by the clock and by the newest catalog
-//! that this server has read: at every batch, and while a batch is waited for. A block that sees
-//! an older catalog is bound by the newer one, too.
-//! What it does not: rights that are revoked meanwhile hold from the next statement on.
-//! On failure: the error is the one that the statement would get now.
+//! that this server has read: at every batch, and while a batch is waited for; a write is committed
+//! only if it holds then. A block that sees an older catalog is bound by the newer one, too.
+//! What it does not: nothing is decided anew while the catalog is the same. What a block has written
+//! before a right was taken is committed with the block.
+//! On failure: the error is the one that the statement would get now; where other rows or values are
+//! to be shown now, `40001`: run again, it shows those.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +27,10 @@ use kho_catalog::state::{Oid, State};
 use tokio::sync::watch;
 
 use super::purpose;
+use super::rights::{Rights, refuse_changed};
 use crate::bind::Read;
 use crate::errors::to_engine;
-use crate::scope::Scope;
+use crate::scope::{Scope, lock};
 use crate::settings::Settings;
 
 /// An end is noticed this late at most, also where the clock is set meanwhile.
@@ -41,6 +45,11 @@ pub struct Standing {
     stated: Stated,
     /// What is read, and whose right is used: all but what the open block made itself.
     reads: Arc<[(Oid, Oid)]>,
+    /// What was allowed, and the relations whose policies and masks it was planned by.
+    rights: Rights,
+    shown: Arc<[(Oid, Oid)]>,
+    /// The catalog that had those; `None` where it is the open block's own.
+    planned: Option<Arc<State>>,
     /// The catalog by which it was last decided, and until when that decision holds.
     seen: Arc<State>,
     until_ms: Option<i64>,
@@ -54,12 +63,11 @@ pub(crate) struct RoleWatch {
 }
 
 impl Standing {
-    /// Decides about `reads`.
+    /// Decides about `reads`, for which `rights` were asked for.
     ///
     /// # Errors
     /// Those of [`agreement::decide`]; `28000` and `55000` for what is frozen.
-    pub(super) fn take(scope: &Scope, reads: &[Read]) -> Result<Standing> {
-        let catalog = &scope.shared.catalog;
+    pub(super) fn take(scope: &Scope, reads: &[Read], rights: Rights) -> Result<Standing> {
         let of_others = |it: &&Read| !scope.block.made_here(it.relation);
         let shared: Vec<_> =
             reads.iter().filter(of_others).map(|it| (it.relation, it.by)).collect();
@@ -70,19 +78,42 @@ impl Standing {
         if !Arc::ptr_eq(&scope.state, &scope.latest) {
             decide(&scope.state, role, &stated, &all, scope.now_ms)?;
         }
+        let shared: Arc<[_]> = shared.into();
         let mut standing = Standing {
-            environment: catalog.environment().clone(),
-            states: catalog.subscribe(),
-            role,
-            stated,
-            reads: shared.into(),
-            seen: Arc::clone(&scope.state),
-            until_ms: None,
+            reads: Arc::clone(&shared),
+            rights: rights.of_others(scope),
+            shown: shared,
+            ..Standing::of_role(scope, stated)
         };
         for agreement in standing.decide_by(Arc::clone(&scope.latest))? {
             scope.facts.decided_by(format!("agreement {agreement}"));
         }
         Ok(standing)
+    }
+
+    /// What a write stands on until its commit: all that was asked for it.
+    pub(crate) fn of_write(scope: &Scope) -> Result<Standing> {
+        let rights = Rights::new(lock(&scope.asked).clone()).of_others(scope);
+        let shown = rights.relations();
+        let stated = purpose::stated(&scope.settings)?;
+        Ok(Standing { rights, shown, ..Standing::of_role(scope, stated) })
+    }
+
+    fn of_role(scope: &Scope, stated: Stated) -> Standing {
+        let catalog = &scope.shared.catalog;
+        let is_own = scope.block.changed_catalog();
+        Standing {
+            environment: catalog.environment().clone(),
+            states: catalog.subscribe(),
+            role: scope.who.role(),
+            stated,
+            reads: Arc::from([]),
+            rights: Rights::default(),
+            shown: Arc::from([]),
+            planned: (!is_own).then(|| Arc::clone(&scope.latest)),
+            seen: Arc::clone(&scope.latest),
+            until_ms: None,
+        }
     }
 
     /// Whether it still holds.
@@ -92,6 +123,18 @@ impl Standing {
         if Arc::ptr_eq(&latest, &self.seen) && !over {
             return Ok(());
         }
+        self.check_by(latest)
+    }
+
+    /// The same by a catalog that may be newer than the one it was decided by.
+    fn check_by(&mut self, latest: Arc<State>) -> Result<()> {
+        if !Arc::ptr_eq(&latest, &self.seen) {
+            self.rights.require_in(&latest)?;
+            if let Some(planned) = &self.planned {
+                let changed = |it: &(Oid, Oid)| refuse_changed(planned, &latest, self.role, *it);
+                self.shown.iter().try_for_each(changed)?;
+            }
+        }
         self.decide_by(latest).map(drop)
     }
 
@@ -99,7 +142,7 @@ impl Standing {
     pub(crate) fn restate(&mut self, settings: &Settings) -> Result<()> {
         self.stated = purpose::stated(settings)?;
         let latest = Arc::clone(&self.states.borrow());
-        self.decide_by(latest).map(drop)
+        self.check_by(latest)
     }
 
     /// Returns when it holds no longer, with the reason.

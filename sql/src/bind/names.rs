@@ -23,6 +23,7 @@ use super::{Extra, Needs, Read, context, view};
 use crate::errors::from_engine;
 use crate::scope::Scope;
 use crate::secure;
+use crate::session::qualified;
 
 /// Resolved tables by the name the planner asks for.
 pub(super) type Sources = HashMap<TableReference, Arc<dyn TableSource>>;
@@ -239,9 +240,13 @@ pub(crate) fn find(scope: &Scope, name: &Name) -> Result<Arc<Relation>> {
     let found = path.iter().find_map(|schema| {
         privilege::find_relation(&scope.state, &scope.who, schema, &name.name, &written).ok()
     });
-    found.cloned().ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         Error::new(Kind::UndefinedTable, format!("relation \"{written}\" does not exist"))
-    })
+    })?;
+    if found.table().is_some() {
+        scope.facts.dataset(qualified(scope, found), found.oid, None);
+    }
+    Ok(Arc::clone(found))
 }
 
 /// The relation `name`, if the scope's role may do `action` to it.

@@ -1,9 +1,10 @@
 //! Procedures on purposes, agreements, third parties, requests and freezes: their arguments.
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::Relation;
 use sqlparser::ast::FunctionArg;
 
-use crate::command::access::{self, Asked, Frozen, Rows, Wish};
+use crate::command::access::{self, Access, Asked, Frozen, Rows, Wish};
 use crate::command::{Context, Planned};
 use crate::ddl;
 use crate::scope::Scope;
@@ -19,7 +20,7 @@ pub(super) async fn call(
     Some(match name {
         "add_purpose" => add_purpose(scope, arguments),
         "remove_purpose" => remove_purpose(scope, arguments),
-        "grant_agreement" => grant_agreement(scope, arguments),
+        "grant_agreement" => grant_agreement(scope, arguments).await,
         "end_agreement" => end_agreement(scope, arguments),
         "set_third_party" => set_third_party(scope, arguments),
         "unset_third_party" => unset_third_party(scope, arguments),
@@ -46,11 +47,27 @@ fn remove_purpose(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
     planned(scope, move |ctx| access::remove_purpose(ctx, &code))
 }
 
-fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
-    let names =
-        &["dataset", "role", "purposes", "valid_until", "basis", "third_party", "valid_from"];
+/// With `columns` or `row_predicate` the rights on those come with the agreement.
+async fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let names = &[
+        "dataset",
+        "role",
+        "purposes",
+        "valid_until",
+        "basis",
+        "third_party",
+        "valid_from",
+        "columns",
+        "row_predicate",
+        "order_number",
+    ];
     let given = Given::new(scope, Arguments::new(names, arguments)?)?;
     let relation = given.relation("dataset")?;
+    let (columns, predicate) = (given.text("columns")?, given.text("row_predicate")?);
+    let access = match (&columns, &predicate) {
+        (None, None) => None,
+        _ => Some(Access { columns, rows: rows(scope, &relation, predicate.as_deref()).await? }),
+    };
     let table = relation.table().ok_or_else(|| Error::internal("a dataset is no table"))?;
     let wish = Wish {
         relation: relation.oid,
@@ -59,10 +76,12 @@ fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> 
         purposes: given.required("purposes")?,
         valid_from_ms: given.time_ms("valid_from")?,
         valid_until_ms: given
-            .time_ms("valid_until")?
+            .until_ms("valid_until")?
             .ok_or_else(|| given.missing("valid_until"))?,
         basis: given.required("basis")?,
         third_party: given.text("third_party")?,
+        order_number: given.text("order_number")?,
+        access,
     };
     planned(scope, move |ctx| access::grant_agreement(ctx, &wish))
 }
@@ -87,15 +106,17 @@ fn unset_third_party(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending
 }
 
 fn request_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
-    let names = &["dataset", "columns", "row_predicate", "purposes", "until", "basis"];
+    let names =
+        &["dataset", "columns", "row_predicate", "purposes", "until", "basis", "order_number"];
     let given = Given::new(scope, Arguments::new(names, arguments)?)?;
     let asked = Asked {
         dataset: given.required("dataset")?,
         columns: given.text("columns")?,
         row_predicate: given.text("row_predicate")?,
         purposes: given.required("purposes")?,
-        until_ms: given.time_ms("until")?.ok_or_else(|| given.missing("until"))?,
+        until_ms: given.until_ms("until")?.ok_or_else(|| given.missing("until"))?,
         basis: given.required("basis")?,
+        order_number: given.text("order_number")?,
     };
     planned(scope, move |ctx| access::request_access(ctx, &asked))
 }
@@ -106,7 +127,6 @@ fn withdraw_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> 
     planned(scope, move |ctx| access::withdraw_access(ctx, id))
 }
 
-/// The rows that are asked for are bound once, so that a wrong predicate is told to the owner.
 async fn approve_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
     let given = Given::new(scope, Arguments::new(&["id"], arguments)?)?;
     let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
@@ -115,13 +135,16 @@ async fn approve_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pend
         let predicate = request.row_predicate.as_ref().map(|it| it.required().map(str::to_owned));
         Ok((predicate.transpose()?, relation.clone()))
     })?;
-    let mut rows = Rows::default();
-    if let Some(predicate) = predicate {
-        let clause = crate::parse::expression(&predicate)?;
-        let (using, depends_on) = ddl::policy_expression(scope, &relation, &clause).await?;
-        rows = Rows { using: Some(using), depends_on };
-    }
+    let rows = rows(scope, &relation, predicate.as_deref()).await?;
     planned(scope, move |ctx| access::approve_access(ctx, id, &rows))
+}
+
+/// The rows that are asked for are bound once, so that a wrong predicate is told to the owner.
+async fn rows(scope: &Scope, relation: &Relation, predicate: Option<&str>) -> Result<Rows> {
+    let Some(predicate) = predicate else { return Ok(Rows::default()) };
+    let clause = crate::parse::expression(predicate)?;
+    let (using, depends_on) = ddl::policy_expression(scope, relation, &clause).await?;
+    Ok(Rows { using: Some(using), depends_on })
 }
 
 fn refuse_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {

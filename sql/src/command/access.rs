@@ -8,18 +8,20 @@ mod agreement;
 mod freeze;
 mod purpose;
 mod request;
+mod tied;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::KHO_ADMIN;
 use kho_catalog::state::{AccessChange, Change};
 
 pub(crate) use self::agreement::unset_third_party;
-pub(crate) use self::agreement::{Wish, end_agreement, grant_agreement, set_third_party};
+pub(crate) use self::agreement::{Access, Wish, end_agreement, grant_agreement, set_third_party};
 pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
 pub(crate) use self::purpose::{add_purpose, remove_purpose};
 pub(crate) use self::request::{
-    Asked, Rows, answerable, approve_access, refuse_access, request_access, withdraw_access,
+    Asked, answerable, approve_access, refuse_access, request_access, withdraw_access,
 };
+pub(crate) use self::tied::Rows;
 use super::{Context, Planned};
 
 /// What a procedure that changed this is answered with.

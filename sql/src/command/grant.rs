@@ -3,8 +3,14 @@
 //! What it guarantees: a right is given only by the owner or by who holds it `WITH GRANT OPTION`,
 //! and lives only as long as the right of who gave it. A right on a column is bound to the
 //! column's id. Taking a right on a whole relation takes the rights on its columns along.
-//! What it does not: rights on functions and databases, and PostgreSQL's `REFERENCES` and
-//! `TRIGGER`, which would be rights to nothing here; they are refused.
+//! What it does not: rights on databases, and PostgreSQL's `REFERENCES` and `TRIGGER`, which would be
+//! rights to nothing here; they are refused.
+//!
+//! # Why no rights on functions
+//! There are no functions but the built-in ones, and `EXECUTE` on those is everybody's, as in
+//! PostgreSQL. A right would protect nothing: a function of `kho` that reads a dataset, and a
+//! procedure that changes something, ask for the caller's rights on that. What was taken from
+//! `PUBLIC` here would only seem to be protected; so it is refused, not ignored.
 //!
 //! # What differs from PostgreSQL
 //! Who may give a right on a whole relation may give it on a column. There, what was given so
@@ -56,6 +62,14 @@ pub(crate) fn apply(ctx: &mut Context<'_>, statement: &PrivilegeStatement) -> Re
         On::AllIn(names) => {
             let found = all_in(ctx, names)?;
             planned = on_relations(ctx, &wish, &statement.rights, found, planned)?;
+        }
+        On::Other(kind) if matches!(kind.as_str(), "FUNCTION" | "PROCEDURE" | "ROUTINE") => {
+            return Err(Error::unsupported("rights on functions are not supported")
+                .with_detail(
+                    "Everybody may call what there is; what it reads or changes asks for the rights \
+                     on that.",
+                )
+                .with_hint("There are rights on schemas, on tables and on views."));
         }
         On::Other(kind) => {
             let message = format!("rights on this kind of object ({kind}) are not supported");

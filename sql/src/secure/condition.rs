@@ -6,29 +6,42 @@
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as PlanResult;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{self, Policy, PolicyCommand};
 use kho_catalog::state::{Oid, Relation};
 use sqlparser::ast;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::infallible;
 use super::source::{any, both, note, over_numbered, using};
-use crate::authorize::authorize;
+use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute;
-use crate::scope::Scope;
+use crate::scope::{Governing, Scope, lock};
 
 /// What rows written to one table must satisfy.
 pub(crate) struct Checks {
-    scope: Scope,
-    session: SessionState,
     relation: Relation,
     conditions: Vec<Condition>,
+    /// The rows that are asked about, one batch after another.
+    rows: Arc<Proposed>,
+    /// What is asked of them, bound and authorized once.
+    plan: AuthorizedPlan,
+}
+
+/// A table of the rows that are being checked.
+#[derive(Debug)]
+struct Proposed {
+    schema: SchemaRef,
+    batch: Mutex<RecordBatch>,
 }
 
 struct Condition {
@@ -53,9 +66,9 @@ impl Checks {
         commands: &[PolicyCommand],
     ) -> Result<Option<Checks>> {
         let mut conditions = Vec::new();
-        let (state, governed) = scope.governing(relation);
+        let Governing { state, relation: governed, who, .. } = scope.governing(relation);
         for command in commands {
-            let applied = policy::applied(&state, &governed, &scope.who, *command);
+            let applied = policy::applied(&state, &governed, &who, *command);
             let Some(applied) = applied else { continue };
             note(scope, relation, &applied);
             let checked = |policy: &Policy| check_of(policy, *command);
@@ -84,8 +97,8 @@ impl Checks {
         schema: &SchemaRef,
         command: PolicyCommand,
     ) -> Result<Option<Checks>> {
-        let (state, governed) = scope.governing(relation);
-        let applied = policy::applied(&state, &governed, &scope.who, command);
+        let Governing { state, relation: governed, who, .. } = scope.governing(relation);
+        let applied = policy::applied(&state, &governed, &who, command);
         let Some(applied) = applied else { return Ok(None) };
         note(scope, relation, &applied);
         let mut expression = any(applied.permissive.iter().map(|it| using(it)))?;
@@ -103,29 +116,28 @@ impl Checks {
         schema: &SchemaRef,
         conditions: Vec<Condition>,
     ) -> Result<Checks> {
-        let checks = Checks {
-            scope: scope.within_policy_of(relation)?,
-            session: session.clone(),
-            relation: relation.clone(),
-            conditions,
-        };
+        let nothing = RecordBatch::new_empty(Arc::clone(schema));
+        let batch = Mutex::new(nothing.clone());
+        let rows = Arc::new(Proposed { schema: Arc::clone(schema), batch });
+        let items = conditions.iter().map(|it| it.expression.clone()).collect();
+        let (statement, extra) = over_numbered(relation, Arc::clone(&rows) as _, items)?;
+        let scope = scope.within_policy_of(relation)?;
+        let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
+        let plan = infallible::folded(session, plan)?;
+        let bound = Bound { plan, session: session.clone(), reads, names: Vec::new(), rows: None };
+        let plan = authorize(&scope, bound)?;
+        let mut checks = Checks { relation: relation.clone(), conditions, rows, plan };
         // A wrong or forbidden one fails the statement, whether or not it writes a row.
-        checks.refuse(&RecordBatch::new_empty(Arc::clone(schema))).await?;
+        checks.refuse(&nothing).await?;
         Ok(checks)
     }
 
     /// Refuses `rows`, which have the table's columns, if one of them may not be written.
-    pub(crate) async fn refuse(&self, rows: &RecordBatch) -> Result<()> {
-        let schema = rows.schema();
-        let table = MemTable::try_new(Arc::clone(&schema), vec![vec![rows.clone()]]);
-        let table = Arc::new(table.map_err(from_engine)?);
-        let items = self.conditions.iter().map(|it| it.expression.clone()).collect();
-        let (statement, extra) = over_numbered(&self.relation, table, items)?;
-        let (plan, reads) = bind::within(&self.scope, &self.session, statement, extra, 0).await?;
-        let plan = infallible::folded(&self.session, plan)?;
-        let bound =
-            Bound { plan, session: self.session.clone(), reads, names: Vec::new(), rows: None };
-        let mut answers = execute::stream(&authorize(&self.scope, bound)?).await?;
+    pub(crate) async fn refuse(&mut self, rows: &RecordBatch) -> Result<()> {
+        let schema = Arc::clone(&self.rows.schema);
+        let rows = RecordBatch::try_new(schema, rows.columns().to_vec());
+        *lock(&self.rows.batch) = rows.map_err(|error| from_arrow(&error))?;
+        let mut answers = execute::stream(&self.plan).await?;
         while let Some(batch) = answers.next().await {
             let batch = batch.map_err(from_engine)?;
             for (condition, answer) in self.conditions.iter().zip(batch.columns()) {
@@ -153,6 +165,29 @@ impl Checks {
             None => format!("new row violates row-level security policy for table \"{table}\""),
         };
         Error::new(Kind::InsufficientPrivilege, message)
+    }
+}
+
+#[async_trait::async_trait]
+impl TableProvider for Proposed {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let batch = lock(&self.batch).clone();
+        let table = MemTable::try_new(Arc::clone(&self.schema), vec![vec![batch]])?;
+        table.scan(session, projection, filters, limit).await
     }
 }
 

@@ -18,14 +18,14 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{self, Applied, Policy, PolicyCommand};
-use kho_catalog::state::{Column, Relation, State};
+use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
 
 use super::{Secured, guarded, infallible, stored_name};
-use crate::bind::{self, Needs, Read};
+use crate::bind;
 use crate::errors::from_engine;
-use crate::scope::Scope;
+use crate::scope::{Governing, Scope};
 use crate::system::pseudonym::{HASH, PSEUDONYM};
 
 /// The names of the table in its own query: no user can write them.
@@ -36,8 +36,7 @@ const NUMBERED: &str = "\u{1}numbered";
 pub(super) struct Source<'a> {
     scope: &'a Scope,
     /// Whose policies and masks hold, and those.
-    state: Arc<State>,
-    relation: Arc<Relation>,
+    rules: Governing,
     /// What the files have: `id` is `None` for a column that is not the table's own.
     columns: Vec<(Field, Option<u32>)>,
     with_stored: bool,
@@ -52,8 +51,8 @@ impl<'a> Source<'a> {
         let fields = provider.schema().fields().clone();
         let column = |field: &Arc<Field>| (field.as_ref().clone(), column_id(relation, field));
         let columns = fields.iter().map(column).collect();
-        let (state, relation) = scope.governing(relation);
-        Source { scope, state, relation, columns, with_stored: false }
+        let rules = scope.governing(relation);
+        Source { scope, rules, columns, with_stored: false }
     }
 
     /// The same, with the stored values beside masked ones.
@@ -78,32 +77,30 @@ impl<'a> Source<'a> {
             &provider,
         )));
         let statement = self.query(filter, &masks)?;
-        let scope = self.scope.within_policy_of(&self.relation)?;
+        let scope = self.scope.within_policy_of(&self.rules.relation)?;
         let extra = vec![(STORED.to_owned(), provider)];
         let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
         let plan = infallible::folded(session, self.typed(plan)?)?;
         let schema = self.described(&plan);
         let known = guarded::Known {
-            name: &self.relation.name,
-            relation: Some(self.relation.oid),
+            name: &self.rules.relation.name,
+            relation: Some(self.rules.relation.oid),
             size,
             estimates: !self.scope.explains,
         };
         let provider = guarded::guarded(known, plan, schema)?;
-        // What of them the policies' queries use is behind the barrier.
-        let whole = |read: Read| Read { needs: Needs::Whole, ..read };
-        Ok(Secured { provider, reads: reads.into_iter().map(whole).collect() })
+        Ok(Secured { provider, reads })
     }
 
     /// What rows must satisfy; `None` where every row may be seen.
     fn filter(&self, commands: &[PolicyCommand]) -> Result<Option<ast::Expr>> {
-        let (state, who) = (&self.state, &self.scope.who);
+        let Governing { state, relation, who, .. } = &self.rules;
         let mut all: Option<ast::Expr> = None;
         for command in commands {
-            let Some(applied) = policy::applied(state, &self.relation, who, *command) else {
+            let Some(applied) = policy::applied(state, relation, who, *command) else {
                 continue;
             };
-            note(self.scope, &self.relation, &applied);
+            note(self.scope, relation, &applied);
             let mut one = any(applied.permissive.iter().map(|it| using(it)))?;
             for policy in applied.restrictive {
                 one = both(one, using(policy)?);
@@ -118,17 +115,18 @@ impl<'a> Source<'a> {
 
     /// What stands in place of each masked column, by its place.
     fn masks(&self) -> Result<BTreeMap<usize, ast::Expr>> {
+        let Governing { state, relation, session, .. } = &self.rules;
         let mut masks = BTreeMap::new();
         for (place, (_, id)) in self.columns.iter().enumerate() {
             let Some(column) = id.and_then(|id| self.known(id)) else { continue };
-            let found = policy::masks(&self.state, &self.relation, column, &self.scope.session);
+            let found = policy::masks(state, relation, column, session);
             let mask = match found.as_slice() {
                 [] => continue,
                 [mask] => masked(mask.using.required()?, column.id)?,
                 _ => ast::Expr::Value(ast::Value::Null.into()),
             };
             let name = &column.name;
-            self.scope.facts.mask(format!("{name} of {}", full_name(self.scope, &self.relation)));
+            self.scope.facts.mask(format!("{name} of {}", full_name(self.scope, relation)));
             masks.insert(place, mask);
         }
         Ok(masks)
@@ -136,8 +134,8 @@ impl<'a> Source<'a> {
 
     /// The column with this id, also one that was dropped since.
     fn known(&self, id: u32) -> Option<&Column> {
-        let dropped = self.relation.table().map(|table| table.dropped.as_slice());
-        let mut columns = self.relation.columns.iter().chain(dropped.unwrap_or_default());
+        let dropped = self.rules.relation.table().map(|table| table.dropped.as_slice());
+        let mut columns = self.rules.relation.columns.iter().chain(dropped.unwrap_or_default());
         columns.find(|column| column.id == id)
     }
 

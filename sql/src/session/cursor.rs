@@ -183,7 +183,6 @@ impl Session {
         // The cursor outlives this statement's time; each `FETCH` has its own.
         let open = Limits::new(&CancellationToken::new(), 0);
         let rows = limits.run(dispatch::rows(&plan, &open, "FETCH", names)).await?;
-        record::note_reads(scope, plan.reads());
         let schema = rows.schema.clone();
         let position = Position {
             rows: Some(rows),

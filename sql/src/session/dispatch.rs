@@ -229,8 +229,11 @@ impl Session {
     }
 
     /// Holds a write until the block ends, or makes it visible now.
-    async fn settle(&mut self, pending: Pending) -> Result<Tag> {
+    async fn settle(&mut self, mut pending: Pending) -> Result<Tag> {
         self.role_watch().check()?;
+        if let Some(mut standing) = pending.standing.take() {
+            standing.check()?;
+        }
         let shared = &self.engine.shared;
         match self.block.transaction() {
             Some(transaction) => transaction.take(shared, pending).await,
@@ -259,6 +262,9 @@ impl Session {
         }
         let scope = self.scope().await?;
         let mut done = self.perform_in(&scope, statement, parameters, limits).await?;
+        if let Done::Write(pending) = &mut done {
+            pending.stand_on(&scope)?;
+        }
         match (self.block.transaction(), &mut done) {
             (Some(transaction), _) => transaction.note_reads(&scope.reads),
             (None, Done::Write(pending)) => pending.depend(&scope),
@@ -295,7 +301,6 @@ impl Session {
                 }
                 CopyDirection::ToStdout => {
                     let (plan, options) = limits.run(copy::plan_out(scope, copy)).await?;
-                    record::note_reads(scope, plan.reads());
                     let rows = rows(&plan, limits, "COPY", Vec::new()).await?;
                     Ok(Done::CopyOut(rows, options))
                 }
@@ -324,7 +329,6 @@ impl Session {
                     return self.select_and_set(scope, &items, values, limits).await;
                 }
                 let (plan, names) = limits.run(query(scope, sql, values)).await?;
-                record::note_reads(scope, plan.reads());
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?))
             }
             ast::Statement::Explain { .. } => {

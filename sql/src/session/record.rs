@@ -1,11 +1,13 @@
 //! The ledger's record of a statement, from its opening to its end.
 //!
 //! What it is: [`Facts`] gather, while a statement is bound, authorized and planned, what its record
-//! will say: which datasets and versions, by what right, behind which policies and masks. Whoever
-//! knows one says it to `scope.facts`: what decides rights calls [`Facts::decided_by`], the barrier
-//! [`Facts::policy`] and [`Facts::mask`], what resolves columns [`Facts::columns`].
+//! will say: which datasets and versions, which columns of them, by what right, behind which policies
+//! and masks. Whoever knows one says it to `scope.facts`: what looks up a name and what decides rights
+//! call [`Facts::dataset`], what decides rights [`Facts::columns`] and [`Facts::decided_by`], the
+//! barrier [`Facts::policy`] and [`Facts::mask`].
 //! What it guarantees: a statement that fails says what was found out up to there.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::Array;
@@ -30,6 +32,7 @@ pub(crate) struct Facts(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     touched: Vec<Touched>,
+    columns: BTreeMap<Oid, Vec<String>>,
     policies: Vec<String>,
     masks: Vec<String>,
     decided_by: Vec<String>,
@@ -43,23 +46,23 @@ impl Facts {
     pub(crate) fn dataset(&self, dataset: String, relation: Oid, version: Option<u64>) {
         let mut known = lock(&self.0);
         let same = |it: &&mut Touched| {
-            it.relation == relation && (it.version == version || it.version.is_none())
+            let is_told = version.is_none() || it.version == version || it.version.is_none();
+            it.relation == relation && is_told
         };
         if let Some(known) = known.touched.iter_mut().find(same) {
-            known.version = version;
+            known.version = known.version.or(version);
         } else if known.touched.len() < LISTED_MAX {
             known.touched.push(Touched { dataset, relation, version, columns: Vec::new() });
         }
     }
 
-    /// Columns of a dataset, which was told before, are read.
-    #[expect(dead_code, reason = "what checks column privileges knows them, and will say them")]
-    pub(crate) fn columns(&self, relation: Oid, columns: impl IntoIterator<Item = String>) {
+    /// Columns of a dataset are read, or were to be.
+    pub(crate) fn columns<'a>(&self, relation: Oid, columns: impl IntoIterator<Item = &'a String>) {
         let mut known = lock(&self.0);
-        let touched = known.touched.iter_mut().filter(|it| it.relation == relation);
-        if let Some(touched) = touched.last() {
-            for column in columns {
-                add(&mut touched.columns, column);
+        let told = known.columns.entry(relation).or_default();
+        for column in columns {
+            if !told.contains(column) {
+                add(told, column.clone());
             }
         }
     }
@@ -82,12 +85,14 @@ impl Facts {
     /// The end of the record.
     fn completion(&self, outcome: &str, tag: &str, rows: u64, bytes_out: u64) -> Completion {
         let known = lock(&self.0);
+        let columns = |it: &Touched| known.columns.get(&it.relation).cloned().unwrap_or_default();
+        let touched = |it: &Touched| Touched { columns: columns(it), ..it.clone() };
         Completion {
             outcome: outcome.to_owned(),
             tag: tag.to_owned(),
             rows,
             bytes_out,
-            datasets: known.touched.clone(),
+            datasets: known.touched.iter().map(touched).collect(),
             policies: known.policies.clone(),
             masks: known.masks.clone(),
             decided_by: known.decided_by.clone(),
@@ -101,10 +106,11 @@ fn add(to: &mut Vec<String>, what: String) {
     }
 }
 
-pub(super) fn of_session(kind: RecordKind, login: &Login, session: &str) -> Record {
+pub(super) fn of_session(kind: RecordKind, login: &Login, role: Oid, session: &str) -> Record {
     Record {
         kind,
         role: login.role.clone(),
+        role_id: Some(role),
         protocol: login.protocol.to_owned(),
         session: session.to_owned(),
         purpose: None,
@@ -150,16 +156,22 @@ pub(super) fn failed(opened: Opened, error: &Error, facts: &Facts) {
     opened.complete(facts.completion(error.sqlstate(), "", 0, 0));
 }
 
-/// Notes the datasets and versions that a plan reads, and by what right.
-pub(super) fn note_reads(scope: &Scope, reads: &[Read]) {
+/// Notes the datasets and versions that a plan reads, or would if it may.
+pub(crate) fn note_datasets(scope: &Scope, reads: &[Read]) {
     for read in reads {
         let Some(relation) = scope.state.relations.get(&read.relation) else { continue };
-        let name = qualified(scope, relation);
-        if let Some(right) = right(scope, relation, read.by, &name) {
-            scope.facts.decided_by(right);
-        }
         if relation.table().is_some() {
-            scope.facts.dataset(name, relation.oid, read.version);
+            scope.facts.dataset(qualified(scope, relation), relation.oid, read.version);
+        }
+    }
+}
+
+/// Notes by what right a plan reads.
+pub(crate) fn note_rights(scope: &Scope, reads: &[Read]) {
+    for read in reads {
+        let Some(relation) = scope.state.relations.get(&read.relation) else { continue };
+        if let Some(right) = right(scope, relation, read.by, &qualified(scope, relation)) {
+            scope.facts.decided_by(right);
         }
     }
 }

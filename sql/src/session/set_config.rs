@@ -18,8 +18,8 @@ use sqlparser::ast::{
     SelectItem, SetExpr,
 };
 
+use super::Session;
 use super::dispatch::{Done, query, rows};
-use super::{Session, record};
 use crate::authorize::purpose;
 use crate::bind;
 use crate::errors::from_arrow;
@@ -232,7 +232,6 @@ async fn one(
     limits: &Limits,
 ) -> Result<(Vec<FieldRef>, Vec<ArrayRef>)> {
     let (plan, names) = limits.run(query(scope, statement, values)).await?;
-    record::note_reads(scope, plan.reads());
     let found = rows(&plan, limits, "SELECT", names).await?;
     let fields = found.schema.fields().iter().cloned().collect();
     let mut batches: Vec<RecordBatch> = limits.run(found.try_collect()).await?;

@@ -51,7 +51,8 @@ pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         .text("ended_by", ended().map(|it| it.map(|it| role(scope, it.by))))
         .time("ended_at", ended().map(|it| it.map(|it| it.at_ms)))
         .text("end_reason", ended().map(|it| it.and_then(|it| words(&it.reason))))
-        .number("request_id", rows.iter().map(|it| Some(i64::from(it.request.as_ref()?.request))))
+        .number("request_id", rows.iter().map(|it| Some(i64::from(it.tied.as_ref()?.request?))))
+        .text("order_number", rows.iter().map(|it| it.order_number.clone()))
         .table()
 }
 
@@ -73,7 +74,7 @@ pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     };
     let policy = |it: &Request| {
         let agreement = state.access.agreements.get(&approved_by(it)?)?;
-        let (table, policy) = (state.relations.get(&agreement.relation)?, &agreement.request);
+        let (table, policy) = (state.relations.get(&agreement.relation)?, &agreement.tied);
         let policy = policy.as_ref()?.policy?;
         let policies = &table.table()?.policies;
         policies.iter().find(|it| it.oid == policy).map(|it| it.name.clone())
@@ -101,6 +102,7 @@ pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         .text("legal_basis", refused(|_, legal_basis| words(legal_basis)))
         .number("agreement_id", rows.iter().map(|it| approved_by(it).map(i64::from)))
         .text("policy", rows.iter().map(|it| policy(it)))
+        .text("order_number", rows.iter().map(|it| it.order_number.clone()))
         .table()
 }
 

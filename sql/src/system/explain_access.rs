@@ -47,6 +47,7 @@ pub(super) fn explain_access(
     let relation = relation(scope, found.oid, dataset)?;
     let who = Principal::of(state, found.oid);
     let mut lines = rights(state, &who, relation);
+    lines.extend(columns(state, &who, relation));
     lines.extend(frozen(state, &who, relation));
     lines.extend(rows(scope, &who, relation)?);
     lines.extend(masked(state, &who, relation));
@@ -103,6 +104,23 @@ fn rights(state: &State, who: &Principal, relation: &Relation) -> Vec<Line> {
         Line { aspect: "privilege", subject, effect, detail, missing }
     };
     actions.into_iter().map(line).collect()
+}
+
+/// The columns that may be read where not all may.
+fn columns(state: &State, who: &Principal, relation: &Relation) -> Option<Line> {
+    let readable: Vec<u32> = privilege::readable_columns(state, who, relation).collect();
+    if readable.is_empty() || readable.len() == relation.columns.len() {
+        return None;
+    }
+    let names = relation.columns.iter().filter(|it| readable.contains(&it.id));
+    let names: Vec<&str> = names.map(|it| it.name.as_str()).collect();
+    Some(Line {
+        aspect: "privilege",
+        subject: "SELECT of columns".to_owned(),
+        effect: "allowed".to_owned(),
+        detail: Some(names.join(", ")),
+        missing: None,
+    })
 }
 
 fn by(state: &State, reason: Reason) -> String {
@@ -204,13 +222,21 @@ fn purposes(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
     let codes = codes.filter(|code| allowed.is_none_or(|it| it.is_empty() || it.contains(*code)));
     let line = |code: &String| {
         let needs_order = state.access.purposes.get(code).is_some_and(|it| it.needs_order);
-        match decide(code, if needs_order { "any" } else { "" }) {
+        // Of the orders that were agreed on, one.
+        let mut mine = state.agreements_on(relation.oid).filter(|it| {
+            it.is_live(scope.now_ms)
+                && it.purposes.contains(code)
+                && agreement::binds(state, who, it)
+        });
+        let order = mine.find_map(|it| it.order_number.clone()).filter(|_| needs_order);
+        let stated = order.as_deref().unwrap_or(if needs_order { "any" } else { "" });
+        match decide(code, stated) {
             Ok(term) => {
                 let ids = term.agreements.iter().map(|id| format!("agreement {id}"));
                 let mut detail: Vec<String> = ids.collect();
                 let until = term.until_ms.and_then(chrono::DateTime::from_timestamp_millis);
                 detail.extend(until.map(|it| format!("until {}", it.to_rfc3339())));
-                detail.extend(needs_order.then(|| "with the number of an order".to_owned()));
+                detail.extend(order.map(|it| format!("with the order {it}")));
                 Line {
                     aspect: "purpose",
                     subject: code.clone(),

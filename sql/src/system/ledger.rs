@@ -1,7 +1,7 @@
 //! `kho.audit_log` and `kho.deletion_log`: the ledger up to the present moment.
 //!
 //! What it guarantees: `kho_auditor` sees all; everybody sees what was done in their own name, and
-//! the owner of a dataset what was done to it. Rows are streamed: memory is bounded whatever the
+//! the owner of a dataset what was done to it. A role that was renamed is the same. Rows are streamed: memory is bounded whatever the
 //! ledger's size.
 //! What it does not: rows are in no order; acts come when they ended. Of other servers on other
 //! disks there is what they have sealed.
@@ -100,7 +100,10 @@ fn acts(scope: Scope) -> impl Stream<Item = Result<RecordBatch>> + Send {
         .map_ok(move |server| source.acts(&server))
         .try_flatten()
         .try_filter_map(move |act| {
-            let seen = all || concerns(&scope, &act.record.role, touched(&act).map(|it| it.1));
+            let seen = all || {
+                let by = (act.record.role.as_str(), act.record.role_id);
+                concerns(&scope, by, touched(&act).map(|it| it.1))
+            };
             futures::future::ready(Ok(seen.then_some(act)))
         })
         .try_chunks(BATCH_ROWS)
@@ -119,7 +122,8 @@ fn removals(scope: Scope) -> impl Stream<Item = Result<RecordBatch>> + Send {
         .try_flatten()
         .try_filter_map(move |it| {
             let relation = [it.removal.relation].into_iter();
-            let seen = all || concerns(&scope, &it.removal.role, relation);
+            let seen =
+                all || { concerns(&scope, (&it.removal.role, it.removal.role_id), relation) };
             futures::future::ready(Ok(seen.then_some(it)))
         })
         .and_then(move |it| looked_up(Arc::clone(&shared), it))
@@ -132,12 +136,18 @@ fn removals(scope: Scope) -> impl Stream<Item = Result<RecordBatch>> + Send {
 }
 
 /// Whether it was done in a role's own name, or to a dataset of its own.
-fn concerns(scope: &Scope, role: &str, mut relations: impl Iterator<Item = Oid>) -> bool {
+fn concerns(
+    scope: &Scope,
+    (role, id): (&str, Option<Oid>),
+    mut relations: impl Iterator<Item = Oid>,
+) -> bool {
     let own = |oid: Oid| {
         let relation = scope.state.relations.get(&oid);
         relation.is_some_and(|relation| scope.who.is(relation.owner))
     };
-    scope.state.role(role).is_some_and(|role| scope.who.is(role.oid)) || relations.any(own)
+    // Of a refused login, and of old records, there is the name alone.
+    let by = id.or_else(|| scope.state.role(role).map(|role| role.oid));
+    by.is_some_and(|by| scope.who.is(by)) || relations.any(own)
 }
 
 fn completion(act: &Act) -> Option<&Completion> {

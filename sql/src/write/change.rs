@@ -132,6 +132,13 @@ impl Modification {
             || self.selection.iter().chain(values).any(names_column)
     }
 
+    /// Whether nothing is asked of the table's rows but whether their key is there: `ON CONFLICT DO
+    /// NOTHING`, which adds no second row of a key, whoever may see the first.
+    pub(super) fn asks_for_keys_alone(&self) -> bool {
+        let inserts = |clause: &Clause| matches!(clause.act, Act::Insert(_));
+        self.command == "INSERT" && self.clauses.iter().all(inserts)
+    }
+
     /// What the table is called in the statement.
     pub(super) fn shown(&self) -> Result<ast::Ident> {
         match &self.alias {

@@ -70,7 +70,7 @@ impl Append {
     /// Takes a batch. Of a load that was applied before, the rows are checked and dropped.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let batch = self.conformer.conform(batch)?;
-        if let Some(policies) = &self.policies {
+        if let Some(policies) = &mut self.policies {
             policies.refuse(&batch).await?;
         }
         self.rows += batch.num_rows() as u64;

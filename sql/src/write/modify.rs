@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::physical_plan::execute_stream;
@@ -38,7 +39,7 @@ use crate::execute::{self, Limits};
 use crate::memory::task_context;
 use crate::outcome::Tag;
 use crate::scope::Scope;
-use crate::secure::{self, Checks};
+use crate::secure::{self, Checks, Secured};
 
 /// The values of `$1`, `$2`, … and their fields.
 #[derive(Clone, Copy)]
@@ -70,15 +71,15 @@ pub(crate) async fn describe(
     let snapshot = scope.shape(&relation).await?;
     let columns: Vec<String> =
         snapshot.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let masked = masked(scope, &relation, &columns);
+    let masked = masked(scope, &relation, change, &columns);
     let RowQuery { query, .. } = change.row_query(&relation, &columns, &masked)?;
     let mut extra = given.extra;
     let session = scope.shared.session_state(scope)?;
-    let (rows, commands) = (snapshot.positioned(None)?, change.policy_commands());
-    let rows = secure::rows(scope, &session, &relation, rows, &commands).await?;
+    let rows = snapshot.positioned(None)?;
+    let rows = seen(scope, &session, &relation, change, rows).await?;
     extra.push((ROWS.to_owned(), rows.provider));
     let statement = ast::Statement::Query(Box::new(query));
-    let bound = bind::bind(scope, &statement, parameters, extra).await?;
+    let bound = bind::bind_in(scope, session.clone(), &statement, parameters, extra).await?;
     let returned = match wanted(change)? {
         Some(wanted) => {
             let rows = returning::no_rows(snapshot.schema())?;
@@ -113,12 +114,13 @@ pub(crate) async fn modify_behind(
 ) -> Result<Pending> {
     wanted(change)?;
     let relation = target(scope, change)?;
-    refuse_volatile(change, &scope.shared.session_state(scope)?)?;
+    let session = scope.shared.session_state(scope)?;
+    refuse_volatile(change, &session)?;
     let relation = keys::current(scope, &relation).await?;
     refuse_reshaped(&relation, &base.snapshot)?;
     let columns = base.snapshot.columns()?;
     let stage = scope.stage(&relation, &columns)?;
-    let mut work = Work::new(scope, &relation, change, base, stage).await?;
+    let mut work = Work::new(scope, session, &relation, change, base, stage).await?;
     match limits.run(work.run(scope, change, given, parameters)).await {
         Ok(()) => work.finish(scope, &relation, change, parameters, limits).await,
         Err(error) => {
@@ -180,8 +182,30 @@ fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
     Ok(relation)
 }
 
-/// Those of a table's columns that are masked for the session's role.
-fn masked(scope: &Scope, relation: &Relation, columns: &[String]) -> Vec<String> {
+/// The rows that are there, as far as the statement may see them.
+async fn seen(
+    scope: &Scope,
+    session: &SessionState,
+    relation: &Relation,
+    change: &Modification,
+    rows: Arc<dyn TableProvider>,
+) -> Result<Secured> {
+    match change.asks_for_keys_alone() {
+        true => Ok(Secured { provider: rows, reads: Vec::new() }),
+        false => secure::rows(scope, session, relation, rows, &change.policy_commands()).await,
+    }
+}
+
+/// Those of a table's columns that are masked where the statement sees them.
+fn masked(
+    scope: &Scope,
+    relation: &Relation,
+    change: &Modification,
+    columns: &[String],
+) -> Vec<String> {
+    if change.asks_for_keys_alone() {
+        return Vec::new();
+    }
     let is_masked = |name: &&String| secure::is_masked(scope, relation, name);
     columns.iter().filter(is_masked).cloned().collect()
 }
@@ -225,6 +249,8 @@ fn wanted(change: &Modification) -> Result<Option<Wanted>> {
 }
 
 struct Work {
+    /// The planner's state, for everything that the statement plans.
+    session: SessionState,
     base: Base,
     relation: Relation,
     stage: Stage,
@@ -249,6 +275,7 @@ struct Policies {
 impl Policies {
     async fn new(
         scope: &Scope,
+        session: &SessionState,
         relation: &Relation,
         change: &Modification,
         schema: &SchemaRef,
@@ -257,13 +284,12 @@ impl Policies {
         if !secure::is_policied(scope, relation) {
             return Ok(policies);
         }
-        let session = scope.shared.session_state(scope)?;
         for clause in &change.clauses {
             let old =
                 clause.policy_command().filter(|_| matches!(change.from, From::Joined { .. }));
             policies.old.push(match old {
                 Some(command) => {
-                    Checks::of_stored(scope, &session, relation, schema, command).await?
+                    Checks::of_stored(scope, session, relation, schema, command).await?
                 }
                 None => None,
             });
@@ -277,14 +303,14 @@ impl Policies {
             if !commands.is_empty() && is_seen {
                 commands.push(PolicyCommand::Select);
             }
-            policies.new.push(Checks::new(scope, &session, relation, schema, &commands).await?);
+            policies.new.push(Checks::new(scope, session, relation, schema, &commands).await?);
         }
         Ok(policies)
     }
 }
 
-async fn refuse(checks: &[Option<Checks>], index: usize, rows: &RecordBatch) -> Result<()> {
-    match checks.get(index) {
+async fn refuse(checks: &mut [Option<Checks>], index: usize, rows: &RecordBatch) -> Result<()> {
+    match checks.get_mut(index) {
         Some(Some(checks)) => checks.refuse(rows).await,
         _ => Ok(()),
     }
@@ -293,24 +319,25 @@ async fn refuse(checks: &[Option<Checks>], index: usize, rows: &RecordBatch) -> 
 impl Work {
     async fn new(
         scope: &Scope,
+        session: SessionState,
         relation: &Relation,
         change: &Modification,
         base: Base,
         stage: Stage,
     ) -> Result<Work> {
-        let session = scope.shared.session_state(scope)?;
         let conformer = Conformer::new(&session, relation, stage.schema())?;
         let columns: Vec<String> =
             stage.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let masked = masked(scope, relation, &columns);
+        let masked = masked(scope, relation, change, &columns);
         let RowQuery { query, steps } = change.row_query(relation, &columns, &masked)?;
-        let policies = Policies::new(scope, relation, change, stage.schema()).await?;
+        let policies = Policies::new(scope, &session, relation, change, stage.schema()).await?;
         let changes =
             |clause: &super::change::Clause| matches!(clause.act, Act::Update(_) | Act::Delete);
         let records_inserts = change.clauses.iter().any(changes);
         let (touched, done) = (Positions::default(), Metrics::default());
         let relation = relation.clone();
         Ok(Work {
+            session,
             base,
             relation,
             stage,
@@ -336,12 +363,12 @@ impl Work {
             Some(proposed) => proposed.narrow(scope, snapshot, &mut extra).await?,
             None => None,
         };
-        let session = scope.shared.session_state(scope)?;
-        let (rows, commands) = (snapshot.positioned(files.as_deref())?, change.policy_commands());
-        let rows = secure::rows(scope, &session, &self.relation, rows, &commands).await?;
+        let rows = snapshot.positioned(files.as_deref())?;
+        let rows = seen(scope, &self.session, &self.relation, change, rows).await?;
         extra.push((ROWS.to_owned(), rows.provider));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
-        let mut bound = bind::bind(scope, &statement, parameters.fields, extra).await?;
+        let (session, fields) = (self.session.clone(), parameters.fields);
+        let mut bound = bind::bind_in(scope, session, &statement, fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;
         bound.reads.extend(given.reads);
         bound.reads.extend(rows.reads);
@@ -401,7 +428,7 @@ impl Work {
             Some(Step::Fail) => return Err(twice(change)),
             Some(Step::Insert(places)) => {
                 let new = self.conformer.conform(&columns(rows, places)?)?;
-                refuse(&self.policies.new, index, &new).await?;
+                refuse(&mut self.policies.new, index, &new).await?;
                 self.done.rows_inserted += new.num_rows() as u64;
                 if self.records_inserts {
                     self.stage.write_changes(&labelled(&new, "insert")?).await?;
@@ -422,14 +449,14 @@ impl Work {
         let old = columns(&rows, &(2..2 + self.width()).collect::<Vec<_>>())?;
         // Old rows go to the change feed as they were: today's rules need not hold for them.
         let old = recast(&old, self.stage.schema())?;
-        refuse(&self.policies.old, index, &old).await?;
+        refuse(&mut self.policies.old, index, &old).await?;
         let Some(places) = places else {
             self.done.rows_deleted += rows.num_rows() as u64;
             return self.stage.write_changes(&labelled(&old, "delete")?).await;
         };
         self.done.rows_updated += rows.num_rows() as u64;
         let new = self.conformer.conform(&columns(&rows, &places)?)?;
-        refuse(&self.policies.new, index, &new).await?;
+        refuse(&mut self.policies.new, index, &new).await?;
         self.stage.write_changes(&labelled(&old, "update_preimage")?).await?;
         self.stage.write_changes(&labelled(&new, "update_postimage")?).await?;
         self.stage.write(&new).await
@@ -466,7 +493,7 @@ impl Work {
         parameters: Parameters<'_>,
         limits: &Limits,
     ) -> Result<Pending> {
-        let Work { base, stage, touched, done, records_inserts, .. } = self;
+        let Work { session, base, stage, touched, done, records_inserts, .. } = self;
         let rows = done.rows_inserted + done.rows_updated + done.rows_deleted;
         let tag = Tag::with_rows(change.command, rows);
         let wanted = wanted(change)?;
@@ -487,7 +514,7 @@ impl Work {
                 None => None,
             };
             if keys::concern(relation, change.updated_columns()) || done.rows_inserted > 0 {
-                let (all, session) = (tables(scope), scope.shared.session_state(scope)?);
+                let all = tables(scope);
                 let how = (files.as_slice(), Told::of_write(scope, relation));
                 keys::check(&all, &session, relation, &staged, snapshot, how).await?;
             }

@@ -43,6 +43,7 @@ impl Words {
         let removal = Removal {
             act: commit.author.statement.clone(),
             role: commit.author.role.clone(),
+            role_id: state.role(&commit.author.role).map(|role| role.oid),
             purpose: stated.purpose.clone(),
             order_number: stated.order_number.clone(),
             operation: commit.operation.to_owned(),
@@ -93,6 +94,7 @@ impl Words {
             let removal = Removal {
                 act: author.statement_id.clone(),
                 role: role.clone().unwrap_or_default(),
+                role_id: Some(author.role),
                 purpose: stated.purpose.clone(),
                 order_number: stated.order_number.clone(),
                 operation: "DROP TABLE".to_owned(),

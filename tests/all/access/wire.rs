@@ -104,6 +104,35 @@ fn a_portal_gives_no_row_after_the_end() {
 }
 
 #[test]
+fn a_portal_gives_no_row_after_its_right_is_taken_or_others_hold() {
+    for (meanwhile, ended) in [
+        ("REVOKE SELECT ON o.t FROM an", "42P01"),
+        ("ALTER TABLE o.t ENABLE ROW LEVEL SECURITY", "40001"),
+    ] {
+        let kho = city();
+        let mut wire = an(&kho);
+        wire.run("BEGIN");
+        wire.send(|buffer| {
+            frontend::parse("", "SELECT id FROM o.t", [], buffer)?;
+            bind("p", "", &[], buffer)?;
+            frontend::execute("p", 2, buffer)?;
+            frontend::sync(buffer);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(wire.answers().unwrap()[0].rows.len(), 2);
+        kho.connect("officer").run(meanwhile);
+        wire.send(|buffer| {
+            frontend::execute("p", 2, buffer)?;
+            frontend::sync(buffer);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(wire.answers().unwrap_err().sqlstate(), Some(ended), "{meanwhile}");
+    }
+}
+
+#[test]
 fn a_portal_over_a_cursor_gives_no_row_after_the_end() {
     let kho = city();
     let mut wire = an(&kho);

@@ -216,6 +216,7 @@ async fn acts_are_joined_and_a_killed_run_leaves_them_unknown() {
     let removing = Removal {
         act: "1".to_owned(),
         role: "an".to_owned(),
+        role_id: Some(100),
         purpose: None,
         order_number: None,
         operation: "DELETE".to_owned(),

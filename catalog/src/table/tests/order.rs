@@ -1,5 +1,7 @@
 //! Commits that read other tables take their places one after the other.
 
+use futures::TryStreamExt;
+
 use super::*;
 use crate::environment::ManualClock;
 
@@ -92,6 +94,23 @@ async fn a_holder_that_does_not_come_back_is_shut_out() {
     assert_eq!(there.latest(&b).await.unwrap().version(), before + 1);
     let snapshot = here.latest(&b).await.unwrap();
     assert_eq!(here.commit(&snapshot, late).await.unwrap_err().sqlstate(), "40001");
+}
+
+#[tokio::test]
+async fn a_holder_whose_table_is_gone_keeps_nobody_waiting() {
+    let (here, there, a, b) = two_servers().await;
+    let dependence = depending(&here, &a, &b).await;
+    drop(here.take_turn(&dependence, &author()).await.unwrap());
+    let other = depending(&there, &a, &a).await;
+    let store = there.environment().store();
+    let left: Vec<_> = store.list(Some(&b.path())).try_collect().await.unwrap();
+    assert!(!left.is_empty());
+    for object in left {
+        store.delete(&object.location).await.unwrap();
+    }
+    there.take_turn(&other, &author()).await.unwrap().give_up().await;
+    let fresh = Tables::new(there.environment().clone());
+    fresh.take_turn(&other, &author()).await.unwrap().give_up().await;
 }
 
 #[tokio::test]

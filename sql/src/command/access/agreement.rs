@@ -1,18 +1,17 @@
 //! `kho.grant_agreement`, `kho.end_agreement`, `kho.set_third_party`, `kho.unset_third_party`.
 //!
 //! What it guarantees: an agreement is for purposes that its dataset allows; it has a basis and an
-//! end. One that has ended stays as it was.
+//! end, and for a purpose that must be ordered the number of the order. Rights on columns and rows
+//! can come with it, as with the approval of a request. One that has ended stays as it was.
 
 use kho_catalog::agreement::{binds, third_parties};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
-use kho_catalog::state::{
-    AccessChange, Agreement, Change, Ended, Oid, Relation, RelationKind, ThirdParty,
-};
+use kho_catalog::state::{AccessChange, Agreement, Ended, Oid, Relation, ThirdParty};
 
+use super::tied::{Rows, Wanted, bring, columns, order_number, without};
 use super::{called, invalid, require_admin, said};
 use crate::command::depend::full_name;
-use crate::command::relation::same;
 use crate::command::{Context, Planned, name, options};
 
 /// What an agreement is to say.
@@ -29,6 +28,18 @@ pub(crate) struct Wish {
     pub valid_until_ms: i64,
     pub basis: String,
     pub third_party: Option<String>,
+    /// Of the order, where a purpose needs one.
+    pub order_number: Option<String>,
+    /// The access that comes with it; `None` where that is granted otherwise.
+    pub access: Option<Access>,
+}
+
+/// Rights on columns, and rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// Names separated by commas; `None` is all.
+    pub columns: Option<String>,
+    pub rows: Rows,
 }
 
 pub(crate) fn grant_agreement(ctx: &mut Context<'_>, wish: &Wish) -> Result<Planned> {
@@ -60,23 +71,42 @@ pub(crate) fn grant_agreement(ctx: &mut Context<'_>, wish: &Wish) -> Result<Plan
                 .with_hint("Name it as third_party, and as role the one that it works for."));
         }
     };
-    let (relation, dataset) = (relation.oid, full_name(ctx.state, relation));
+    let order_number = order_number(ctx, &purposes, wish.order_number.as_deref())?;
+    // Ids are given in the order of the changes.
+    let (oid, policy) = (ctx.state.new_oid(0), ctx.state.new_oid(1));
+    let (tied, brought) = match &wish.access {
+        None => (None, Vec::new()),
+        Some(access) => {
+            let wanted = Wanted {
+                role: third_party.unwrap_or(role),
+                columns: &columns(access.columns.as_deref().unwrap_or_default())?,
+                rows: &access.rows,
+                policy: format!("agreement_{oid}"),
+                request: None,
+            };
+            let (tied, changes) = bring(ctx, relation, &wanted, policy)?;
+            (Some(tied), changes)
+        }
+    };
     let basis = (ctx.text)(said(&wish.basis, "basis")?);
-    Ok(called(AccessChange::PutAgreement(Box::new(Agreement {
-        oid: ctx.state.new_oid(0),
-        relation,
-        dataset,
+    let mut planned = called(AccessChange::PutAgreement(Box::new(Agreement {
+        oid,
+        relation: relation.oid,
+        dataset: full_name(ctx.state, relation),
         role,
         third_party,
         purposes,
         valid_from_ms,
         valid_until_ms: wish.valid_until_ms,
         basis,
+        order_number,
         granted_by: ctx.who.role(),
         granted_ms: ctx.now_ms,
         ended: None,
-        request: None,
-    }))))
+        tied,
+    })));
+    planned.changes.extend(brought);
+    Ok(planned)
 }
 
 pub(crate) fn end_agreement(ctx: &mut Context<'_>, id: i64, reason: &str) -> Result<Planned> {
@@ -92,7 +122,7 @@ pub(crate) fn end_agreement(ctx: &mut Context<'_>, id: i64, reason: &str) -> Res
     })?;
     let standing = agreement.standing(ctx.now_ms);
     // What came with it is there until it is ended, also after its time.
-    if standing == "ended" || (standing == "expired" && agreement.request.is_none()) {
+    if standing == "ended" || (standing == "expired" && agreement.tied.is_none()) {
         let message = format!("agreement {id} has {standing} already");
         return Err(Error::new(Kind::NotInPrerequisiteState, message));
     }
@@ -100,20 +130,8 @@ pub(crate) fn end_agreement(ctx: &mut Context<'_>, id: i64, reason: &str) -> Res
     let reason = (ctx.text)(said(reason, "reason")?);
     ended.ended = Some(Ended { at_ms: ctx.now_ms, by: ctx.who.role(), reason });
     let mut planned = called(AccessChange::PutAgreement(Box::new(ended)));
-    planned.changes.extend(without_tied(ctx, agreement));
+    planned.changes.extend(without(ctx, agreement));
     Ok(planned)
-}
-
-/// The dataset without the rights and the policy that came with an agreement.
-fn without_tied(ctx: &Context<'_>, agreement: &Agreement) -> Option<Change> {
-    let tied = agreement.request.as_ref()?;
-    let relation = ctx.state.relations.get(&agreement.relation)?;
-    let mut changed = Relation::clone(relation);
-    changed.grants.retain(|grant| !tied.grants.iter().any(|it| same(it, grant)));
-    if let RelationKind::Table(table) = &mut changed.kind {
-        table.policies.retain(|policy| tied.policy != Some(policy.oid));
-    }
-    (changed != **relation).then(|| Change::PutRelation(Box::new(changed)))
 }
 
 /// From now on the role, and all that belong to it, read nothing without an agreement of their own.

@@ -4,29 +4,22 @@
 //! so asking tells nothing. The dataset's owner answers, once, and never for itself, by membership
 //! neither. The rights, the row policy and the agreement of an approval are one commit, and name the
 //! request.
-//! What it does not: it does not turn row security on, which would take rows from others.
-
-use std::collections::BTreeSet;
 
 use kho_catalog::agreement::third_parties;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::policy::{Policy, PolicyCommand};
-use kho_catalog::privilege::{self, Action, Principal, SchemaAction, grantor_for};
+use kho_catalog::privilege::Principal;
 use kho_catalog::state::{
-    AccessChange, Agreement, Answer, Change, Grant, Oid, Privilege, Relation, RelationKind,
-    Request, Schema, Tied, Verdict,
+    AccessChange, Agreement, Answer, Change, Oid, Relation, Request, Verdict,
 };
 
 use super::agreement::owned;
+use super::tied::{Rows, Wanted, bring, columns, order_number};
 use super::{called, invalid, said};
-use crate::command::relation::same;
 use crate::command::{Context, Planned, name, options};
 use crate::parse;
 
 /// Open requests of one role: they are kept until they are answered.
 const OPEN_MAX: usize = 100;
-/// Columns that one request can name.
-const COLUMNS_MAX: usize = 1600;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -38,13 +31,7 @@ pub(crate) struct Asked {
     pub purposes: String,
     pub until_ms: i64,
     pub basis: String,
-}
-
-/// The rows that were asked for, bound to the dataset, and what the binding reads.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rows {
-    pub using: Option<String>,
-    pub depends_on: Vec<Oid>,
+    pub order_number: Option<String>,
 }
 
 pub(crate) fn request_access(ctx: &mut Context<'_>, asked: &Asked) -> Result<Planned> {
@@ -65,6 +52,7 @@ pub(crate) fn request_access(ctx: &mut Context<'_>, asked: &Asked) -> Result<Pla
         return Err(invalid("what is asked for ends in the past"));
     }
     let columns = columns(asked.columns.as_deref().unwrap_or_default())?;
+    let order_number = order_number(ctx, &purposes, asked.order_number.as_deref())?;
     if let Some(predicate) = &asked.row_predicate {
         parse::expression(said(predicate, "row_predicate")?)?;
     }
@@ -88,6 +76,7 @@ pub(crate) fn request_access(ctx: &mut Context<'_>, asked: &Asked) -> Result<Pla
         purposes,
         until_ms: asked.until_ms,
         basis,
+        order_number,
         requested_ms: ctx.now_ms,
         answer: None,
     }))))
@@ -129,8 +118,7 @@ pub(crate) fn answerable<'a>(ctx: &Context<'a>, id: i64) -> Result<(&'a Request,
 pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Result<Planned> {
     let (request, relation) = answerable(ctx, id)?;
     refuse_answered(request)?;
-    let mut changed = Relation::clone(relation);
-    let RelationKind::Table(table) = &mut changed.kind else { return Err(missing(id)) };
+    let table = relation.table().ok_or_else(|| missing(id))?;
     let allowed = &table.governance.allowed_purposes;
     let asked = &request.purposes;
     if let Some(code) = asked.iter().find(|it| !allowed.is_empty() && !allowed.contains(*it)) {
@@ -141,31 +129,16 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
     if request.until_ms <= ctx.now_ms {
         return Err(invalid(format!("what request {id} asks for has come to its end")));
     }
-    if request.row_predicate.is_some() && !table.row_security.enabled {
-        let message = format!("row security is not enabled for table \"{}\"", relation.name);
-        return Err(Error::new(Kind::NotInPrerequisiteState, message)
-            .with_detail("Without it the rows that are asked for would not be all that is seen.")
-            .with_hint("ALTER TABLE … ENABLE ROW LEVEL SECURITY, with policies for the others."));
-    }
     // Ids are given in the order of the changes.
     let (agreement_oid, policy_oid) = (ctx.state.new_oid(0), ctx.state.new_oid(1));
-    let policy = table.row_security.enabled.then_some(policy_oid);
-    if let Some(oid) = policy {
-        let using = rows.using.clone().unwrap_or_else(|| "true".to_owned());
-        table.policies.push(Policy {
-            oid,
-            name: format!("request_{id}"),
-            permissive: true,
-            command: PolicyCommand::Select,
-            roles: vec![request.requester],
-            using: Some((ctx.text)(&using)),
-            with_check: None,
-            depends_on: rows.depends_on.clone(),
-        });
-        table.policies.sort_by(|one, other| one.name.cmp(&other.name));
-    }
-    let grants = new_grants(relation, request)?;
-    changed.grants.extend(grants.iter().cloned());
+    let wanted = Wanted {
+        role: request.requester,
+        columns: &request.columns,
+        rows,
+        policy: format!("request_{id}"),
+        request: Some(request.oid),
+    };
+    let (tied, mut changes) = bring(ctx, relation, &wanted, policy_oid)?;
     let agreement = Agreement {
         oid: agreement_oid,
         relation: relation.oid,
@@ -176,74 +149,16 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
         valid_from_ms: ctx.now_ms,
         valid_until_ms: request.until_ms,
         basis: request.basis.clone(),
+        order_number: request.order_number.clone(),
         granted_by: ctx.who.role(),
         granted_ms: ctx.now_ms,
         ended: None,
-        request: Some(Tied { request: request.oid, grants, policy }),
+        tied: Some(tied),
     };
+    changes.insert(0, Change::Access(AccessChange::PutAgreement(Box::new(agreement))));
     let mut planned = answered(ctx, request, Verdict::Approved(agreement_oid))?;
-    let usage = usage(ctx, relation, request.requester)?;
-    planned.changes.splice(
-        0..0,
-        [
-            Change::Access(AccessChange::PutAgreement(Box::new(agreement))),
-            Change::PutRelation(Box::new(changed)),
-        ],
-    );
-    planned.changes.extend(usage.map(Change::PutSchema));
+    planned.changes.splice(0..0, changes);
     Ok(planned)
-}
-
-/// The rights that a request asks for and that its role does not have from the owner.
-fn new_grants(relation: &Relation, request: &Request) -> Result<Vec<Grant>> {
-    let grant = |column: Option<u32>| Grant {
-        grantee: request.requester,
-        grantor: relation.owner,
-        privilege: Privilege::Select,
-        grantable: false,
-        column,
-    };
-    let id = |name: &String| match relation.column(name) {
-        Some(column) => Ok(grant(Some(column.id))),
-        None => Err(Error::new(
-            Kind::UndefinedColumn,
-            format!("column \"{name}\" of relation \"{}\" does not exist", relation.name),
-        )),
-    };
-    let mut grants = match request.columns.as_slice() {
-        [] => vec![grant(None)],
-        columns => columns.iter().map(id).collect::<Result<Vec<_>>>()?,
-    };
-    grants.retain(|grant| !relation.grants.iter().any(|it| same(it, grant)));
-    Ok(grants)
-}
-
-/// The schema with the right to reach what is in it, where the role lacks that.
-fn usage(ctx: &Context<'_>, relation: &Relation, role: Oid) -> Result<Option<Schema>> {
-    let reach = Action::Schema(relation.schema, SchemaAction::Use);
-    let requester = Principal::of(ctx.state, role);
-    if privilege::require(ctx.state, &requester, reach).is_ok() {
-        return Ok(None);
-    }
-    let schema = ctx.state.schemas.get(&relation.schema);
-    let schema = schema.ok_or_else(|| Error::internal("a relation's schema is not there"))?;
-    let grantor = grantor_for(ctx.who, schema.owner, &schema.grants, Privilege::Usage, None);
-    let grantor = grantor.ok_or_else(|| {
-        let message = format!("permission denied for schema {}", schema.name);
-        Error::new(Kind::InsufficientPrivilege, message).with_hint(
-            "The role that asks cannot reach what is in the schema; its owner can GRANT USAGE.",
-        )
-    })?;
-    let mut changed = Schema::clone(schema);
-    let privilege = Privilege::Usage;
-    changed.grants.push(Grant {
-        grantee: role,
-        grantor,
-        privilege,
-        grantable: false,
-        column: None,
-    });
-    Ok(Some(changed))
 }
 
 /// An open request on a dataset of the principal's, who did not make it.
@@ -291,23 +206,4 @@ fn answered(ctx: &Context<'_>, request: &Request, verdict: Verdict) -> Result<Pl
     let answer = Answer { at_ms: ctx.now_ms, by: ctx.who.role(), verdict };
     let request = Request { answer: Some(answer), ..request.clone() };
     Ok(called(AccessChange::PutRequest(Box::new(request))))
-}
-
-/// Names separated by commas, folded as identifiers are.
-fn columns(written: &str) -> Result<Vec<String>> {
-    if written.trim().is_empty() || written.trim() == "*" {
-        return Ok(Vec::new());
-    }
-    let mut names = BTreeSet::new();
-    for part in written.split(',') {
-        let parsed = name::parts(&parse::relation_name(part.trim())?)?;
-        match parsed.as_slice() {
-            [column] => names.insert(column.clone()),
-            _ => return Err(invalid(format!("\"{part}\" is not a name of a column"))),
-        };
-    }
-    match names.len() <= COLUMNS_MAX {
-        true => Ok(names.into_iter().collect()),
-        false => Err(Error::new(Kind::ProgramLimitExceeded, "a request names too many columns")),
-    }
 }
