@@ -21,6 +21,8 @@ use crate::errors::from_engine;
 use crate::input;
 use crate::jobs::Jobs;
 use crate::join_order::JoinOrder;
+use crate::limit::OfServer;
+use crate::limit::running::Running;
 use crate::memory::expanding;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
@@ -47,6 +49,12 @@ pub struct Limits {
     pub footer_cache_bytes: usize,
     /// How long a statement may go on where its session says nothing; 0 is without end.
     pub statement_timeout_ms: u64,
+    /// The same, which no session and no limit of a role goes beyond; 0 is no limit.
+    pub statement_time_ms: u64,
+    /// Statements that run at one time; 0 is no limit.
+    pub concurrent_statements: u32,
+    /// Rows that a statement on datasets may give; 0 is no limit.
+    pub rows_per_statement: u64,
     /// How many threads one statement uses; 0 is one for each core.
     pub threads: usize,
 }
@@ -61,6 +69,9 @@ impl Default for Limits {
             snapshot_cache_bytes: 256 << 20,
             footer_cache_bytes: 128 << 20,
             statement_timeout_ms: 0,
+            statement_time_ms: 0,
+            concurrent_statements: 0,
+            rows_per_statement: 0,
             threads: 0,
         }
     }
@@ -88,6 +99,8 @@ pub(crate) struct Shared {
     pub activity: Activity,
     pub jobs: Jobs,
     pub statement_timeout_ms: u64,
+    pub running: Running,
+    pub of_server: OfServer,
     base: SessionState,
     memory: Memory,
     /// What can be called, for `pg_proc`.
@@ -105,6 +118,12 @@ impl Shared {
             activity: Activity::default(),
             jobs: Jobs::default(),
             statement_timeout_ms: limits.statement_timeout_ms,
+            running: Running::default(),
+            of_server: OfServer {
+                concurrent_statements: limits.concurrent_statements,
+                statement_time_ms: limits.statement_time_ms,
+                rows_per_statement: limits.rows_per_statement,
+            },
             tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
             base,
@@ -219,6 +238,7 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "refuse_access",
         "freeze",
         "unfreeze",
+        "set_role_limit",
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()

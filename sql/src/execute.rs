@@ -8,7 +8,6 @@
 //! On failure: the error comes as the last item.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -20,7 +19,6 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
@@ -46,14 +44,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(stop: &CancellationToken, timeout_ms: u64) -> Limits {
-        let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        Limits { stop: stop.clone(), deadline: Deadline::at(deadline), role: None }
+    /// For a statement of `role` that may take `timeout_ms`; 0 is without end.
+    pub(crate) fn new(stop: &CancellationToken, role: RoleWatch, timeout_ms: u64) -> Limits {
+        let deadline = Deadline::of(Some(role.clone()), timeout_ms);
+        Limits { stop: stop.clone(), deadline, role: Some(role) }
     }
 
-    /// The same, as long as this role is not frozen.
-    pub(crate) fn of(self, role: RoleWatch) -> Limits {
-        Limits { role: Some(role), ..self }
+    /// For rows that are taken by other statements, which have their own time.
+    pub(crate) fn of_cursor(role: RoleWatch) -> Limits {
+        let stop = CancellationToken::new();
+        Limits { stop, deadline: Deadline::default(), role: Some(role) }
     }
 
     /// `work`, unless the statement is stopped first.
@@ -118,10 +118,13 @@ pub(crate) async fn spawn(
     let guard = dropped.clone().drop_guard();
     tokio::spawn(async move {
         loop {
+            // What is computed while nobody waits for it has an end, too.
+            let time = Deadline::of(limits.role.clone(), 0);
             let item = tokio::select! {
                 biased;
                 () = dropped.cancelled() => return,
                 error = limits.canceled() => Err(error),
+                error = time.passed() => Err(error),
                 next = batches.next() => match next {
                     Some(batch) => batch.map_err(from_engine),
                     None => return,

@@ -18,14 +18,16 @@ use kho_catalog::agreement::{self, Stated, Term};
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::freeze;
-use kho_catalog::log::Catalog;
+use kho_catalog::limit;
 use kho_catalog::privilege::Principal;
-use kho_catalog::state::{Oid, State};
+use kho_catalog::state::{LimitName, Oid, State};
 use tokio::sync::watch;
 
 use super::purpose;
 use crate::bind::Read;
+use crate::engine::Shared;
 use crate::errors::to_engine;
+use crate::limit::{OfServer, STATEMENT_TIME};
 use crate::scope::Scope;
 use crate::settings::Settings;
 
@@ -46,11 +48,12 @@ pub struct Standing {
     until_ms: Option<i64>,
 }
 
-/// Whether one role may still do anything.
+/// Whether one role may still do anything, and for how long a statement of it may go on.
 #[derive(Clone)]
 pub(crate) struct RoleWatch {
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    of_server: OfServer,
 }
 
 impl Standing {
@@ -141,8 +144,29 @@ impl Standing {
 }
 
 impl RoleWatch {
-    pub(crate) fn new(catalog: &Catalog, role: Oid) -> RoleWatch {
-        RoleWatch { states: catalog.subscribe(), role }
+    pub(crate) fn new(shared: &Shared, role: Oid) -> RoleWatch {
+        let states = shared.catalog.subscribe();
+        RoleWatch { states, role, of_server: shared.of_server }
+    }
+
+    /// The milliseconds that a statement may take, by the newest catalog, and in words which limit
+    /// that is.
+    pub(crate) fn time_limit(&mut self) -> Option<(u64, String)> {
+        let state = self.states.borrow_and_update();
+        let of_server = self.of_server.statement_time_ms;
+        let limit = limit::of_role(&state, self.role).get(LimitName::StatementTime);
+        match limit.filter(|it| of_server == 0 || it.value <= of_server) {
+            Some(it) => Some((it.value, format!("The {} is {} ms.", it.shown(&state), it.value))),
+            None if of_server == 0 => None,
+            None => Some((of_server, format!("The setting {STATEMENT_TIME} is {of_server}."))),
+        }
+    }
+
+    /// Returns when there is a newer catalog than the last one that was looked at.
+    pub(crate) async fn changed(&mut self) {
+        if self.states.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// # Errors
@@ -159,9 +183,7 @@ impl RoleWatch {
             if let Err(error) = self.check() {
                 return error;
             }
-            if self.states.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            self.changed().await;
         }
     }
 }

@@ -7,7 +7,7 @@ use kho_catalog::agreement::{binds, third_parties};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
 use kho_catalog::state::{
-    AccessChange, Agreement, Change, Ended, Oid, Relation, RelationKind, ThirdParty,
+    AccessChange, Agreement, Change, Ended, Oid, Quota, Relation, RelationKind, ThirdParty,
 };
 
 use super::{called, invalid, require_admin, said};
@@ -27,6 +27,7 @@ pub(crate) struct Wish {
     /// `None` is from now on.
     pub valid_from_ms: Option<i64>,
     pub valid_until_ms: i64,
+    pub quota: Quota,
     pub basis: String,
     pub third_party: Option<String>,
 }
@@ -71,6 +72,7 @@ pub(crate) fn grant_agreement(ctx: &mut Context<'_>, wish: &Wish) -> Result<Plan
         purposes,
         valid_from_ms,
         valid_until_ms: wish.valid_until_ms,
+        quota: wish.quota,
         basis,
         granted_by: ctx.who.role(),
         granted_ms: ctx.now_ms,

@@ -13,8 +13,8 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{Policy, PolicyCommand};
 use kho_catalog::privilege::{self, Action, Principal, SchemaAction, grantor_for};
 use kho_catalog::state::{
-    AccessChange, Agreement, Answer, Change, Grant, Oid, Privilege, Relation, RelationKind,
-    Request, Schema, Tied, Verdict,
+    AccessChange, Agreement, Answer, Change, Grant, Oid, Privilege, Quota, Relation,
+    RelationKind, Request, Schema, Tied, Verdict,
 };
 
 use super::agreement::owned;
@@ -37,6 +37,7 @@ pub(crate) struct Asked {
     pub row_predicate: Option<String>,
     pub purposes: String,
     pub until_ms: i64,
+    pub quota: Quota,
     pub basis: String,
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn request_access(ctx: &mut Context<'_>, asked: &Asked) -> Result<Pla
         row_predicate: asked.row_predicate.as_ref().map(|it| (ctx.text)(it)),
         purposes,
         until_ms: asked.until_ms,
+        quota: asked.quota,
         basis,
         requested_ms: ctx.now_ms,
         answer: None,
@@ -126,7 +128,13 @@ pub(crate) fn answerable<'a>(ctx: &Context<'a>, id: i64) -> Result<(&'a Request,
     Ok((request, relation))
 }
 
-pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Result<Planned> {
+/// `quota` is what the owner gives instead of what was asked for.
+pub(crate) fn approve_access(
+    ctx: &mut Context<'_>,
+    id: i64,
+    rows: &Rows,
+    quota: Quota,
+) -> Result<Planned> {
     let (request, relation) = answerable(ctx, id)?;
     refuse_answered(request)?;
     let mut changed = Relation::clone(relation);
@@ -175,6 +183,7 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
         purposes: request.purposes.clone(),
         valid_from_ms: ctx.now_ms,
         valid_until_ms: request.until_ms,
+        quota: answered_quota(request.quota, quota)?,
         basis: request.basis.clone(),
         granted_by: ctx.who.role(),
         granted_ms: ctx.now_ms,
@@ -192,6 +201,20 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
     );
     planned.changes.extend(usage.map(Change::PutSchema));
     Ok(planned)
+}
+
+/// What was asked for, or less where the owner says so.
+fn answered_quota(asked: Quota, given: Quota) -> Result<Quota> {
+    let one = |asked: Option<u64>, given: Option<u64>, name: &str| match (asked, given) {
+        (Some(asked), Some(given)) if given > asked => {
+            Err(invalid(format!("{name} would be more than the {asked} that were asked for")))
+        }
+        (asked, given) => Ok(given.or(asked)),
+    };
+    Ok(Quota {
+        rows_per_day: one(asked.rows_per_day, given.rows_per_day, "rows_per_day")?,
+        bytes_per_day: one(asked.bytes_per_day, given.bytes_per_day, "bytes_per_day")?,
+    })
 }
 
 /// The rights that a request asks for and that its role does not have from the owner.
