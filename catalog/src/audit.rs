@@ -27,6 +27,7 @@ mod read;
 mod record;
 mod removal;
 mod sealed;
+mod spent;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -44,8 +45,11 @@ use self::journal::{Journal, SEGMENT_BYTES_MAX};
 pub use self::keep::Keeping;
 pub use self::key::{Keys, PublicKey};
 pub use self::read::Source;
-pub use self::record::{Completion, Event, Line, Opening, Record, RecordKind, Removal, Touched};
+pub use self::record::{
+    Completion, Event, Line, Opening, Record, RecordKind, Released, Removal, Touched,
+};
 pub use self::removal::Removed;
+pub use self::spent::{Spent, Used};
 pub use self::stored::Head;
 pub use self::verify::Verified;
 use self::writer::{Closed, Item, Message, Writer};

@@ -25,8 +25,10 @@ use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
 use crate::authorize::standing::{RoleWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
+use crate::limit::meter::kept;
 use crate::memory::task_context;
 use crate::outcome::Deadline;
+use crate::scope::Scope;
 use crate::secure;
 
 /// What may wait for the client, or one batch that is larger.
@@ -101,6 +103,18 @@ pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchS
     };
     let rows = if guarded { without_values(rows) } else { rows };
     Ok(while_it_holds(rows, plan.standing().clone()))
+}
+
+/// The same for rows that are written elsewhere in the warehouse by the statement of `scope`.
+pub(crate) async fn stream_kept(
+    plan: &AuthorizedPlan,
+    scope: &Scope,
+) -> Result<SendableRecordBatchStream> {
+    let rows = stream(plan).await?;
+    Ok(match plan.standing().meter(&scope.facts, &scope.statement_id) {
+        Some(meter) => kept(rows, meter),
+        None => rows,
+    })
 }
 
 /// The rows of `plan` from a task of their own, and their schema.

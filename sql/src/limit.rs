@@ -25,7 +25,9 @@
 //!   that reads the dataset under it, those that the client gets and those that are written
 //!   elsewhere in the warehouse. Where several agreements hold, all count and the tightest holds.
 
+pub(crate) mod meter;
 pub(crate) mod running;
+pub(crate) mod usage;
 
 use kho_catalog::error::{Error, Kind};
 use kho_catalog::limit::Limit;

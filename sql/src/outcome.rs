@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub struct Rows {
     pub command: &'static str,
     /// Until when they must be out.
     pub deadline: Deadline,
+    pub(crate) demand: Demand,
     /// `None` for rows that are nobody's data.
     standing: Option<Standing>,
     stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
@@ -61,8 +63,18 @@ impl Rows {
         command: &'static str,
         stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Rows {
-        let deadline = Deadline::default();
-        Rows { schema, command, deadline, standing: None, stream: Box::pin(stream) }
+        let (deadline, demand) = (Deadline::default(), Demand::default());
+        Rows { schema, command, deadline, demand, standing: None, stream: Box::pin(stream) }
+    }
+
+    /// The same rows, asked for through `demand`.
+    pub(crate) fn asked_by(self, demand: Demand) -> Rows {
+        Rows { demand, ..self }
+    }
+
+    /// Asks for no more than `rows` with the next batch, which is what counts as given.
+    pub fn ask_for(&self, rows: u64) {
+        self.demand.0.store(rows.max(1), Ordering::Relaxed);
     }
 
     /// The same rows, given only while `standing` holds.
@@ -96,7 +108,7 @@ impl Rows {
 
     /// The same rows, with something that lives until they end or are dropped.
     pub(crate) fn keeping(self, kept: impl Send + 'static) -> Rows {
-        let Rows { schema, command, deadline, standing, stream } = self;
+        let Rows { schema, command, deadline, demand, standing, stream } = self;
         let state = (stream, Some(kept));
         let stream = futures::stream::unfold(state, |(mut stream, mut kept)| async move {
             let next = stream.next().await;
@@ -105,7 +117,7 @@ impl Rows {
             }
             next.map(|batch| (batch, (stream, kept)))
         });
-        Rows { schema, command, deadline, standing, stream: Box::pin(stream) }
+        Rows { schema, command, deadline, demand, standing, stream: Box::pin(stream) }
     }
 }
 
@@ -120,6 +132,39 @@ impl Stream for Rows {
             return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(next)
+    }
+}
+
+/// How many rows whoever takes them wants with the next batch. Copies are one.
+#[derive(Clone)]
+pub(crate) struct Demand(Arc<AtomicU64>);
+
+impl Default for Demand {
+    fn default() -> Self {
+        Demand(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Demand {
+    /// `rows` in batches that are no larger than what is asked for; the rest waits here.
+    pub(crate) fn portions(
+        &self,
+        rows: Rows,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send + use<> {
+        let state = (rows, None::<RecordBatch>, self.clone());
+        futures::stream::unfold(state, |(mut rows, rest, demand)| async move {
+            let next = match rest {
+                // The client may have been away for long.
+                Some(rest) => rows.check().map(|()| rest),
+                None => rows.next().await?,
+            };
+            let Ok(batch) = next else { return Some((next, (rows, None, demand))) };
+            let most = usize::try_from(demand.0.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+            let count = batch.num_rows().min(most);
+            let left = batch.num_rows() - count;
+            let rest = (left > 0).then(|| batch.slice(count, left));
+            Some((Ok(batch.slice(0, count)), (rows, rest, demand)))
+        })
     }
 }
 

@@ -517,6 +517,7 @@ impl Session {
         let shared = Arc::clone(&self.engine.shared);
         // An open block, too, needs to know what holds by now.
         let mut latest = shared.catalog.fresh().await?;
+        shared.usage.refresh(&latest).await;
         if self.block.is_new() {
             latest = settle(&shared, latest).await;
             self.block.begin_transaction(&shared, Arc::clone(&latest));
@@ -547,7 +548,7 @@ impl Session {
             reads: Reads::default(),
             order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
-            memory: shared.statement_memory(),
+            memory: shared.statement_memory_of(&latest, self.role),
             as_of_ms: None,
             process_id: self.login.process_id,
             statement_id,

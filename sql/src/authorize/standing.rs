@@ -27,8 +27,10 @@ use super::purpose;
 use crate::bind::Read;
 use crate::engine::Shared;
 use crate::errors::to_engine;
+use crate::limit::meter::{Meter, Tally, refuse_used_up_agreements, with_quota};
 use crate::limit::{OfServer, STATEMENT_TIME};
 use crate::scope::Scope;
+use crate::session::Facts;
 use crate::settings::Settings;
 
 /// An end is noticed this late at most, also where the clock is set meanwhile.
@@ -46,6 +48,11 @@ pub struct Standing {
     /// The catalog by which it was last decided, and until when that decision holds.
     seen: Arc<State>,
     until_ms: Option<i64>,
+    /// Under which agreements that is.
+    agreements: Vec<Oid>,
+    shared: Arc<Shared>,
+    /// What was given of it; `None` where no dataset is read.
+    tally: Option<Tally>,
 }
 
 /// Whether one role may still do anything, and for how long a statement of it may go on.
@@ -81,11 +88,35 @@ impl Standing {
             reads: shared.into(),
             seen: Arc::clone(&scope.state),
             until_ms: None,
+            agreements: Vec::new(),
+            shared: Arc::clone(&scope.shared),
+            tally: (!reads.is_empty()).then(Tally::default),
         };
-        for agreement in standing.decide_by(Arc::clone(&scope.latest))? {
+        standing.decide_by(Arc::clone(&scope.latest))?;
+        for agreement in &standing.agreements {
             scope.facts.decided_by(format!("agreement {agreement}"));
         }
+        refuse_used_up_agreements(&scope.shared, &scope.latest, &standing.agreements)?;
         Ok(standing)
+    }
+
+    /// What counts the rows for an act; `None` where they are of no dataset.
+    pub(crate) fn meter(&self, facts: &Facts, act: &str) -> Option<Meter> {
+        let tally = self.tally.clone()?;
+        Some(Meter {
+            shared: Arc::clone(&self.shared),
+            role: self.role,
+            tally,
+            agreements: with_quota(&self.seen, &self.agreements),
+            facts: facts.clone(),
+            act: act.to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// `53400` where the role may be given nothing more today.
+    pub(crate) fn refuse_used_up(&self) -> Result<()> {
+        self.meter(&Facts::default(), "").map_or(Ok(()), |meter| meter.refuse_used_up())
     }
 
     /// Whether it still holds.
@@ -95,14 +126,14 @@ impl Standing {
         if Arc::ptr_eq(&latest, &self.seen) && !over {
             return Ok(());
         }
-        self.decide_by(latest).map(drop)
+        self.decide_by(latest)
     }
 
     /// The same for a session that by now says something else of its use of data.
     pub(crate) fn restate(&mut self, settings: &Settings) -> Result<()> {
         self.stated = purpose::stated(settings)?;
         let latest = Arc::clone(&self.states.borrow());
-        self.decide_by(latest).map(drop)
+        self.decide_by(latest)
     }
 
     /// Returns when it holds no longer, with the reason.
@@ -133,13 +164,13 @@ impl Standing {
         }
     }
 
-    /// Decides anew; gives the agreements that it stands on.
-    fn decide_by(&mut self, state: Arc<State>) -> Result<Vec<Oid>> {
+    /// Decides anew.
+    fn decide_by(&mut self, state: Arc<State>) -> Result<()> {
         let now_ms = self.environment.now_ms();
         let term = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
-        self.until_ms = term.until_ms;
+        (self.until_ms, self.agreements) = (term.until_ms, term.agreements);
         self.seen = state;
-        Ok(term.agreements)
+        Ok(())
     }
 }
 

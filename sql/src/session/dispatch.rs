@@ -154,18 +154,10 @@ impl Session {
         };
         match done {
             Ok(Done::Rows(rows)) => {
-                let (schema, command) = (rows.schema.clone(), rows.command);
-                let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, facts);
-                let rows = Rows::new(schema, command, rows).standing_on(standing);
-                Ok(Outcome::Rows(rows.until(limits.deadline)))
+                Ok(Outcome::Rows(record::given(rows, opened, facts).until(limits.deadline)))
             }
             Ok(Done::CopyOut(rows, options)) => {
-                let (schema, command) = (rows.schema.clone(), rows.command);
-                let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, facts);
-                let rows = Rows::new(schema, command, rows).standing_on(standing);
-                let rows = rows.until(limits.deadline);
+                let rows = record::given(rows, opened, facts).until(limits.deadline);
                 Ok(Outcome::CopyOut(rows, options))
             }
             Ok(Done::CopyIn(mut copy)) => {
@@ -219,7 +211,11 @@ impl Session {
         let returning = pending.returning.take();
         // What cannot be computed is to fail the statement, not what comes after it.
         let kept = match &returning {
-            Some(returning) => limits.run(returning.rehearse()).await?,
+            Some(returning) => {
+                let (act, facts) = self.act.clone().unwrap_or_default();
+                let meter = returning.plan.standing().meter(&facts, &act);
+                limits.run(returning.rehearse(meter)).await?
+            }
             None => None,
         };
         let tag = self.settle(pending).await?;
@@ -635,6 +631,7 @@ pub(super) async fn rows(
     command: &'static str,
     names: Vec<Option<String>>,
 ) -> Result<Rows> {
+    plan.standing().refuse_used_up()?;
     let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
     let (_, stream) = execute::spawn(plan, limits).await?;
     Ok(Rows::new(shown, command, stream).standing_on(Some(plan.standing().clone())))

@@ -55,11 +55,11 @@ pub(super) fn role_limits(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 fn used(scope: &Scope, name: LimitName, role: Oid) -> Option<u64> {
     match name {
         LimitName::ConcurrentStatements => Some(scope.shared.running.of(role)),
-        LimitName::StatementTime
-        | LimitName::Memory
-        | LimitName::RowsPerStatement
-        | LimitName::BytesPerStatement
-        | LimitName::RowsPerDay
-        | LimitName::BytesPerDay => None,
+        LimitName::Memory => Some(scope.shared.memory_of(role)),
+        LimitName::RowsPerDay => Some(scope.shared.usage.today().of_role(role).rows),
+        LimitName::BytesPerDay => Some(scope.shared.usage.today().of_role(role).bytes),
+        LimitName::StatementTime | LimitName::RowsPerStatement | LimitName::BytesPerStatement => {
+            None
+        }
     }
 }

@@ -13,8 +13,8 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{Policy, PolicyCommand};
 use kho_catalog::privilege::{self, Action, Principal, SchemaAction, grantor_for};
 use kho_catalog::state::{
-    AccessChange, Agreement, Answer, Change, Grant, Oid, Privilege, Quota, Relation,
-    RelationKind, Request, Schema, Tied, Verdict,
+    AccessChange, Agreement, Answer, Change, Grant, Oid, Privilege, Quota, Relation, RelationKind,
+    Request, Schema, Tied, Verdict,
 };
 
 use super::agreement::owned;
