@@ -28,6 +28,7 @@ mod record;
 mod removal;
 mod rotation;
 mod sealed;
+mod spent;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -45,9 +46,12 @@ use self::journal::{Journal, SEGMENT_BYTES_MAX};
 pub use self::keep::Keeping;
 pub use self::key::{Keys, PublicKey};
 pub use self::read::Source;
-pub use self::record::{Completion, Event, Line, Opening, Record, RecordKind, Removal, Touched};
+pub use self::record::{
+    Completion, Event, Line, Opening, Record, RecordKind, Released, Removal, Touched,
+};
 pub use self::removal::Removed;
 pub use self::rotation::{Rotation, rotate};
+pub use self::spent::{Spent, Used};
 pub use self::stored::Head;
 pub use self::verify::Verified;
 use self::writer::{Closed, Item, Message, Writer};

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod environment;
 pub mod error;
 pub mod freeze;
+pub mod limit;
 pub mod log;
 pub mod policy;
 pub mod privilege;

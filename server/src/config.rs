@@ -135,6 +135,12 @@ pub struct Limits {
     pub reserved_connections: u32,
     /// 0 is no limit; a session may set its own.
     pub statement_timeout_ms: u64,
+    /// The most that any statement may take, whatever its session says; 0 is no limit.
+    pub statement_time_ms: u64,
+    /// Statements that run at one time; more are refused. 0 is no limit.
+    pub concurrent_statements: u32,
+    /// The most rows that a statement on datasets gives; 0 is no limit.
+    pub rows_per_statement: u64,
     /// Of all running statements; what needs more spills.
     pub memory_bytes: u64,
     /// Of one statement, within the same of all.
@@ -207,6 +213,9 @@ impl Default for Config {
                 connections: 100,
                 reserved_connections: 3,
                 statement_timeout_ms: 0,
+                statement_time_ms: 0,
+                concurrent_statements: 0,
+                rows_per_statement: 0,
                 memory_bytes: 4 << 30,
                 query_memory_bytes: 2 << 30,
                 message_bytes: 256 << 20,
@@ -291,8 +300,12 @@ impl Config {
             return Err(invalid("tls.certificate and tls.key must be set together"));
         }
         let limits = &self.limits;
-        if i32::try_from(limits.statement_timeout_ms).is_err() {
-            return Err(invalid("limits.statement_timeout_ms must be at most 2147483647"));
+        let times = [
+            ("limits.statement_timeout_ms", limits.statement_timeout_ms),
+            ("limits.statement_time_ms", limits.statement_time_ms),
+        ];
+        if let Some((key, _)) = times.iter().find(|(_, ms)| i32::try_from(*ms).is_err()) {
+            return Err(invalid(format!("{key} must be at most 2147483647")));
         }
         let positive = [
             ("limits.connections", u64::from(limits.connections)),

@@ -247,6 +247,9 @@ fn engine_limits(limits: &Limits, spill: &str) -> Result<kho_sql::session::Limit
         snapshot_cache_bytes: whole(limits.snapshot_cache_bytes)?,
         footer_cache_bytes: whole(limits.footer_cache_bytes)?,
         statement_timeout_ms: limits.statement_timeout_ms,
+        statement_time_ms: limits.statement_time_ms,
+        concurrent_statements: limits.concurrent_statements,
+        rows_per_statement: limits.rows_per_statement,
         threads: whole(u64::from(limits.threads))?,
     })
 }

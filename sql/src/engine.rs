@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
@@ -10,9 +11,10 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::SessionConfig;
 use kho_catalog::audit::Ledger;
 use kho_catalog::error::Result;
+use kho_catalog::limit;
 use kho_catalog::log::Catalog;
 use kho_catalog::privilege::{self, Principal};
-use kho_catalog::state::State;
+use kho_catalog::state::{LimitName, Oid, State};
 use kho_catalog::table::Tables;
 
 use crate::activity::Activity;
@@ -21,6 +23,9 @@ use crate::errors::from_engine;
 use crate::input;
 use crate::jobs::Jobs;
 use crate::join_order::JoinOrder;
+use crate::limit::OfServer;
+use crate::limit::running::Running;
+use crate::limit::usage::Usage;
 use crate::memory::expanding;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
@@ -47,6 +52,12 @@ pub struct Limits {
     pub footer_cache_bytes: usize,
     /// How long a statement may go on where its session says nothing; 0 is without end.
     pub statement_timeout_ms: u64,
+    /// The same, which no session and no limit of a role goes beyond; 0 is no limit.
+    pub statement_time_ms: u64,
+    /// Statements that run at one time; 0 is no limit.
+    pub concurrent_statements: u32,
+    /// Rows that a statement on datasets may give; 0 is no limit.
+    pub rows_per_statement: u64,
     /// How many threads one statement uses; 0 is one for each core.
     pub threads: usize,
 }
@@ -61,6 +72,9 @@ impl Default for Limits {
             snapshot_cache_bytes: 256 << 20,
             footer_cache_bytes: 128 << 20,
             statement_timeout_ms: 0,
+            statement_time_ms: 0,
+            concurrent_statements: 0,
+            rows_per_statement: 0,
             threads: 0,
         }
     }
@@ -88,6 +102,9 @@ pub(crate) struct Shared {
     pub activity: Activity,
     pub jobs: Jobs,
     pub statement_timeout_ms: u64,
+    pub running: Running,
+    pub usage: Usage,
+    pub of_server: OfServer,
     base: SessionState,
     memory: Memory,
     /// What can be called, for `pg_proc`.
@@ -105,6 +122,13 @@ impl Shared {
             activity: Activity::default(),
             jobs: Jobs::default(),
             statement_timeout_ms: limits.statement_timeout_ms,
+            running: Running::default(),
+            usage: Usage::new(&environment, &ledger),
+            of_server: OfServer {
+                concurrent_statements: limits.concurrent_statements,
+                statement_time_ms: limits.statement_time_ms,
+                rows_per_statement: limits.rows_per_statement,
+            },
             tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
             base,
@@ -123,6 +147,9 @@ impl Shared {
         let config = state.config_mut();
         config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
         config.set_extension(Arc::clone(&scope.memory));
+        if let MemoryLimit::Finite(bytes) = scope.memory.memory_pool.memory_limit() {
+            fit_to(config, bytes);
+        }
         // Some functions keep what the settings were when they were registered. One that goes by
         // another name here must not come back in place of ours.
         let options = state.config().options();
@@ -148,13 +175,19 @@ impl Shared {
     /// The planner's state for work of our own, which calls no function of a session.
     pub(crate) fn plain_session(&self) -> SessionState {
         let mut state = self.base.clone();
-        state.config_mut().set_extension(self.statement_memory());
+        state.config_mut().set_extension(self.memory.statement());
         state
     }
 
-    /// What one statement runs with.
-    pub(crate) fn statement_memory(&self) -> Arc<RuntimeEnv> {
-        self.memory.statement()
+    /// What one statement of `role` runs with, by the limits of now.
+    pub(crate) fn statement_memory_of(&self, state: &State, role: Oid) -> Arc<RuntimeEnv> {
+        let limit = limit::of_role(state, role).get(LimitName::Memory);
+        self.memory.statement_of(role, limit.map(|it| it.value))
+    }
+
+    /// What the statements of `role` hold.
+    pub(crate) fn memory_of(&self, role: Oid) -> u64 {
+        self.memory.held_by(role)
     }
 
     /// The catalog as `pg_catalog` shows it to the scope's role.
@@ -219,6 +252,7 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "refuse_access",
         "freeze",
         "unfreeze",
+        "set_role_limit",
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()
@@ -236,22 +270,28 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
+/// Makes batches and what sorts keep aside no larger than what fits a statement that has `bytes`.
+fn fit_to(config: &mut SessionConfig, bytes: usize) {
+    let rows = (bytes / BYTES_FOR_A_ROW).max(FEWEST_BATCH_ROWS);
+    if rows < config.batch_size() {
+        *config = config.clone().with_batch_size(rows);
+    }
+    let execution = &mut config.options_mut().execution;
+    // Each sort keeps this much aside for merging what it spilled, from its first row on.
+    let reserve = bytes / SORT_RESERVE_PART;
+    execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(reserve);
+}
+
 fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     let mut config = SessionConfig::new().with_information_schema(false);
     if limits.threads > 0 {
         config = config.with_target_partitions(limits.threads);
     }
-    let rows = (memory::statement_bytes(limits) / BYTES_FOR_A_ROW).max(FEWEST_BATCH_ROWS);
-    let rows = rows.min(config.batch_size());
-    config = config.with_batch_size(rows);
+    fit_to(&mut config, memory::statement_bytes(limits));
     let options = config.options_mut();
     // An IN-list of join keys pushed into a scan can panic when a key is dictionary-encoded.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
-    // Each sort keeps this much aside for merging what it spilled, from its first row on.
-    let reserve = memory::statement_bytes(limits) / SORT_RESERVE_PART;
-    options.execution.sort_spill_reservation_bytes =
-        options.execution.sort_spill_reservation_bytes.min(reserve);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::clone(memory.planning()))

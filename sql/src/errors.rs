@@ -111,6 +111,11 @@ fn raise(message: &str) -> String {
             "Make the statement smaller, try again when less is running, or raise {}.",
             memory::TOTAL
         ),
+        Some(memory::ROLE) => {
+            "Make the statement smaller, try again when less of the role is running, \
+             or ask a member of kho_admin, who can change it with kho.set_role_limit."
+                .to_owned()
+        }
         Some(memory::MAINTENANCE) => format!("Raise {}.", memory::MAINTENANCE),
         _ => format!("Make the statement smaller, or raise {}.", memory::STATEMENT),
     }

@@ -8,7 +8,6 @@
 //! On failure: the error comes as the last item.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -20,15 +19,16 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
 use crate::authorize::standing::{RoleWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
+use crate::limit::meter::kept;
 use crate::memory::task_context;
 use crate::outcome::Deadline;
+use crate::scope::Scope;
 use crate::secure;
 
 /// What may wait for the client, or one batch that is larger.
@@ -46,14 +46,16 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(stop: &CancellationToken, timeout_ms: u64) -> Limits {
-        let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        Limits { stop: stop.clone(), deadline: Deadline::at(deadline), role: None }
+    /// For a statement of `role` that may take `timeout_ms`; 0 is without end.
+    pub(crate) fn new(stop: &CancellationToken, role: RoleWatch, timeout_ms: u64) -> Limits {
+        let deadline = Deadline::of(Some(role.clone()), timeout_ms);
+        Limits { stop: stop.clone(), deadline, role: Some(role) }
     }
 
-    /// The same, as long as this role is not frozen.
-    pub(crate) fn of(self, role: RoleWatch) -> Limits {
-        Limits { role: Some(role), ..self }
+    /// For rows that are taken by other statements, which have their own time.
+    pub(crate) fn of_cursor(role: RoleWatch) -> Limits {
+        let stop = CancellationToken::new();
+        Limits { stop, deadline: Deadline::default(), role: Some(role) }
     }
 
     /// `work`, unless the statement is stopped first.
@@ -103,6 +105,18 @@ pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchS
     Ok(while_it_holds(rows, plan.standing().clone()))
 }
 
+/// The same for rows that are written elsewhere in the warehouse by the statement of `scope`.
+pub(crate) async fn stream_kept(
+    plan: &AuthorizedPlan,
+    scope: &Scope,
+) -> Result<SendableRecordBatchStream> {
+    let rows = stream(plan).await?;
+    Ok(match plan.standing().meter(&scope.facts, &scope.statement_id) {
+        Some(meter) => kept(rows, meter),
+        None => rows,
+    })
+}
+
 /// The rows of `plan` from a task of their own, and their schema.
 pub(crate) async fn spawn(
     plan: &AuthorizedPlan,
@@ -118,10 +132,13 @@ pub(crate) async fn spawn(
     let guard = dropped.clone().drop_guard();
     tokio::spawn(async move {
         loop {
+            // What is computed while nobody waits for it has an end, too.
+            let time = Deadline::of(limits.role.clone(), 0);
             let item = tokio::select! {
                 biased;
                 () = dropped.cancelled() => return,
                 error = limits.canceled() => Err(error),
+                error = time.passed() => Err(error),
                 next = batches.next() => match next {
                     Some(batch) => batch.map_err(from_engine),
                     None => return,

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast;
 
-use crate::authorize::standing::while_it_holds;
+use crate::authorize::standing::{Standing, while_it_holds};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
 use crate::memory::task_context;
@@ -45,25 +45,29 @@ pub(crate) async fn explain(
     if !matches!(**inner, ast::Statement::Query(_)) {
         return Err(Error::unsupported("only queries can be explained"));
     }
-    let text = limits.run(plan_text(scope, inner, parameters, *analyze)).await?;
+    let (text, standing) = limits.run(plan_text(scope, inner, parameters, *analyze)).await?;
     let lines = StringArray::from_iter(text.lines().map(Some));
     let batch =
         RecordBatch::try_new(schema(), vec![Arc::new(lines)]).map_err(|it| from_arrow(&it))?;
-    Ok(Rows::new(schema(), "EXPLAIN", futures::stream::iter([Ok(batch)])))
+    let rows = Rows::new(schema(), "EXPLAIN", futures::stream::iter([Ok(batch)]));
+    Ok(rows.standing_on(standing))
 }
 
+/// The text, and what it stands on where it tells of rows that were read.
 async fn plan_text(
     scope: &Scope,
     query_statement: &ast::Statement,
     parameters: Parameters<'_>,
     analyze: bool,
-) -> Result<String> {
+) -> Result<(String, Option<Standing>)> {
     let scope = &Scope { explains: true, ..scope.clone() };
     let (plan, _) = query(scope, query_statement, parameters).await?;
     let physical = execute::physical(&plan).await?;
     if !analyze {
-        return Ok(DisplayableExecutionPlan::new(physical.as_ref()).indent(false).to_string());
+        let text = DisplayableExecutionPlan::new(physical.as_ref()).indent(false).to_string();
+        return Ok((text, None));
     }
+    plan.standing().refuse_used_up()?;
     let mut rows =
         execute_stream(physical.clone(), task_context(plan.session())).map_err(from_engine)?;
     rows = while_it_holds(rows, plan.standing().clone());
@@ -76,10 +80,11 @@ async fn plan_text(
         batch.map_err(failed)?;
     }
     let text = DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string();
-    Ok(match guarded {
+    let text = match guarded {
         true => text.lines().map(of_rows).collect::<Vec<_>>().join("\n"),
         false => text,
-    })
+    };
+    Ok((text, Some(plan.standing().clone())))
 }
 
 /// A line of the plan without the metrics that may tell how many hidden rows were passed over: how

@@ -21,6 +21,7 @@ mod functions;
 pub mod input;
 mod jobs;
 mod join_order;
+mod limit;
 pub mod maintenance;
 mod memory;
 mod numeric;

@@ -1,8 +1,9 @@
-//! What statements may hold in memory and on disk: one limit for all, one for each.
+//! What statements may hold in memory and on disk: one limit for all, one for each role that has one,
+//! one for each statement.
 //!
-//! What it is: every statement has a pool of its own under the server's, and a runtime around it
+//! What it is: every statement has a pool of its own under its role's and the server's, and a runtime around it
 //! that shares everything else: the spill folder and its limit, the cache of file footers.
-//! What it guarantees: what operators ask for beyond either limit is refused, so that they spill,
+//! What it guarantees: what operators ask for beyond any of these is refused, so that they spill,
 //! or fail with `53200`; within a statement, operators that can spill share evenly, see [`sharing`].
 //! What spills is in a folder of this server's own, readable by its account alone, and what a
 //! killed server left there is removed when it starts again.
@@ -16,12 +17,13 @@ mod sharing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use datafusion::common::Result as PoolResult;
 use datafusion::error::DataFusionError;
@@ -32,6 +34,7 @@ use datafusion::execution::memory_pool::{
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, TaskContext};
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::Oid;
 
 use crate::engine::Limits;
 use crate::errors::from_engine;
@@ -41,6 +44,8 @@ use crate::memory::sharing::{Sharing, Spent};
 pub(crate) const TOTAL: &str = "limits.memory_bytes";
 pub(crate) const STATEMENT: &str = "limits.query_memory_bytes";
 pub(crate) const MAINTENANCE: &str = "maintenance.memory_bytes";
+/// What a refusal names where the limit is that of the statement's role.
+pub(crate) const ROLE: &str = "limit memory of the role";
 /// What the engine says where spilled data reached its limit.
 pub(crate) const SPILL_LIMIT_MESSAGE: &str = "used disk space during the spilling process";
 /// The engine makes its folders with names that begin so.
@@ -55,6 +60,7 @@ pub(crate) struct Memory {
     statement_bytes: usize,
     /// The setting that bounds one statement.
     statement_setting: &'static str,
+    roles: Roles,
     /// Dropped behind the runtime, which has the files in it.
     _folder: Option<SpillFolder>,
 }
@@ -74,9 +80,12 @@ impl Drop for SpillFolder {
 #[derive(Debug)]
 struct Total {
     setting: &'static str,
-    limit_bytes: usize,
+    limit_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
 }
+
+/// What the statements of each role hold together, of roles that run some.
+type Roles = Mutex<HashMap<Oid, Weak<Total>>>;
 
 /// The pool of one statement.
 #[derive(Debug)]
@@ -84,6 +93,8 @@ struct StatementPool {
     own: Sharing,
     setting: &'static str,
     total: Arc<Total>,
+    /// `None` where it is nobody's.
+    role: Option<Arc<Total>>,
 }
 
 impl Memory {
@@ -111,12 +122,17 @@ impl Memory {
         };
         let total = Arc::new(Total {
             setting: total_setting,
-            limit_bytes: limits.memory_bytes,
+            limit_bytes: AtomicUsize::new(limits.memory_bytes),
             used_bytes: AtomicUsize::new(0),
         });
         let statement_bytes = statement_bytes(limits);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(StatementPool::below(&total, statement_bytes, statement_setting))
+            .with_memory_pool(StatementPool::below(
+                &total,
+                None,
+                statement_bytes,
+                statement_setting,
+            ))
             .with_metadata_cache_limit(limits.footer_cache_bytes)
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
@@ -126,7 +142,8 @@ impl Memory {
             .build_arc()
             .map_err(from_engine)?;
         let _folder = limits.spill_directory.clone().map(SpillFolder);
-        Ok(Memory { runtime, total, statement_bytes, statement_setting, _folder })
+        let roles = Roles::default();
+        Ok(Memory { runtime, total, statement_bytes, statement_setting, roles, _folder })
     }
 
     /// What plans are made with.
@@ -136,8 +153,50 @@ impl Memory {
 
     /// What one statement runs with.
     pub(crate) fn statement(&self) -> Arc<RuntimeEnv> {
-        let memory_pool =
-            StatementPool::below(&self.total, self.statement_bytes, self.statement_setting);
+        let (bytes, setting) = (self.statement_bytes, self.statement_setting);
+        self.runtime_with(StatementPool::below(&self.total, None, bytes, setting))
+    }
+
+    /// What one statement of `role` runs with, whose statements may hold `limit_bytes` together: those
+    /// that run already, too, when they ask for more.
+    pub(crate) fn statement_of(&self, role: Oid, limit_bytes: Option<u64>) -> Arc<RuntimeEnv> {
+        let limit_bytes = limit_bytes.and_then(|it| usize::try_from(it).ok()).unwrap_or(usize::MAX);
+        let of_role = self.of_role(role);
+        of_role.limit_bytes.store(limit_bytes, Ordering::Relaxed);
+        let (bytes, setting) = match limit_bytes < self.statement_bytes {
+            true => (limit_bytes, ROLE),
+            false => (self.statement_bytes, self.statement_setting),
+        };
+        self.runtime_with(StatementPool::below(&self.total, Some(of_role), bytes, setting))
+    }
+
+    /// What the statements of a role hold now.
+    pub(crate) fn held_by(&self, role: Oid) -> u64 {
+        let total = self.roles().get(&role).and_then(Weak::upgrade);
+        let used = total.map_or(0, |total| total.used_bytes.load(Ordering::Relaxed));
+        u64::try_from(used).unwrap_or(u64::MAX)
+    }
+
+    fn of_role(&self, role: Oid) -> Arc<Total> {
+        let mut roles = self.roles();
+        if let Some(total) = roles.get(&role).and_then(Weak::upgrade) {
+            return total;
+        }
+        roles.retain(|_, total| total.strong_count() > 0);
+        let total = Arc::new(Total {
+            setting: ROLE,
+            limit_bytes: AtomicUsize::new(usize::MAX),
+            used_bytes: AtomicUsize::new(0),
+        });
+        roles.insert(role, Arc::downgrade(&total));
+        total
+    }
+
+    fn roles(&self) -> MutexGuard<'_, HashMap<Oid, Weak<Total>>> {
+        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runtime_with(&self, memory_pool: Arc<dyn MemoryPool>) -> Arc<RuntimeEnv> {
         Arc::new(RuntimeEnv { memory_pool, ..RuntimeEnv::clone(&self.runtime) })
     }
 }
@@ -186,19 +245,35 @@ fn unusable(folder: &Path, error: std::io::Error) -> Error {
 impl Total {
     /// Takes `bytes` if they are there.
     fn try_take(&self, bytes: usize) -> bool {
-        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit_bytes);
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= limit);
         self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    fn spent(&self) -> Spent {
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        Spent { used, limit: self.limit_bytes.load(Ordering::Relaxed) }
+    }
 }
 
 impl StatementPool {
-    fn below(total: &Arc<Total>, limit_bytes: usize, setting: &'static str) -> Arc<dyn MemoryPool> {
+    fn below(
+        total: &Arc<Total>,
+        role: Option<Arc<Total>>,
+        limit_bytes: usize,
+        setting: &'static str,
+    ) -> Arc<dyn MemoryPool> {
         let own = Sharing::new(limit_bytes);
-        Arc::new(StatementPool { own, setting, total: Arc::clone(total) })
+        Arc::new(StatementPool { own, setting, total: Arc::clone(total), role })
+    }
+
+    /// Everything around the statement that it takes from, the largest first.
+    fn around(&self) -> impl Iterator<Item = &Arc<Total>> {
+        std::iter::once(&self.total).chain(&self.role)
     }
 }
 
@@ -216,23 +291,26 @@ impl MemoryPool for StatementPool {
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.total.used_bytes.fetch_add(additional, Ordering::Relaxed);
+        for total in self.around() {
+            total.used_bytes.fetch_add(additional, Ordering::Relaxed);
+        }
         self.own.give(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.own.take_back(reservation, shrink);
-        self.total.give_back(shrink);
+        self.around().for_each(|total| total.give_back(shrink));
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> PoolResult<()> {
-        if !self.total.try_take(additional) {
-            let used = self.total.used_bytes.load(Ordering::Relaxed);
-            let spent = Spent { used, limit: self.total.limit_bytes };
-            return Err(refused(self.total.setting, reservation, additional, &spent));
+        for (at, total) in self.around().enumerate() {
+            if !total.try_take(additional) {
+                self.around().take(at).for_each(|taken| taken.give_back(additional));
+                return Err(refused(total.setting, reservation, additional, &total.spent()));
+            }
         }
         self.own.try_give(reservation, additional).map_err(|spent| {
-            self.total.give_back(additional);
+            self.around().for_each(|total| total.give_back(additional));
             refused(self.setting, reservation, additional, &spent)
         })
     }

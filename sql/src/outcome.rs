@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 use tokio::time::Instant;
 
-use crate::authorize::standing::Standing;
+use crate::authorize::standing::{RoleWatch, Standing};
 use crate::copy::{CopyIn, CopyOptions};
 use crate::settings::Settings;
 
@@ -50,6 +51,7 @@ pub struct Rows {
     pub command: &'static str,
     /// Until when they must be out.
     pub deadline: Deadline,
+    pub(crate) demand: Demand,
     /// `None` for rows that are nobody's data.
     standing: Option<Standing>,
     stream: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
@@ -61,8 +63,18 @@ impl Rows {
         command: &'static str,
         stream: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> Rows {
-        let deadline = Deadline::default();
-        Rows { schema, command, deadline, standing: None, stream: Box::pin(stream) }
+        let (deadline, demand) = (Deadline::default(), Demand::default());
+        Rows { schema, command, deadline, demand, standing: None, stream: Box::pin(stream) }
+    }
+
+    /// The same rows, asked for through `demand`.
+    pub(crate) fn asked_by(self, demand: Demand) -> Rows {
+        Rows { demand, ..self }
+    }
+
+    /// Asks for no more than `rows` with the next batch, which is what counts as given.
+    pub fn ask_for(&self, rows: u64) {
+        self.demand.0.store(rows.max(1), Ordering::Relaxed);
     }
 
     /// The same rows, given only while `standing` holds.
@@ -96,7 +108,7 @@ impl Rows {
 
     /// The same rows, with something that lives until they end or are dropped.
     pub(crate) fn keeping(self, kept: impl Send + 'static) -> Rows {
-        let Rows { schema, command, deadline, standing, stream } = self;
+        let Rows { schema, command, deadline, demand, standing, stream } = self;
         let state = (stream, Some(kept));
         let stream = futures::stream::unfold(state, |(mut stream, mut kept)| async move {
             let next = stream.next().await;
@@ -105,7 +117,7 @@ impl Rows {
             }
             next.map(|batch| (batch, (stream, kept)))
         });
-        Rows { schema, command, deadline, standing, stream: Box::pin(stream) }
+        Rows { schema, command, deadline, demand, standing, stream: Box::pin(stream) }
     }
 }
 
@@ -123,31 +135,112 @@ impl Stream for Rows {
     }
 }
 
-/// When the time of a statement is over. A client that comes back for more rows of a portal has
-/// time anew, so it can be moved on; all copies are one.
-#[derive(Clone, Debug, Default)]
-pub struct Deadline(Arc<Mutex<Option<Instant>>>);
+/// How many rows whoever takes them wants with the next batch. Copies are one.
+#[derive(Clone)]
+pub(crate) struct Demand(Arc<AtomicU64>);
+
+impl Default for Demand {
+    fn default() -> Self {
+        Demand(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Demand {
+    /// `rows` in batches that are no larger than what is asked for; the rest waits here.
+    pub(crate) fn portions(
+        &self,
+        rows: Rows,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send + use<> {
+        let state = (rows, None::<RecordBatch>, self.clone());
+        futures::stream::unfold(state, |(mut rows, rest, demand)| async move {
+            let next = match rest {
+                // The client may have been away for long.
+                Some(rest) => rows.check().map(|()| rest),
+                None => rows.next().await?,
+            };
+            let Ok(batch) = next else { return Some((next, (rows, None, demand))) };
+            let most = usize::try_from(demand.0.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+            let count = batch.num_rows().min(most);
+            let left = batch.num_rows() - count;
+            let rest = (left > 0).then(|| batch.slice(count, left));
+            Some((Ok(batch.slice(0, count)), (rows, rest, demand)))
+        })
+    }
+}
+
+/// When the time of a statement is over: what its session gave it, and what its role has, by the
+/// newest catalog. A client that comes back for more rows of a portal has time anew, so it can be
+/// moved on; all copies are one.
+#[derive(Clone, Default)]
+pub struct Deadline {
+    time: Arc<Mutex<Option<Time>>>,
+    role: Option<RoleWatch>,
+}
+
+/// Since when a statement goes on, and for how long it may; 0 is without end.
+#[derive(Clone, Copy)]
+struct Time {
+    began: Instant,
+    timeout_ms: u64,
+}
 
 impl Deadline {
-    /// `None` is never.
-    pub fn at(at: Option<Instant>) -> Deadline {
-        Deadline(Arc::new(Mutex::new(at)))
+    /// `timeout_ms` from now on, or less where the role has less.
+    pub(crate) fn of(role: Option<RoleWatch>, timeout_ms: u64) -> Deadline {
+        let deadline = Deadline { time: Arc::default(), role };
+        deadline.renew(timeout_ms);
+        deadline
     }
 
     /// The statement has `timeout_ms` from now on; 0 is without end.
     pub fn renew(&self, timeout_ms: u64) {
-        let at = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        let time = Time { began: Instant::now(), timeout_ms };
+        *self.time.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
 
     /// Returns when it has passed, with what the client is told.
     pub async fn passed(&self) -> Error {
-        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match at {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
+        let time = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Time { began, timeout_ms }) = time else { return std::future::pending().await };
+        let mut role = self.role.clone();
+        loop {
+            // Before it is looked at, so that no change is missed.
+            let of_role = role.as_mut().and_then(RoleWatch::time_limit);
+            let is_tighter = |of_role: u64| timeout_ms == 0 || of_role < timeout_ms;
+            let of_role = of_role.filter(|(of_role, _)| is_tighter(*of_role));
+            let limit_ms = of_role.as_ref().map_or(timeout_ms, |(limit_ms, _)| *limit_ms);
+            let changed = async {
+                match &mut role {
+                    Some(role) => role.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = over(began, limit_ms) => {
+                    let message = "canceling statement due to statement timeout";
+                    let error = Error::new(Kind::QueryCanceled, message);
+                    return match of_role {
+                        Some((_, limit)) => error.with_detail(limit),
+                        None => error,
+                    };
+                }
+                () = changed => {}
+            }
         }
-        Error::new(Kind::QueryCanceled, "canceling statement due to statement timeout")
+    }
+}
+
+async fn over(began: Instant, limit_ms: u64) {
+    match limit_ms {
+        0 => std::future::pending().await,
+        limit_ms => tokio::time::sleep_until(began + Duration::from_millis(limit_ms)).await,
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadline").finish_non_exhaustive()
     }
 }
 

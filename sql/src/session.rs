@@ -43,6 +43,7 @@ use crate::copy::CopyIn;
 use crate::engine::Shared;
 use crate::errors::from_engine;
 use crate::execute;
+use crate::limit::running::Place;
 use crate::maintenance::Maintenance;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
@@ -134,7 +135,7 @@ pub struct Session {
     _seat: Seat,
     present: Present,
     /// The `COPY … FROM STDIN` that is being fed.
-    copying: Option<Running>,
+    copying: Option<(Running, Option<Place>)>,
 }
 
 impl Engine {
@@ -347,7 +348,9 @@ impl Session {
     ) -> Result<Outcome> {
         let now_ms = self.engine.shared.catalog.environment().now_ms();
         let running = self.present.runs(statement.redacted(), stop, now_ms);
-        let result = self.run_recorded(statement, parameters, stop).await;
+        let mut place = None;
+        let result = self.run_recorded(statement, parameters, stop, &mut place).await;
+        let running = (running, place);
         self.act = None;
         match &result {
             Ok(outcome) if self.block.is_none() => {
@@ -487,8 +490,8 @@ impl Session {
             let columns = dispatch::own_columns(&self.settings, statement)?;
             return Ok(Description::of(parameter_fields(&stated, &[]), columns));
         }
-        let limits = execute::Limits::new(stop, self.settings.statement_timeout_ms());
-        let limits = limits.of(self.role_watch());
+        let timeout_ms = self.settings.statement_timeout_ms();
+        let limits = execute::Limits::new(stop, self.role_watch(), timeout_ms);
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {
             let fields: Vec<_> = types.iter().cloned().map(Some).collect();
@@ -511,7 +514,7 @@ impl Session {
     }
 
     fn role_watch(&self) -> RoleWatch {
-        RoleWatch::new(&self.engine.shared.catalog, self.role)
+        RoleWatch::new(&self.engine.shared, self.role)
     }
 
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
@@ -529,6 +532,7 @@ impl Session {
         let shared = Arc::clone(&self.engine.shared);
         // An open block, too, needs to know what holds by now.
         let mut latest = shared.catalog.fresh().await?;
+        shared.usage.refresh(&latest).await;
         if self.block.is_new() {
             latest = settle(&shared, latest).await;
             self.block.begin_transaction(&shared, Arc::clone(&latest));
@@ -560,7 +564,7 @@ impl Session {
             asked: Arc::default(),
             order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
-            memory: shared.statement_memory(),
+            memory: shared.statement_memory_of(&latest, self.role),
             as_of_ms: None,
             process_id: self.login.process_id,
             statement_id,

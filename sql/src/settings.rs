@@ -436,7 +436,7 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
 }
 
 /// A duration as PostgreSQL writes it: `1500`, `30s`, `'5 min'`, `1h`.
-fn milliseconds(text: &str) -> Option<u64> {
+pub(crate) fn milliseconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

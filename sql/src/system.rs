@@ -12,6 +12,7 @@ mod explain_access;
 mod history;
 mod jobs;
 pub(crate) mod ledger;
+mod limits;
 mod masks;
 pub(crate) mod pseudonym;
 
@@ -57,6 +58,7 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "datasets" => Some(datasets::datasets(scope)),
             "jobs" => Some(jobs::jobs(scope)),
             "masks" => Some(masks::masks(scope)),
+            "role_limits" => Some(limits::role_limits(scope)),
             "role_attributes" => Some(masks::attributes(scope)),
             "tagged_columns" => Some(masks::tagged(scope)),
             "tags" => Some(masks::tags(scope)),
@@ -272,6 +274,11 @@ impl<'a> Given<'a> {
 
     pub(crate) fn missing(&self, name: &str) -> Error {
         self.arguments.missing(name)
+    }
+
+    /// Whether the argument is there, if only as NULL.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.arguments.get(name).is_some()
     }
 
     pub(crate) fn relation(&self, name: &str) -> Result<Arc<Relation>> {

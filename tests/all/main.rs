@@ -27,6 +27,7 @@ mod limits;
 mod maintenance;
 mod model;
 mod psql;
+mod quotas;
 mod reshaping;
 mod s3;
 mod servers;

@@ -130,7 +130,9 @@ files! { on_kho:
     policy_expressions
     purposes
     refused_statements
+    quotas
     restore_table
+    role_limits
     roles_of_the_warehouse
     separation_of_duties
     set_config_elsewhere

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::freeze::{refuse_frozen_relation, refuse_frozen_role};
 use crate::state::{
-    AccessChange, Change, Classification, Ended, Freeze, Governance, MembershipOption,
+    AccessChange, Change, Classification, Ended, Freeze, Governance, MembershipOption, Quota,
     RelationKind, Role, ThirdParty,
 };
 use crate::text::Text;
@@ -86,6 +86,7 @@ fn agreement(
         purposes: purposes.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>(),
         valid_from_ms: 100,
         valid_until_ms: 200,
+        quota: Quota::default(),
         basis: text("CV 12/SYT"),
         granted_by: OWNER,
         granted_ms: 50,

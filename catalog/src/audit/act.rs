@@ -97,7 +97,9 @@ fn take(line: Line, open: &mut HashMap<String, Act>) -> Vec<Act> {
             cut.extend(lost);
             cut
         }
-        Event::Removing(_) | Event::Removed { .. } | Event::Kept => Vec::new(),
+        Event::Removing(_) | Event::Removed { .. } | Event::Kept | Event::Releasing(_) => {
+            Vec::new()
+        }
     }
 }
 

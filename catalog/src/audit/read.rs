@@ -67,10 +67,19 @@ impl Source {
         &self,
         server: &str,
     ) -> impl Stream<Item = Result<Vec<Linked>>> + Send + use<> {
+        self.links_from(server, 0)
+    }
+
+    /// The same from the number `next` on.
+    pub(super) fn links_from(
+        &self,
+        server: &str,
+        next: u64,
+    ) -> impl Stream<Item = Result<Vec<Linked>>> + Send + use<> {
         let reader = Reader {
             source: self.clone(),
             server: server.to_owned(),
-            next: 0,
+            next,
             asked_sealed_at: None,
             phase: Phase::Sealed(None),
         };

@@ -75,6 +75,9 @@ pub struct Completion {
     /// What was returned, as the engine held it: the size of values, whatever the wire made of it.
     #[serde(default)]
     pub bytes_out: u64,
+    /// What of that counts against limits of a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Released>,
     /// The datasets it was about, with what was read of each.
     #[serde(default)]
     pub datasets: Vec<Touched>,
@@ -87,6 +90,26 @@ pub struct Completion {
     /// By what right: `owner schema.name`, `grant SELECT on schema.name`.
     #[serde(default)]
     pub decided_by: Vec<String>,
+}
+
+/// What left datasets by one act.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The id of the role that logged in, which stays when it is renamed.
+    pub role: Oid,
+    /// For the client: rows, and the bytes of their values.
+    #[serde(default)]
+    pub rows: u64,
+    #[serde(default)]
+    pub bytes: u64,
+    /// To be written elsewhere in the warehouse; told only where it counts for agreements.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_rows: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_bytes: u64,
+    /// The agreements with a quota under which it was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreements: Vec<Oid>,
 }
 
 /// One dataset that an act was about.
@@ -148,6 +171,8 @@ pub enum Event {
     Opened(Opening),
     Begin(Record),
     Complete(Completion),
+    /// Durable before an act has released so much altogether: what counts where its end is missing.
+    Releasing(Released),
     /// Whoever held the record vanished without a word.
     Abandoned,
     /// Durable before the commit that takes the rows away.
@@ -175,10 +200,16 @@ impl Event {
             Event::Opened(_) => "opened",
             Event::Begin(_) => "begin",
             Event::Complete(_) => "complete",
+            Event::Releasing(_) => "releasing",
             Event::Abandoned => "abandoned",
             Event::Removing(_) => "removing",
             Event::Removed { .. } => "removed",
             Event::Kept => "kept",
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

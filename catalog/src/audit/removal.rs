@@ -65,6 +65,6 @@ fn take(line: Line, open: &mut HashMap<String, Removed>) -> Vec<Removed> {
         }
         Event::Abandoned => open.remove(&id).into_iter().collect(),
         Event::Opened(_) => open.drain().map(|(_, it)| it).collect(),
-        Event::Begin(_) | Event::Complete(_) => Vec::new(),
+        Event::Begin(_) | Event::Complete(_) | Event::Releasing(_) => Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use object_store::ObjectStoreExt;
 
 use super::bodies::{self, Bodies};
@@ -90,6 +90,28 @@ pub(super) async fn rows(
     Ok(Sealed { server: server.to_owned(), batches, bodies, next: first })
 }
 
+/// The sealed links of a server that are not older than `since_ms`, without bodies, as their times
+/// say; links of one moment come in any order.
+pub(super) async fn since(
+    snapshot: &Snapshot,
+    server: &str,
+    since_ms: i64,
+) -> Result<impl Stream<Item = Result<Vec<Linked>>> + Send + use<>> {
+    let since = since_ms.saturating_mul(1000);
+    let batches = snapshot.in_order(("server", server), ("time", since)).await?;
+    let server = server.to_owned();
+    Ok(batches.map(move |batch| {
+        let batch = batch.map_err(|error| match Error::of_storage(&error) {
+            Some(storage) => storage.with_source(error),
+            None => Error::new(Kind::DataCorrupted, "the sealed audit ledger cannot be read")
+                .with_source(error),
+        })?;
+        let mut links = links_of(&server, &batch)?;
+        links.retain(|link| link.beside.as_ref().is_some_and(|it| it.time_ms >= since_ms));
+        Ok(links)
+    }))
+}
+
 impl Sealed {
     /// Some links; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Linked>>> {
@@ -116,47 +138,55 @@ impl Sealed {
         }
     }
 
+    /// Those of a batch that were not given yet.
     fn links(&mut self, batch: &RecordBatch) -> Result<Vec<Linked>> {
-        let broken = || Error::new(Kind::DataCorrupted, "the sealed audit ledger lacks a column");
-        let text = |name: &str| -> Result<StringArray> {
-            let column = batch.column_by_name(name).ok_or_else(broken)?;
-            let column = cast(column, &DataType::Utf8).map_err(|_| broken())?;
-            Ok(column.as_string::<i32>().clone())
-        };
-        let whole = |name: &str| -> Result<Int64Array> {
-            let column = batch.column_by_name(name).ok_or_else(broken)?;
-            let column = cast(column, &DataType::Int64).map_err(|_| broken())?;
-            Ok(column.as_primitive::<Int64Type>().clone())
-        };
-        let time = batch.column_by_name("time").ok_or_else(broken)?;
-        let microseconds = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
-        let time = cast(time, &microseconds).map_err(|_| broken())?;
-        let time = time.as_primitive::<TimestampMicrosecondType>();
-        let (servers, sequences) = (text("server")?, whole("sequence")?);
-        let (ids, events, lines) = (text("id")?, text("event")?, text("line")?);
-        let mut links = Vec::with_capacity(batch.num_rows());
-        for at in 0..batch.num_rows() {
-            if servers.value(at) != self.server {
-                continue;
-            }
-            let Ok(sequence) = u64::try_from(sequences.value(at)) else { continue };
-            if sequence < self.next {
-                continue;
-            }
-            self.next = sequence.saturating_add(1);
-            links.push(Linked {
-                sequence,
-                link: lines.value(at).as_bytes().to_vec(),
-                body: None,
-                beside: Some(Beside {
-                    time_ms: time.value(at) / 1000,
-                    id: ids.value(at).to_owned(),
-                    event: events.value(at).to_owned(),
-                }),
-            });
-        }
+        let mut links = links_of(&self.server, batch)?;
+        links.retain(|link| {
+            let is_new = link.sequence >= self.next;
+            self.next = self.next.max(link.sequence.saturating_add(1));
+            is_new
+        });
         Ok(links)
     }
+}
+
+/// The links of `server` in a batch of the table, as it has them.
+fn links_of(server: &str, batch: &RecordBatch) -> Result<Vec<Linked>> {
+    let broken = || Error::new(Kind::DataCorrupted, "the sealed audit ledger lacks a column");
+    let text = |name: &str| -> Result<StringArray> {
+        let column = batch.column_by_name(name).ok_or_else(broken)?;
+        let column = cast(column, &DataType::Utf8).map_err(|_| broken())?;
+        Ok(column.as_string::<i32>().clone())
+    };
+    let whole = |name: &str| -> Result<Int64Array> {
+        let column = batch.column_by_name(name).ok_or_else(broken)?;
+        let column = cast(column, &DataType::Int64).map_err(|_| broken())?;
+        Ok(column.as_primitive::<Int64Type>().clone())
+    };
+    let time = batch.column_by_name("time").ok_or_else(broken)?;
+    let microseconds = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")));
+    let time = cast(time, &microseconds).map_err(|_| broken())?;
+    let time = time.as_primitive::<TimestampMicrosecondType>();
+    let (servers, sequences) = (text("server")?, whole("sequence")?);
+    let (ids, events, lines) = (text("id")?, text("event")?, text("line")?);
+    let mut links = Vec::with_capacity(batch.num_rows());
+    for at in 0..batch.num_rows() {
+        if servers.value(at) != server {
+            continue;
+        }
+        let Ok(sequence) = u64::try_from(sequences.value(at)) else { continue };
+        links.push(Linked {
+            sequence,
+            link: lines.value(at).as_bytes().to_vec(),
+            body: None,
+            beside: Some(Beside {
+                time_ms: time.value(at) / 1000,
+                id: ids.value(at).to_owned(),
+                event: events.value(at).to_owned(),
+            }),
+        });
+    }
+    Ok(links)
 }
 
 /// Appends links of `server`, the first of which follows the last that is sealed.

@@ -222,6 +222,21 @@ impl Linked {
         Ok(Read { line, previous: link.previous, erased })
     }
 
+    /// The line, if it tells of something released. Nothing of that has a body.
+    pub(super) fn of_release(&self, server: &str) -> Result<Option<Line>> {
+        #[derive(Deserialize)]
+        struct Event {
+            event: String,
+        }
+        let changed = || corrupted(server, self.sequence, "does not parse");
+        let event = serde_json::from_slice::<Event>(&self.link);
+        let Event { event } = event.map_err(|error| changed().with_source(error))?;
+        if !matches!(event.as_str(), "complete" | "releasing") {
+            return Ok(None);
+        }
+        self.read(server).map(|read| Some(read.line))
+    }
+
     /// What the sealed table is to say beside the link.
     pub(super) fn said_beside(&self, server: &str) -> Result<Beside> {
         let link: Link = serde_json::from_slice(&self.link).map_err(|error| {

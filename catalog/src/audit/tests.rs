@@ -1,9 +1,11 @@
 //! Durable before released, whole after failures.
 
 mod sealing;
+mod spending;
 mod tampering;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::join_all;

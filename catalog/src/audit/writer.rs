@@ -158,7 +158,9 @@ impl Writer {
             self.journal.give_up();
             self.forget_written();
             // The beginnings are refused; the ends of what began before are still owed.
-            let is_owed = |event: &Event| !matches!(event, Event::Begin(_) | Event::Removing(_));
+            let is_owed = |event: &Event| {
+                !matches!(event, Event::Begin(_) | Event::Removing(_) | Event::Releasing(_))
+            };
             self.waiting.retain(|item| is_owed(&item.event));
         }
         for reply in self.replies.drain(..) {

@@ -1,8 +1,8 @@
-//! Why, until when and whether at all data may be used: purposes, agreements, third parties,
-//! requests and freezes.
+//! Why, until when, how much and whether at all data may be used: purposes, agreements, third
+//! parties, requests, freezes and limits.
 //!
-//! What it is: the part of the [`State`] that no grant says. `crate::agreement` and
-//! `crate::freeze` decide by it.
+//! What it is: the part of the [`State`] that no grant says. `crate::agreement`, `crate::freeze`
+//! and `crate::limit` decide by it.
 //! What it guarantees: an agreement stays when it has ended, and when its dataset or its role is
 //! gone: what was agreed is to be read later. A purpose that is removed is gone.
 //! What it does not: it checks no right; `sql::command` does, before it commits.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, Oid, State};
+use super::{Grant, Oid, Quota, RoleLimits, State};
 use crate::text::Text;
 
 /// The purposes that every warehouse starts with; the codes follow the regulation's list.
@@ -44,6 +44,9 @@ pub struct Access {
     /// By id, those that were answered too.
     #[serde(default)]
     pub requests: BTreeMap<Oid, Arc<Request>>,
+    /// By role, those that have some.
+    #[serde(default)]
+    pub limits: BTreeMap<Oid, Arc<RoleLimits>>,
 }
 
 /// The purposes, by code; a new warehouse has the shipped ones.
@@ -75,6 +78,8 @@ pub struct Agreement {
     /// Milliseconds since the epoch: from the first one on, and before the last one.
     pub valid_from_ms: i64,
     pub valid_until_ms: i64,
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub quota: Quota,
     /// The document it rests on.
     pub basis: Text,
     /// The order that it is for, where one of its purposes needs one.
@@ -115,6 +120,8 @@ pub struct Request {
     pub row_predicate: Option<Text>,
     pub purposes: BTreeSet<String>,
     pub until_ms: i64,
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub quota: Quota,
     pub basis: Text,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_number: Option<String>,
@@ -178,6 +185,8 @@ pub enum AccessChange {
     PutFreeze(Freeze),
     RemoveFreeze(Oid),
     PutRequest(Box<Request>),
+    /// All limits of a role; none takes them away.
+    PutLimits(RoleLimits),
 }
 
 impl Default for Purposes {
@@ -213,7 +222,8 @@ impl AccessChange {
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::PutFreeze(_)
-            | AccessChange::RemoveFreeze(_) => None,
+            | AccessChange::RemoveFreeze(_)
+            | AccessChange::PutLimits(_) => None,
         }
     }
 
@@ -231,6 +241,7 @@ impl AccessChange {
                 ids
             }
             AccessChange::PutThirdParty(it) => vec![&mut it.role],
+            AccessChange::PutLimits(it) => vec![&mut it.role],
             AccessChange::PutFreeze(it) => vec![&mut it.of, &mut it.by],
             AccessChange::RemoveThirdParty(of) | AccessChange::RemoveFreeze(of) => vec![of],
             AccessChange::PutPurpose(_) | AccessChange::RemovePurpose(_) => vec![],
@@ -246,7 +257,8 @@ impl AccessChange {
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
-            | AccessChange::RemoveFreeze(_) => vec![],
+            | AccessChange::RemoveFreeze(_)
+            | AccessChange::PutLimits(_) => vec![],
         }
     }
 }
@@ -278,6 +290,12 @@ impl Access {
             AccessChange::PutRequest(request) => {
                 self.requests.insert(request.oid, Arc::new(*request));
             }
+            AccessChange::PutLimits(limits) if limits.values.is_empty() => {
+                self.limits.remove(&limits.role);
+            }
+            AccessChange::PutLimits(limits) => {
+                self.limits.insert(limits.role, Arc::new(limits));
+            }
         }
     }
 
@@ -285,6 +303,7 @@ impl Access {
     pub(super) fn forget(&mut self, oid: Oid) {
         self.third_parties.remove(&oid);
         self.freezes.remove(&oid);
+        self.limits.remove(&oid);
     }
 
     pub(super) fn for_each_text(&mut self, visit: &mut impl FnMut(&mut Text)) {

@@ -144,7 +144,10 @@ impl Pieces {
                     self.rows.check()?;
                     Some(batch)
                 }
-                None => self.pull(wire, stop).await?,
+                None => {
+                    self.rows.ask_for(most);
+                    self.pull(wire, stop).await?
+                }
             };
             match batch {
                 Some(batch) if batch.num_rows() == 0 => {}

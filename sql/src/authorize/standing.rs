@@ -21,16 +21,20 @@ use kho_catalog::agreement::{self, Stated, Term};
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Result};
 use kho_catalog::freeze;
-use kho_catalog::log::Catalog;
+use kho_catalog::limit;
 use kho_catalog::privilege::Principal;
-use kho_catalog::state::{Oid, State};
+use kho_catalog::state::{LimitName, Oid, State};
 use tokio::sync::watch;
 
 use super::purpose;
 use super::rights::{Rights, refuse_changed};
 use crate::bind::Read;
+use crate::engine::Shared;
 use crate::errors::to_engine;
+use crate::limit::meter::{Meter, Tally, refuse_used_up_agreements, with_quota};
+use crate::limit::{OfServer, STATEMENT_TIME};
 use crate::scope::{Scope, lock};
+use crate::session::Facts;
 use crate::settings::Settings;
 
 /// An end is noticed this late at most, also where the clock is set meanwhile.
@@ -53,13 +57,19 @@ pub struct Standing {
     /// The catalog by which it was last decided, and until when that decision holds.
     seen: Arc<State>,
     until_ms: Option<i64>,
+    /// Under which agreements that is.
+    agreements: Vec<Oid>,
+    shared: Arc<Shared>,
+    /// What was given of it; `None` where no dataset is read.
+    tally: Option<Tally>,
 }
 
-/// Whether one role may still do anything.
+/// Whether one role may still do anything, and for how long a statement of it may go on.
 #[derive(Clone)]
 pub(crate) struct RoleWatch {
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    of_server: OfServer,
 }
 
 impl Standing {
@@ -83,11 +93,14 @@ impl Standing {
             reads: Arc::clone(&shared),
             rights: rights.of_others(scope),
             shown: shared,
+            tally: (!reads.is_empty()).then(Tally::default),
             ..Standing::of_role(scope, stated)
         };
-        for agreement in standing.decide_by(Arc::clone(&scope.latest))? {
+        standing.decide_by(Arc::clone(&scope.latest))?;
+        for agreement in &standing.agreements {
             scope.facts.decided_by(format!("agreement {agreement}"));
         }
+        refuse_used_up_agreements(&scope.shared, &scope.latest, &standing.agreements)?;
         Ok(standing)
     }
 
@@ -113,7 +126,29 @@ impl Standing {
             planned: (!is_own).then(|| Arc::clone(&scope.latest)),
             seen: Arc::clone(&scope.latest),
             until_ms: None,
+            agreements: Vec::new(),
+            shared: Arc::clone(&scope.shared),
+            tally: None,
         }
+    }
+
+    /// What counts the rows for an act; `None` where they are of no dataset.
+    pub(crate) fn meter(&self, facts: &Facts, act: &str) -> Option<Meter> {
+        let tally = self.tally.clone()?;
+        Some(Meter {
+            shared: Arc::clone(&self.shared),
+            role: self.role,
+            tally,
+            agreements: with_quota(&self.seen, &self.agreements),
+            facts: facts.clone(),
+            act: act.to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// `53400` where the role may be given nothing more today.
+    pub(crate) fn refuse_used_up(&self) -> Result<()> {
+        self.meter(&Facts::default(), "").map_or(Ok(()), |meter| meter.refuse_used_up())
     }
 
     /// Whether it still holds.
@@ -135,7 +170,7 @@ impl Standing {
                 self.shown.iter().try_for_each(changed)?;
             }
         }
-        self.decide_by(latest).map(drop)
+        self.decide_by(latest)
     }
 
     /// The same for a session that by now says something else of its use of data.
@@ -173,19 +208,40 @@ impl Standing {
         }
     }
 
-    /// Decides anew; gives the agreements that it stands on.
-    fn decide_by(&mut self, state: Arc<State>) -> Result<Vec<Oid>> {
+    /// Decides anew.
+    fn decide_by(&mut self, state: Arc<State>) -> Result<()> {
         let now_ms = self.environment.now_ms();
         let term = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
-        self.until_ms = term.until_ms;
+        (self.until_ms, self.agreements) = (term.until_ms, term.agreements);
         self.seen = state;
-        Ok(term.agreements)
+        Ok(())
     }
 }
 
 impl RoleWatch {
-    pub(crate) fn new(catalog: &Catalog, role: Oid) -> RoleWatch {
-        RoleWatch { states: catalog.subscribe(), role }
+    pub(crate) fn new(shared: &Shared, role: Oid) -> RoleWatch {
+        let states = shared.catalog.subscribe();
+        RoleWatch { states, role, of_server: shared.of_server }
+    }
+
+    /// The milliseconds that a statement may take, by the newest catalog, and in words which limit
+    /// that is.
+    pub(crate) fn time_limit(&mut self) -> Option<(u64, String)> {
+        let state = self.states.borrow_and_update();
+        let of_server = self.of_server.statement_time_ms;
+        let limit = limit::of_role(&state, self.role).get(LimitName::StatementTime);
+        match limit.filter(|it| of_server == 0 || it.value <= of_server) {
+            Some(it) => Some((it.value, format!("The {} is {} ms.", it.shown(&state), it.value))),
+            None if of_server == 0 => None,
+            None => Some((of_server, format!("The setting {STATEMENT_TIME} is {of_server}."))),
+        }
+    }
+
+    /// Returns when there is a newer catalog than the last one that was looked at.
+    pub(crate) async fn changed(&mut self) {
+        if self.states.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// # Errors
@@ -202,9 +258,7 @@ impl RoleWatch {
             if let Err(error) = self.check() {
                 return error;
             }
-            if self.states.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            self.changed().await;
         }
     }
 }

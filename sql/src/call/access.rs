@@ -1,7 +1,7 @@
-//! Procedures on purposes, agreements, third parties, requests and freezes: their arguments.
+//! Procedures on purposes, agreements, third parties, requests, freezes and limits: their arguments.
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::Relation;
+use kho_catalog::state::{Quota, Relation};
 use sqlparser::ast::FunctionArg;
 
 use crate::command::access::{self, Access, Asked, Frozen, Rows, Wish};
@@ -30,6 +30,7 @@ pub(super) async fn call(
         "refuse_access" => refuse_access(scope, arguments),
         "freeze" => freeze(scope, arguments),
         "unfreeze" => unfreeze(scope, arguments),
+        "set_role_limit" => set_role_limit(scope, arguments),
         _ => return None,
     })
 }
@@ -60,6 +61,8 @@ async fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pen
         "columns",
         "row_predicate",
         "order_number",
+        "rows_per_day",
+        "bytes_per_day",
     ];
     let given = Given::new(scope, Arguments::new(names, arguments)?)?;
     let relation = given.relation("dataset")?;
@@ -78,6 +81,7 @@ async fn grant_agreement(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pen
         valid_until_ms: given
             .until_ms("valid_until")?
             .ok_or_else(|| given.missing("valid_until"))?,
+        quota: quota(&given)?,
         basis: given.required("basis")?,
         third_party: given.text("third_party")?,
         order_number: given.text("order_number")?,
@@ -106,8 +110,17 @@ fn unset_third_party(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending
 }
 
 fn request_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
-    let names =
-        &["dataset", "columns", "row_predicate", "purposes", "until", "basis", "order_number"];
+    let names = &[
+        "dataset",
+        "columns",
+        "row_predicate",
+        "purposes",
+        "until",
+        "basis",
+        "order_number",
+        "rows_per_day",
+        "bytes_per_day",
+    ];
     let given = Given::new(scope, Arguments::new(names, arguments)?)?;
     let asked = Asked {
         dataset: given.required("dataset")?,
@@ -115,6 +128,7 @@ fn request_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
         row_predicate: given.text("row_predicate")?,
         purposes: given.required("purposes")?,
         until_ms: given.until_ms("until")?.ok_or_else(|| given.missing("until"))?,
+        quota: quota(&given)?,
         basis: given.required("basis")?,
         order_number: given.text("order_number")?,
     };
@@ -128,15 +142,17 @@ fn withdraw_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> 
 }
 
 async fn approve_access(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
-    let given = Given::new(scope, Arguments::new(&["id"], arguments)?)?;
+    let names = &["id", "rows_per_day", "bytes_per_day"];
+    let given = Given::new(scope, Arguments::new(names, arguments)?)?;
     let id = given.number("id")?.ok_or_else(|| given.missing("id"))?;
+    let quota = quota(&given)?;
     let (predicate, relation) = ddl::look(scope, |ctx| {
         let (request, relation) = access::answerable(ctx, id)?;
         let predicate = request.row_predicate.as_ref().map(|it| it.required().map(str::to_owned));
         Ok((predicate.transpose()?, relation.clone()))
     })?;
     let rows = rows(scope, &relation, predicate.as_deref()).await?;
-    planned(scope, move |ctx| access::approve_access(ctx, id, &rows))
+    planned(scope, move |ctx| access::approve_access(ctx, id, &rows, quota))
 }
 
 /// The rows that are asked for are bound once, so that a wrong predicate is told to the owner.
@@ -164,6 +180,26 @@ fn unfreeze(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
     let given = Given::new(scope, Arguments::new(&["role", "dataset"], arguments)?)?;
     let what = frozen(&given)?;
     planned(scope, move |ctx| access::unfreeze(ctx, &what))
+}
+
+fn set_role_limit(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["role", "name", "value"], arguments)?)?;
+    let (role, name) = (given.required("role")?, given.required("name")?);
+    // Without a word on the value nothing is taken away.
+    if !given.is_given("value") {
+        return Err(given.missing("value"));
+    }
+    let value = given.text("value")?;
+    planned(scope, move |ctx| access::set_role_limit(ctx, &role, &name, value.as_deref()))
+}
+
+/// How much may be read in a day; what is not given is without limit.
+fn quota(given: &Given<'_>) -> Result<Quota> {
+    let number = |name: &str| -> Result<Option<u64>> {
+        let number = given.text(name)?;
+        number.map(|it| access::quota_number(name, &it)).transpose()
+    };
+    Ok(Quota { rows_per_day: number("rows_per_day")?, bytes_per_day: number("bytes_per_day")? })
 }
 
 fn frozen(given: &Given<'_>) -> Result<Frozen> {

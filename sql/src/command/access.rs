@@ -1,11 +1,13 @@
-//! Purposes, agreements, third parties, requests and freezes: what the procedures of these names change.
+//! Purposes, agreements, third parties, requests, freezes and limits: what the procedures of these
+//! names change.
 //!
-//! What it guarantees: purposes, third parties and freezes are `kho_admin`'s; an agreement is made
+//! What it guarantees: purposes, third parties, freezes and limits of roles are `kho_admin`'s; an agreement is made
 //! and ended by the dataset's owner alone.
 //! What it does not: it decides about no reader; `kho_catalog::agreement` does.
 
 mod agreement;
 mod freeze;
+mod limit;
 mod purpose;
 mod request;
 mod tied;
@@ -17,6 +19,7 @@ use kho_catalog::state::{AccessChange, Change};
 pub(crate) use self::agreement::unset_third_party;
 pub(crate) use self::agreement::{Access, Wish, end_agreement, grant_agreement, set_third_party};
 pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
+pub(crate) use self::limit::{quota_number, set_role_limit};
 pub(crate) use self::purpose::{add_purpose, remove_purpose};
 pub(crate) use self::request::{
     Asked, answerable, approve_access, refuse_access, request_access, withdraw_access,

@@ -114,7 +114,7 @@ async fn make(
     let conformer = Conformer::new(&session, &relation, stage.schema())?;
     check_defaults(scope, &session, &relation)?;
     let staged: Option<Staged> = match rows {
-        Some((plan, limits)) => Some(stage_new(&plan, &conformer, stage, &limits).await?),
+        Some((plan, limits)) => Some(stage_new(scope, &plan, &conformer, stage, &limits).await?),
         None => None,
     };
     let tag = match &staged {

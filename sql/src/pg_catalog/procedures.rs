@@ -54,6 +54,8 @@ const OWN: &[(&str, Parameters)] = &[
             ("columns", TEXT),
             ("row_predicate", TEXT),
             ("order_number", TEXT),
+            ("rows_per_day", TEXT),
+            ("bytes_per_day", TEXT),
         ],
     ),
     ("end_agreement", &[("id", BIGINT), ("reason", TEXT)]),
@@ -69,13 +71,16 @@ const OWN: &[(&str, Parameters)] = &[
             ("until", TIMESTAMPTZ),
             ("basis", TEXT),
             ("order_number", TEXT),
+            ("rows_per_day", TEXT),
+            ("bytes_per_day", TEXT),
         ],
     ),
     ("withdraw_access", &[("id", BIGINT)]),
-    ("approve_access", &[("id", BIGINT)]),
+    ("approve_access", &[("id", BIGINT), ("rows_per_day", TEXT), ("bytes_per_day", TEXT)]),
     ("refuse_access", &[("id", BIGINT), ("reason", TEXT), ("legal_basis", TEXT)]),
     ("freeze", &[("role", TEXT), ("dataset", TEXT), ("reason", TEXT)]),
     ("unfreeze", &[("role", TEXT), ("dataset", TEXT)]),
+    ("set_role_limit", &[("role", TEXT), ("name", TEXT), ("value", TEXT)]),
 ];
 
 /// An input or output function of a built-in type.

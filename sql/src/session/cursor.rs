@@ -21,7 +21,6 @@ use kho_catalog::audit::Opened;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast;
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{self, Done};
 use super::record::{self, Facts};
@@ -29,6 +28,7 @@ use super::{Session, value_fields};
 use crate::authorize::Rights;
 use crate::bind::folded;
 use crate::execute::Limits;
+use crate::limit::running::Place;
 use crate::outcome::{Rows, Tag};
 use crate::parse::{CursorStatement, Declare, Fetch, Step};
 use crate::scope::Scope;
@@ -64,6 +64,8 @@ struct Position {
     /// Rows of an earlier `FETCH` that its client did not take: they are passed over first.
     owed: u64,
     opened: Option<(Opened, Facts)>,
+    /// Among the statements that run, until its query is at its end.
+    place: Option<Place>,
     rights: Rights,
 }
 
@@ -73,9 +75,10 @@ impl Cursors {
     }
 
     /// Puts the record of its `DECLARE` to a cursor.
-    pub(super) fn record(&self, name: &str, opened: Opened, facts: Facts) {
+    pub(super) fn record(&self, name: &str, opened: Opened, facts: Facts, place: Option<Place>) {
         if let Some(Ok(mut position)) = self.0.get(name).map(|cursor| cursor.at.try_lock()) {
             position.opened = Some((opened, facts));
+            position.place = place;
         }
     }
 
@@ -181,7 +184,7 @@ impl Session {
         let query = dispatch::query(scope, &declare.query, values);
         let (plan, names) = limits.run(query).await?;
         // The cursor outlives this statement's time; each `FETCH` has its own.
-        let open = Limits::new(&CancellationToken::new(), 0);
+        let open = Limits::of_cursor(self.role_watch());
         let rows = limits.run(dispatch::rows(&plan, &open, "FETCH", names)).await?;
         let schema = rows.schema.clone();
         let position = Position {
@@ -191,6 +194,7 @@ impl Session {
             on_row: false,
             owed: 0,
             opened: None,
+            place: None,
             rights: plan.rights().clone(),
         };
         let at = Arc::new(Mutex::new(position));
@@ -291,13 +295,13 @@ impl Position {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => return Ok(Some(batch)),
                 Some(Err(error)) => {
-                    self.rows = None;
+                    (self.rows, self.place) = (None, None);
                     if let Some((opened, facts)) = self.opened.take() {
                         record::failed(opened, &error, &facts);
                     }
                     return Err(error);
                 }
-                None => self.rows = None,
+                None => (self.rows, self.place) = (None, None),
             }
         }
     }

@@ -4,8 +4,9 @@ use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::audit::RecordKind;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::limit;
 use kho_catalog::privilege::RelationAction;
-use kho_catalog::state::Relation;
+use kho_catalog::state::{LimitName, Relation};
 use sqlparser::ast;
 use tokio_util::sync::CancellationToken;
 
@@ -15,10 +16,12 @@ use crate::authorize::{AuthorizedPlan, authorize, purpose};
 use crate::bind::{self, Bound};
 use crate::copy::{self, CopyIn};
 use crate::execute::{self, Limits};
+use crate::limit::running::Place;
 use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, CursorStatement, Statement};
 use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
+use crate::system::SCHEMA;
 use crate::transaction::Transaction;
 use crate::write::Pending;
 use crate::write::modify::{Given, Parameters};
@@ -118,18 +121,25 @@ impl Session {
         statement: &Statement,
         parameters: &[ScalarValue],
         stop: &CancellationToken,
+        place: &mut Option<Place>,
     ) -> Result<Outcome> {
         let mut entry = self.entry(RecordKind::Statement, Some(statement));
         entry.parameters = record::hashed(self.engine.shared.ledger.keys(), parameters);
         let opened = self.engine.shared.ledger.begin(entry).await?;
         let facts = Facts::default();
         self.act = Some((opened.id().to_owned(), facts.clone()));
-        if let Err(error) = self.refuse_in_failed_block(statement) {
-            record::failed(opened, &error, &facts);
-            return Err(error);
+        let taken = match self.refuse_in_failed_block(statement) {
+            Ok(()) => self.take_place(statement),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(taken) => *place = taken,
+            Err(error) => {
+                record::failed(opened, &error, &facts);
+                return Err(error);
+            }
         }
-        let limits = Limits::new(stop, self.settings.statement_timeout_ms());
-        let limits = limits.of(self.role_watch());
+        let limits = Limits::new(stop, self.role_watch(), self.settings.statement_timeout_ms());
         // Alone, a statement has told nobody what it read: run anew it is simply later. The end of a
         // block is not alone: what it was to commit is gone with it.
         let is_alone = self.block.is_none() && !super::is_own(statement.ast());
@@ -144,18 +154,10 @@ impl Session {
         };
         match done {
             Ok(Done::Rows(rows)) => {
-                let (schema, command) = (rows.schema.clone(), rows.command);
-                let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, facts);
-                let rows = Rows::new(schema, command, rows).standing_on(standing);
-                Ok(Outcome::Rows(rows.until(limits.deadline)))
+                Ok(Outcome::Rows(record::given(rows, opened, facts).until(limits.deadline)))
             }
             Ok(Done::CopyOut(rows, options)) => {
-                let (schema, command) = (rows.schema.clone(), rows.command);
-                let standing = rows.standing();
-                let rows = record::counted(rows, opened, command, facts);
-                let rows = Rows::new(schema, command, rows).standing_on(standing);
-                let rows = rows.until(limits.deadline);
+                let rows = record::given(rows, opened, facts).until(limits.deadline);
                 Ok(Outcome::CopyOut(rows, options))
             }
             Ok(Done::CopyIn(mut copy)) => {
@@ -168,7 +170,7 @@ impl Session {
                 Ok(Outcome::Done(tag))
             }
             Ok(Done::Declared(cursor)) => {
-                self.cursors.record(&cursor, opened, facts);
+                self.cursors.record(&cursor, opened, facts, place.take());
                 Ok(Outcome::Done(Tag::new("DECLARE CURSOR")))
             }
             Ok(Done::Empty | Done::Write(_)) => {
@@ -180,6 +182,19 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// The place that a statement takes among those that run, where it takes one.
+    fn take_place(&self, statement: &Statement) -> Result<Option<Place>> {
+        if super::is_own(statement.ast()) || statement.fetches().is_some() || cancels(statement) {
+            return Ok(None);
+        }
+        let shared = &self.engine.shared;
+        let state = shared.catalog.current()?;
+        let limit = limit::of_role(&state, self.role).get(LimitName::ConcurrentStatements);
+        let limit = limit.map(|limit| (state.as_ref(), limit));
+        let of_server = u64::from(shared.of_server.concurrent_statements);
+        shared.running.take(self.role, limit, of_server).map(Some)
     }
 
     /// One run of a statement, up to its commit or into its block.
@@ -196,7 +211,11 @@ impl Session {
         let returning = pending.returning.take();
         // What cannot be computed is to fail the statement, not what comes after it.
         let kept = match &returning {
-            Some(returning) => limits.run(returning.rehearse()).await?,
+            Some(returning) => {
+                let (act, facts) = self.act.clone().unwrap_or_default();
+                let meter = returning.plan.standing().meter(&facts, &act);
+                limits.run(returning.rehearse(meter)).await?
+            }
             None => None,
         };
         let tag = self.settle(pending).await?;
@@ -518,7 +537,22 @@ impl Session {
         if let Some(saved) = self.saved.as_mut().filter(|_| !local) {
             change(saved.kept())?;
         }
+        self.tell_of_tighter_time(&before);
         changed
+    }
+
+    /// A time that the session gives its statements is not silently less than it said.
+    fn tell_of_tighter_time(&mut self, before: &Settings) {
+        let timeout_ms = self.settings.statement_timeout_ms();
+        if timeout_ms == before.statement_timeout_ms() {
+            return;
+        }
+        let tighter = self.role_watch().time_limit();
+        if let Some((_, limit)) = tighter.filter(|(ms, _)| timeout_ms == 0 || timeout_ms > *ms) {
+            let message = format!("statements may take less time than statement_timeout: {limit}");
+            let message = message.trim_end_matches('.').to_owned();
+            self.notices.push(Notice { severity: "WARNING", sqlstate: "01000", message });
+        }
     }
 
     /// Refuses settings, made from those `before`, that the session cannot have now.
@@ -582,6 +616,14 @@ pub(crate) async fn query(
     Ok((authorize(scope, bound)?, names))
 }
 
+/// Whether a statement stops others: it must be there when nothing else may run any more.
+fn cancels(statement: &Statement) -> bool {
+    let Ast::Sql(sql) = statement.ast() else { return false };
+    let ast::Statement::Call(function) = sql.as_ref() else { return false };
+    bind::object_name(&function.name)
+        .is_ok_and(|it| it.schema.as_deref() == Some(SCHEMA) && it.name == "cancel")
+}
+
 /// The table that a `MERGE` changes.
 fn merged(scope: &Scope, merge: &ast::Merge) -> Result<std::sync::Arc<Relation>> {
     bind::find(scope, &bind::object_name(&merge::merge_target(merge)?)?)
@@ -593,6 +635,7 @@ pub(super) async fn rows(
     command: &'static str,
     names: Vec<Option<String>>,
 ) -> Result<Rows> {
+    plan.standing().refuse_used_up()?;
     let shown = renamed(plan.plan().schema().inner().as_ref(), &names);
     let (_, stream) = execute::spawn(plan, limits).await?;
     Ok(Rows::new(shown, command, stream).standing_on(Some(plan.standing().clone())))

@@ -10,18 +10,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::Array;
 use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
-use kho_catalog::audit::{Completion, Keys, Opened, Record, RecordKind, Touched};
+use kho_catalog::audit::{Completion, Keys, Opened, Record, RecordKind, Released, Touched};
 use kho_catalog::error::{Error, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, Privilege, Relation};
 
 use super::Login;
 use crate::bind::Read;
-use crate::outcome::Tag;
+use crate::limit::meter::{metered, value_bytes};
+use crate::outcome::{Rows, Tag};
 use crate::scope::{Scope, lock};
 use crate::settings::Settings;
 
@@ -36,6 +36,7 @@ struct Known {
     policies: Vec<String>,
     masks: Vec<String>,
     decided_by: Vec<String>,
+    released: Option<Released>,
 }
 
 /// More of one kind than this are not listed: a record is to stay a line.
@@ -82,6 +83,24 @@ impl Facts {
         add(&mut lock(&self.0).decided_by, right.into());
     }
 
+    /// Rows of datasets are given; says how many that are altogether.
+    pub(crate) fn released(&self, more: &Released) -> Released {
+        let mut known = lock(&self.0);
+        let all = known
+            .released
+            .get_or_insert_with(|| Released { role: more.role, ..Released::default() });
+        all.rows = all.rows.saturating_add(more.rows);
+        all.bytes = all.bytes.saturating_add(more.bytes);
+        all.kept_rows = all.kept_rows.saturating_add(more.kept_rows);
+        all.kept_bytes = all.kept_bytes.saturating_add(more.kept_bytes);
+        for agreement in &more.agreements {
+            if !all.agreements.contains(agreement) {
+                all.agreements.push(*agreement);
+            }
+        }
+        all.clone()
+    }
+
     /// The end of the record.
     fn completion(&self, outcome: &str, tag: &str, rows: u64, bytes_out: u64) -> Completion {
         let known = lock(&self.0);
@@ -92,6 +111,7 @@ impl Facts {
             tag: tag.to_owned(),
             rows,
             bytes_out,
+            released: known.released.clone(),
             datasets: known.touched.iter().map(touched).collect(),
             policies: known.policies.clone(),
             masks: known.masks.clone(),
@@ -194,44 +214,63 @@ fn right(scope: &Scope, relation: &Relation, by: Oid, name: &str) -> Option<Stri
     Some(format!("SELECT on {name} to {}", grantee.map_or("PUBLIC", |role| role.name.as_str())))
 }
 
-/// Counts the rows as they go out and closes the record at their end. Rows that are dropped
-/// unread close it as abandoned.
-pub(super) fn counted(
-    rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
-    opened: Opened,
-    command: &'static str,
+/// A record that is open until all rows are out.
+struct Counting {
+    opened: Option<Opened>,
     facts: Facts,
-) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
-    let state = (Box::pin(rows), Some(opened), 0_u64, 0_u64, facts);
-    futures::stream::unfold(state, move |state| async move {
-        let (mut rows, mut opened, mut count, mut bytes, facts) = state;
-        match rows.next().await {
-            Some(Ok(batch)) => {
-                count += batch.num_rows() as u64;
-                bytes += value_bytes(&batch);
-                Some((Ok(batch), (rows, opened, count, bytes, facts)))
-            }
-            Some(Err(error)) => {
-                if let Some(opened) = opened.take() {
-                    opened.complete(facts.completion(error.sqlstate(), "", count, bytes));
-                }
-                Some((Err(error), (rows, None, count, bytes, facts)))
-            }
-            None => {
-                if let Some(opened) = opened.take() {
-                    opened.complete(facts.completion("00000", command, count, bytes));
-                }
-                None
-            }
-        }
-    })
+    rows: u64,
+    bytes: u64,
 }
 
-/// The size of the values of a batch, of what it shares with others only its own part.
-fn value_bytes(batch: &RecordBatch) -> u64 {
-    let bytes = |column: &arrow::array::ArrayRef| {
-        let data = column.to_data();
-        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-    };
-    batch.columns().iter().map(|column| bytes(column) as u64).sum()
+impl Counting {
+    fn close(&mut self, outcome: &str, command: &str) {
+        if let Some(opened) = self.opened.take() {
+            opened.complete(self.facts.completion(outcome, command, self.rows, self.bytes));
+        }
+    }
+}
+
+/// Its rows were dropped unread; those before them are out all the same.
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.close(ABANDONED, "");
+    }
+}
+
+/// The outcome of an act that nobody waited for the end of.
+const ABANDONED: &str = "abandoned";
+
+/// Counts the rows as they go out and closes the record at their end.
+fn counted(
+    rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+    command: &'static str,
+    opened: Opened,
+    facts: Facts,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    let counting = Counting { opened: Some(opened), facts, rows: 0, bytes: 0 };
+    futures::stream::unfold(
+        (Box::pin(rows), counting),
+        move |(mut rows, mut counting)| async move {
+            let next = rows.next().await;
+            match &next {
+                Some(Ok(batch)) => {
+                    counting.rows += batch.num_rows() as u64;
+                    counting.bytes += value_bytes(batch);
+                }
+                Some(Err(error)) => counting.close(error.sqlstate(), ""),
+                None => counting.close("00000", command),
+            }
+            next.map(|it| (it, (rows, counting)))
+        },
+    )
+}
+
+/// The rows of a statement as its client gets them: no more than may be given, and counted.
+pub(super) fn given(rows: Rows, opened: Opened, facts: Facts) -> Rows {
+    let (schema, command, standing) = (rows.schema.clone(), rows.command, rows.standing());
+    let demand = rows.demand.clone();
+    let meter = standing.as_ref().and_then(|it| it.meter(&facts, opened.id()));
+    let rows = metered(demand.portions(rows), meter);
+    let rows = counted(rows, command, opened, facts);
+    Rows::new(schema, command, rows).standing_on(standing).asked_by(demand)
 }

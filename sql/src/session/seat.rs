@@ -31,6 +31,11 @@ impl Seats {
         Ok(Seat { seats: self.clone(), role: role.oid })
     }
 
+    /// How many sessions a role has.
+    pub(crate) fn of(&self, role: Oid) -> u32 {
+        self.lock().get(&role).copied().unwrap_or_default()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Oid, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

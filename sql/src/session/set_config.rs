@@ -24,6 +24,7 @@ use crate::authorize::purpose;
 use crate::bind;
 use crate::errors::from_arrow;
 use crate::execute::Limits;
+use crate::limit::meter::metered;
 use crate::outcome::Rows;
 use crate::scope::Scope;
 use crate::settings::{Saved, is_of_transaction};
@@ -234,6 +235,8 @@ async fn one(
     let (plan, names) = limits.run(query(scope, statement, values)).await?;
     let found = rows(&plan, limits, "SELECT", names).await?;
     let fields = found.schema.fields().iter().cloned().collect();
+    // What is put together of it has no standing of its own.
+    let found = metered(found, plan.standing().meter(&scope.facts, &scope.statement_id));
     let mut batches: Vec<RecordBatch> = limits.run(found.try_collect()).await?;
     batches.retain(|batch| batch.num_rows() > 0);
     match batches.as_slice() {

@@ -32,6 +32,12 @@ pub(super) fn purposes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let seen = |it: &&Arc<Agreement>| sees(scope, it);
     let rows: Vec<_> = scope.state.access.agreements.values().filter(seen).collect();
+    // It is counted where there is something to count against.
+    let today = scope.shared.usage.today();
+    let used: Vec<_> =
+        (rows.iter()).map(|it| (!it.quota.is_none()).then(|| today.of_agreement(it.oid))).collect();
+    drop(today);
+    let used = || used.iter();
     let ended = || rows.iter().map(|it| it.ended.as_ref());
     Columns::new(rows.len())
         .number("id", rows.iter().map(|it| Some(i64::from(it.oid))))
@@ -44,6 +50,10 @@ pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         )
         .time("valid_from", rows.iter().map(|it| Some(it.valid_from_ms)))
         .time("valid_until", rows.iter().map(|it| Some(it.valid_until_ms)))
+        .number("rows_per_day", rows.iter().map(|it| number(it.quota.rows_per_day)))
+        .number("bytes_per_day", rows.iter().map(|it| number(it.quota.bytes_per_day)))
+        .number("rows_today", used().map(|it| number(it.map(|it| it.rows))))
+        .number("bytes_today", used().map(|it| number(it.map(|it| it.bytes))))
         .text("basis", rows.iter().map(|it| words(&it.basis)))
         .text("state", rows.iter().map(|it| Some(it.standing(scope.now_ms).to_owned())))
         .text("granted_by", rows.iter().map(|it| Some(role(scope, it.granted_by))))
@@ -93,6 +103,8 @@ pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
             rows.iter().map(|it| Some(it.purposes.iter().cloned().collect::<Vec<_>>().join(","))),
         )
         .time("until", rows.iter().map(|it| Some(it.until_ms)))
+        .number("rows_per_day", rows.iter().map(|it| number(it.quota.rows_per_day)))
+        .number("bytes_per_day", rows.iter().map(|it| number(it.quota.bytes_per_day)))
         .text("basis", rows.iter().map(|it| words(&it.basis)))
         .time("requested_at", rows.iter().map(|it| Some(it.requested_ms)))
         .text("state", rows.iter().map(|it| Some(it.standing().to_owned())))
@@ -159,6 +171,10 @@ fn dataset(scope: &Scope, oid: Oid, then: &str) -> String {
 fn role(scope: &Scope, oid: Oid) -> String {
     let role = scope.state.roles.get(&oid);
     role.map_or_else(|| format!("unknown (OID={oid})"), |role| role.name.clone())
+}
+
+fn number(of: Option<u64>) -> Option<i64> {
+    of.and_then(|it| i64::try_from(it).ok())
 }
 
 /// The words of a text; NULL where they were erased.

@@ -14,11 +14,12 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::freeze;
 use kho_catalog::policy::{self, PolicyCommand};
 use kho_catalog::privilege::{self, Action, Principal, Reason, RelationAction, SchemaAction};
-use kho_catalog::state::{Oid, Relation, State};
+use kho_catalog::state::{Agreement, Oid, Relation, State};
 
 use super::access::KHO_AUDITOR;
 use super::columns::Columns;
 use crate::command::name;
+use crate::limit::meter::{Left, left_of_quotas};
 use crate::parse;
 use crate::scope::Scope;
 use crate::secure;
@@ -52,6 +53,7 @@ pub(super) fn explain_access(
     lines.extend(rows(scope, &who, relation)?);
     lines.extend(masked(state, &who, relation));
     lines.extend(purposes(scope, &who, relation));
+    lines.extend(quotas(scope, &who, relation));
     Columns::new(lines.len())
         .text("aspect", lines.iter().map(|it| Some(it.aspect.to_owned())))
         .text("subject", lines.iter().map(|it| Some(it.subject.clone())))
@@ -249,6 +251,28 @@ fn purposes(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
         }
     };
     std::iter::once(none).chain(codes.map(line)).collect()
+}
+
+/// What is left of the quotas of the agreements that hold.
+fn quotas(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
+    let state = &scope.state;
+    let bound = |it: &Agreement| it.is_live(scope.now_ms) && agreement::binds(state, who, it);
+    let agreements: Vec<Oid> =
+        state.agreements_on(relation.oid).filter(|it| bound(it)).map(|it| it.oid).collect();
+    let line = |Left { of, left, value, refusal: error }: Left| {
+        let subject = format!("{of} of this day");
+        match left {
+            0 => Line { detail: None, ..refusal("quota", subject, &error) },
+            left => Line {
+                aspect: "quota",
+                subject,
+                effect: format!("{left} left of {value}"),
+                detail: None,
+                missing: None,
+            },
+        }
+    };
+    left_of_quotas(&scope.shared, state, &agreements).into_iter().map(line).collect()
 }
 
 fn refusal(aspect: &'static str, subject: String, error: &Error) -> Line {

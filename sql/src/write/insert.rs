@@ -260,7 +260,7 @@ async fn fill(
 ) -> Result<Pending> {
     let filled = limits
         .run(async {
-            let mut rows = execute::stream(plan).await?;
+            let mut rows = execute::stream_kept(plan, scope).await?;
             while let Some(batch) = rows.next().await {
                 append.write(&batch.map_err(from_engine)?).await?;
             }
@@ -278,6 +278,7 @@ async fn fill(
 
 /// Stages the rows of `plan` for a table that does not exist yet.
 pub(crate) async fn stage_new(
+    scope: &Scope,
     plan: &AuthorizedPlan,
     conformer: &Conformer,
     mut stage: Stage,
@@ -285,7 +286,7 @@ pub(crate) async fn stage_new(
 ) -> Result<Staged> {
     let staged = limits
         .run(async {
-            let mut rows = execute::stream(plan).await?;
+            let mut rows = execute::stream_kept(plan, scope).await?;
             while let Some(batch) = rows.next().await {
                 let batch = conformer.conform(&batch.map_err(from_engine)?)?;
                 stage.write(&batch).await?;

@@ -392,7 +392,7 @@ impl Work {
         if self.base.loaded {
             return Ok(());
         }
-        let mut rows = execute::stream(&plan).await?;
+        let mut rows = execute::stream_kept(&plan, scope).await?;
         while let Some(batch) = rows.next().await {
             self.touch(&batch.map_err(from_engine)?, change).await?;
         }

@@ -13,6 +13,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use futures::StreamExt;
+use kho_catalog::audit::Used;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Relation;
 use kho_catalog::table::{CHANGE_TYPE, Staged};
@@ -23,6 +24,7 @@ use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
 use crate::errors::from_engine;
 use crate::execute;
+use crate::limit::meter::{Meter, value_bytes};
 use crate::scope::Scope;
 use crate::secure;
 use crate::session::with_parameters;
@@ -44,16 +46,22 @@ const KEPT_BYTES: usize = 1 << 20;
 impl Returning {
     /// Computes everything once, before the write is committed: whatever fails, fails the write.
     /// Gives the rows where they are few; `None` where they are to be computed again.
-    pub(crate) async fn rehearse(&self) -> Result<Option<Vec<RecordBatch>>> {
+    /// What may not be given in full is not written either: all of it is counted here.
+    pub(crate) async fn rehearse(&self, meter: Option<Meter>) -> Result<Option<Vec<RecordBatch>>> {
         let mut rows = execute::stream(&self.plan).await?;
-        let (mut kept, mut bytes) = (Vec::new(), 0_usize);
+        let (mut kept, mut bytes, mut given) = (Vec::new(), 0_usize, Used::default());
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(from_engine)?;
+            let (rows, value_bytes) = (batch.num_rows() as u64, value_bytes(&batch));
+            given = given.plus(Used { rows, bytes: value_bytes });
             bytes = bytes.saturating_add(batch.get_array_memory_size());
             match bytes <= KEPT_BYTES {
                 true => kept.push(batch),
                 false => kept.clear(),
             }
+        }
+        if let Some(meter) = meter {
+            meter.prepay(given).await?;
         }
         Ok((bytes <= KEPT_BYTES).then_some(kept))
     }

@@ -7,7 +7,7 @@
 use kho_catalog::agreement::{binds, third_parties};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, Principal, RelationAction};
-use kho_catalog::state::{AccessChange, Agreement, Ended, Oid, Relation, ThirdParty};
+use kho_catalog::state::{AccessChange, Agreement, Ended, Oid, Quota, Relation, ThirdParty};
 
 use super::tied::{Rows, Wanted, bring, columns, order_number, without};
 use super::{called, invalid, require_admin, said};
@@ -26,6 +26,7 @@ pub(crate) struct Wish {
     /// `None` is from now on.
     pub valid_from_ms: Option<i64>,
     pub valid_until_ms: i64,
+    pub quota: Quota,
     pub basis: String,
     pub third_party: Option<String>,
     /// Of the order, where a purpose needs one.
@@ -98,6 +99,7 @@ pub(crate) fn grant_agreement(ctx: &mut Context<'_>, wish: &Wish) -> Result<Plan
         purposes,
         valid_from_ms,
         valid_until_ms: wish.valid_until_ms,
+        quota: wish.quota,
         basis,
         order_number,
         granted_by: ctx.who.role(),

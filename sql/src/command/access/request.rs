@@ -9,7 +9,7 @@ use kho_catalog::agreement::third_parties;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::Principal;
 use kho_catalog::state::{
-    AccessChange, Agreement, Answer, Change, Oid, Relation, Request, Verdict,
+    AccessChange, Agreement, Answer, Change, Oid, Quota, Relation, Request, Verdict,
 };
 
 use super::agreement::owned;
@@ -30,6 +30,7 @@ pub(crate) struct Asked {
     pub row_predicate: Option<String>,
     pub purposes: String,
     pub until_ms: i64,
+    pub quota: Quota,
     pub basis: String,
     pub order_number: Option<String>,
 }
@@ -75,6 +76,7 @@ pub(crate) fn request_access(ctx: &mut Context<'_>, asked: &Asked) -> Result<Pla
         row_predicate: asked.row_predicate.as_ref().map(|it| (ctx.text)(it)),
         purposes,
         until_ms: asked.until_ms,
+        quota: asked.quota,
         basis,
         order_number,
         requested_ms: ctx.now_ms,
@@ -115,7 +117,13 @@ pub(crate) fn answerable<'a>(ctx: &Context<'a>, id: i64) -> Result<(&'a Request,
     Ok((request, relation))
 }
 
-pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Result<Planned> {
+/// `quota` is what the owner gives instead of what was asked for.
+pub(crate) fn approve_access(
+    ctx: &mut Context<'_>,
+    id: i64,
+    rows: &Rows,
+    quota: Quota,
+) -> Result<Planned> {
     let (request, relation) = answerable(ctx, id)?;
     refuse_answered(request)?;
     let table = relation.table().ok_or_else(|| missing(id))?;
@@ -148,6 +156,7 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
         purposes: request.purposes.clone(),
         valid_from_ms: ctx.now_ms,
         valid_until_ms: request.until_ms,
+        quota: answered_quota(request.quota, quota)?,
         basis: request.basis.clone(),
         order_number: request.order_number.clone(),
         granted_by: ctx.who.role(),
@@ -159,6 +168,20 @@ pub(crate) fn approve_access(ctx: &mut Context<'_>, id: i64, rows: &Rows) -> Res
     let mut planned = answered(ctx, request, Verdict::Approved(agreement_oid))?;
     planned.changes.splice(0..0, changes);
     Ok(planned)
+}
+
+/// What was asked for, or less where the owner says so.
+fn answered_quota(asked: Quota, given: Quota) -> Result<Quota> {
+    let one = |asked: Option<u64>, given: Option<u64>, name: &str| match (asked, given) {
+        (Some(asked), Some(given)) if given > asked => {
+            Err(invalid(format!("{name} would be more than the {asked} that were asked for")))
+        }
+        (asked, given) => Ok(given.or(asked)),
+    };
+    Ok(Quota {
+        rows_per_day: one(asked.rows_per_day, given.rows_per_day, "rows_per_day")?,
+        bytes_per_day: one(asked.bytes_per_day, given.bytes_per_day, "bytes_per_day")?,
+    })
 }
 
 /// An open request on a dataset of the principal's, who did not make it.
