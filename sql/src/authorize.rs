@@ -11,6 +11,8 @@ pub(crate) mod standing;
 mod columns;
 pub(crate) mod rights;
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -29,7 +31,7 @@ use standing::Standing;
 /// A plan that was allowed. There is no other way to make one.
 pub(crate) struct AuthorizedPlan {
     plan: LogicalPlan,
-    session: SessionState,
+    session: Arc<SessionState>,
     standing: Standing,
     rights: Rights,
 }
@@ -66,7 +68,7 @@ impl AuthorizedPlan {
         &self.plan
     }
 
-    pub(crate) fn session(&self) -> &SessionState {
+    pub(crate) fn session(&self) -> &Arc<SessionState> {
         &self.session
     }
 

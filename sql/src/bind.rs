@@ -45,7 +45,7 @@ use crate::scope::Scope;
 /// A plan, and what it touches.
 pub(crate) struct Bound {
     pub plan: LogicalPlan,
-    pub session: SessionState,
+    pub session: Arc<SessionState>,
     pub reads: Vec<Read>,
     /// Names of the result's columns where they differ from the plan's.
     pub names: Vec<Option<String>>,
@@ -98,13 +98,14 @@ pub(crate) async fn bind(
     parameters: &[Option<FieldRef>],
     extra: Extra,
 ) -> Result<Bound> {
-    bind_in(scope, scope.shared.session_state(scope)?, statement, parameters, extra).await
+    let session = Arc::new(scope.shared.session_state(scope)?);
+    bind_in(scope, &session, statement, parameters, extra).await
 }
 
 /// The same in a state of the planner that the statement has already.
 pub(crate) async fn bind_in(
     scope: &Scope,
-    session: SessionState,
+    session: &Arc<SessionState>,
     statement: &ast::Statement,
     parameters: &[Option<FieldRef>],
     extra: Extra,
@@ -114,17 +115,14 @@ pub(crate) async fn bind_in(
     let names = prepare::output_names(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     let specials = prepare::prepare(&mut statement)?;
-    let mut resolver = Resolver::new(scope, &session, specials, extra, 0);
+    let mut resolver = Resolver::new(scope, session, specials, extra, 0);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
-    let parameters = parameters.to_vec();
-    let planned = apart(async move {
-        let plan = plan(&session, tables, statement, parameters)?;
-        Ok((plan, session))
-    });
-    let (plan, session) = planned.await?;
+    let (parameters, of_it) = (parameters.to_vec(), Arc::clone(session));
+    let planned = apart(async move { plan(&of_it, tables, statement, parameters) });
+    let plan = planned.await?;
     let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };
-    Ok(Bound { plan, session, reads, names, rows: None })
+    Ok(Bound { plan, session: Arc::clone(session), reads, names, rows: None })
 }
 
 /// Binds a query that is a part of another: a view's, or what a role sees of a table.

@@ -87,7 +87,7 @@ impl Limits {
 
 /// Plans the work, apart from other work; nothing is read yet but what planning needs.
 pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    planned(plan.plan().clone(), plan.session().clone()).await
+    planned(plan.plan().clone(), Arc::clone(plan.session())).await
 }
 
 /// The rows of `plan` in this task, while what it stands on holds: for writes, which stage them as
@@ -98,7 +98,7 @@ pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchS
     let guarded = secure::is_guarded(physical.as_ref());
     let rows = execute_stream(physical, task_context(plan.session())).map_err(from_engine)?;
     let rows = match joins {
-        true => or_by_sorting(rows, plan.plan().clone(), plan.session().clone()),
+        true => or_by_sorting(rows, plan.plan().clone(), Arc::clone(plan.session())),
         false => rows,
     };
     let rows = if guarded { without_values(rows) } else { rows };
@@ -200,7 +200,7 @@ fn without_values(rows: SendableRecordBatchStream) -> SendableRecordBatchStream 
     Box::pin(RecordBatchStreamAdapter::new(schema, told))
 }
 
-async fn planned(plan: LogicalPlan, session: SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+async fn planned(plan: LogicalPlan, session: Arc<SessionState>) -> Result<Arc<dyn ExecutionPlan>> {
     apart(async move { session.create_physical_plan(&plan).await.map_err(from_engine) }).await
 }
 
@@ -212,7 +212,7 @@ fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
 fn or_by_sorting(
     mut rows: SendableRecordBatchStream,
     plan: LogicalPlan,
-    session: SessionState,
+    session: Arc<SessionState>,
 ) -> SendableRecordBatchStream {
     let schema = rows.schema();
     let whole = async move {
@@ -220,10 +220,10 @@ fn or_by_sorting(
             Some(Err(error)) if is_exhausted(&error) => {
                 tracing::debug!(%error, "a join without enough memory is tried again by sorting");
                 drop(rows);
-                let mut session = session;
+                let mut session = SessionState::clone(&session);
                 session.config_mut().options_mut().optimizer.prefer_hash_join = false;
                 let context = task_context(&session);
-                let physical = planned(plan, session).await.map_err(to_engine)?;
+                let physical = planned(plan, Arc::new(session)).await.map_err(to_engine)?;
                 execute_stream(physical, context)
             }
             first => {

@@ -124,7 +124,13 @@ impl Checks {
         let scope = scope.within_policy_of(relation)?;
         let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
         let plan = infallible::folded(session, plan)?;
-        let bound = Bound { plan, session: session.clone(), reads, names: Vec::new(), rows: None };
+        let bound = Bound {
+            plan,
+            session: Arc::new(session.clone()),
+            reads,
+            names: Vec::new(),
+            rows: None,
+        };
         let plan = authorize(&scope, bound)?;
         let mut checks = Checks { relation: relation.clone(), conditions, rows, plan };
         // A wrong or forbidden one fails the statement, whether or not it writes a row.
@@ -231,7 +237,7 @@ pub(crate) async fn refuse_unsafe(
     oids.dedup();
     authorize(
         &scope,
-        Bound { plan, session: session.clone(), reads, names: Vec::new(), rows: None },
+        Bound { plan, session: Arc::new(session.clone()), reads, names: Vec::new(), rows: None },
     )?;
     Ok(oids)
 }

@@ -74,12 +74,12 @@ pub(crate) async fn describe(
     let masked = masked(scope, &relation, change, &columns);
     let RowQuery { query, .. } = change.row_query(&relation, &columns, &masked)?;
     let mut extra = given.extra;
-    let session = scope.shared.session_state(scope)?;
+    let session = Arc::new(scope.shared.session_state(scope)?);
     let rows = snapshot.positioned(None)?;
     let rows = seen(scope, &session, &relation, change, rows).await?;
     extra.push((ROWS.to_owned(), rows.provider));
     let statement = ast::Statement::Query(Box::new(query));
-    let bound = bind::bind_in(scope, session.clone(), &statement, parameters, extra).await?;
+    let bound = bind::bind_in(scope, &session, &statement, parameters, extra).await?;
     let returned = match wanted(change)? {
         Some(wanted) => {
             let rows = returning::no_rows(snapshot.schema())?;
@@ -114,7 +114,7 @@ pub(crate) async fn modify_behind(
 ) -> Result<Pending> {
     wanted(change)?;
     let relation = target(scope, change)?;
-    let session = scope.shared.session_state(scope)?;
+    let session = Arc::new(scope.shared.session_state(scope)?);
     refuse_volatile(change, &session)?;
     let relation = keys::current(scope, &relation).await?;
     refuse_reshaped(&relation, &base.snapshot)?;
@@ -250,7 +250,7 @@ fn wanted(change: &Modification) -> Result<Option<Wanted>> {
 
 struct Work {
     /// The planner's state, for everything that the statement plans.
-    session: SessionState,
+    session: Arc<SessionState>,
     base: Base,
     relation: Relation,
     stage: Stage,
@@ -319,7 +319,7 @@ async fn refuse(checks: &mut [Option<Checks>], index: usize, rows: &RecordBatch)
 impl Work {
     async fn new(
         scope: &Scope,
-        session: SessionState,
+        session: Arc<SessionState>,
         relation: &Relation,
         change: &Modification,
         base: Base,
@@ -367,7 +367,7 @@ impl Work {
         let rows = seen(scope, &self.session, &self.relation, change, rows).await?;
         extra.push((ROWS.to_owned(), rows.provider));
         let statement = ast::Statement::Query(Box::new(self.query.clone()));
-        let (session, fields) = (self.session.clone(), parameters.fields);
+        let (session, fields) = (&self.session, parameters.fields);
         let mut bound = bind::bind_in(scope, session, &statement, fields, extra).await?;
         bound.plan = crate::session::with_parameters(bound.plan, parameters.values)?;
         bound.reads.extend(given.reads);

@@ -54,7 +54,11 @@ impl Proposed {
                 match keys.num_rows() {
                     // NULLs conflict with nothing.
                     0 => Vec::new(),
-                    _ => snapshot.files_holding(plan.session(), &few::filters(&keys)?).await?,
+                    _ => {
+                        snapshot
+                            .files_holding(plan.session().as_ref(), &few::filters(&keys)?)
+                            .await?
+                    }
                 }
             }
         };
