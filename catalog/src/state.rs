@@ -6,6 +6,7 @@
 //! What it does not: it checks no right and no rule; `sql::command` does, before it commits.
 
 mod access;
+mod credential;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ pub use self::access::{
     Access, AccessChange, Agreement, Answer, Ended, Freeze, Purpose, Purposes, Request, ThirdParty,
     Tied, Verdict,
 };
+pub use self::credential::{ApiToken, Revoked};
 use crate::audit::Anchor;
 use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;

@@ -10,9 +10,11 @@ mod policy;
 mod table;
 mod view;
 
+use std::sync::Arc;
+
 use kho_catalog::error::{Error, Result};
 use kho_catalog::freeze;
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{Principal, Within};
 use kho_catalog::state::State;
 use kho_catalog::text::Text;
 use sqlparser::ast;
@@ -158,6 +160,8 @@ pub(crate) fn look<T>(
 /// A command, and the values it takes besides the state.
 struct Decider<F> {
     role: u32,
+    /// What the session has less than its role.
+    within: Option<Arc<Within>>,
     search_path: Vec<String>,
     now_ms: i64,
     dataset: String,
@@ -174,6 +178,7 @@ where
         let environment = scope.shared.catalog.environment().clone();
         Decider {
             role: scope.who.role(),
+            within: scope.who.bounds().cloned(),
             search_path: scope.search_path(),
             now_ms: scope.now_ms,
             dataset: environment.new_id(),
@@ -186,6 +191,8 @@ where
     fn plan(&mut self, state: &State) -> Result<Planned> {
         let planned = self.with_context_of(state, |command, context| command(context))?;
         freeze::refuse_frozen_changes(state, &planned.changes)?;
+        let who = Principal::of(state, self.role).within(self.within.as_ref());
+        who.refuse_changes(state, &planned.changes)?;
         Ok(planned)
     }
 
@@ -203,7 +210,7 @@ where
         state: &State,
         run: impl FnOnce(&mut F, &mut Context<'_>) -> Result<T>,
     ) -> Result<T> {
-        let who = Principal::of(state, self.role);
+        let who = Principal::of(state, self.role).within(self.within.as_ref());
         let environment = &self.environment;
         let mut text = |text: &str| Text::new(text, environment.new_id(), environment.salt());
         let mut context = Context {

@@ -219,6 +219,8 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "refuse_access",
         "freeze",
         "unfreeze",
+        "create_api_token",
+        "revoke_api_token",
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()

@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
-use crate::authorize::standing::{RoleWatch, while_it_holds};
+use crate::authorize::standing::{SessionWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::memory::task_context;
 use crate::outcome::Deadline;
@@ -42,18 +42,18 @@ pub(crate) struct Limits {
     pub stop: CancellationToken,
     pub deadline: Deadline,
     /// Whose it is.
-    role: Option<RoleWatch>,
+    session: Option<SessionWatch>,
 }
 
 impl Limits {
     pub(crate) fn new(stop: &CancellationToken, timeout_ms: u64) -> Limits {
         let deadline = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
-        Limits { stop: stop.clone(), deadline: Deadline::at(deadline), role: None }
+        Limits { stop: stop.clone(), deadline: Deadline::at(deadline), session: None }
     }
 
-    /// The same, as long as this role is not frozen.
-    pub(crate) fn of(self, role: RoleWatch) -> Limits {
-        Limits { role: Some(role), ..self }
+    /// The same, as long as this session may do anything.
+    pub(crate) fn of(self, session: SessionWatch) -> Limits {
+        Limits { session: Some(session), ..self }
     }
 
     /// `work`, unless the statement is stopped first.
@@ -67,9 +67,9 @@ impl Limits {
     }
 
     async fn canceled(&self) -> Error {
-        let frozen = async {
-            match self.role.clone() {
-                Some(role) => role.frozen().await,
+        let ended = async {
+            match self.session.clone() {
+                Some(session) => session.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -78,7 +78,7 @@ impl Limits {
             () = self.stop.cancelled() => {
                 Error::new(Kind::QueryCanceled, "canceling statement due to user request")
             }
-            error = frozen => error,
+            error = ended => error,
         }
     }
 }

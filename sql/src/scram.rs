@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use kho_catalog::error::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 /// What PostgreSQL uses, and the least RFC 7677 allows.
 pub const DEFAULT_ITERATIONS: u32 = 4096;
@@ -64,6 +65,12 @@ impl Verifier {
             stored_key: Sha256::digest(client_key).into(),
             server_key: hmac_sha256(&salted, b"Server Key"),
         })
+    }
+
+    /// Whether `password` is the one that it was made of.
+    pub fn matches(&self, password: &str) -> bool {
+        let derived = Verifier::derive(password, &self.salt, self.iterations);
+        derived.is_ok_and(|it| bool::from(it.stored_key.ct_eq(&self.stored_key)))
     }
 
     /// Reads PostgreSQL's form.

@@ -7,6 +7,7 @@ mod access;
 mod activity;
 mod backend;
 mod columns;
+mod credentials;
 mod datasets;
 mod explain_access;
 mod history;
@@ -51,6 +52,7 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "purposes" => Some(access::purposes(scope)),
             "third_parties" => Some(access::third_parties(scope)),
             "activity" => Some(activity::activity(scope)),
+            "api_tokens" => Some(credentials::api_tokens(scope)),
             "audit_log" => Some(ledger::audit_log(scope)),
             "deletion_log" => Some(ledger::deletion_log(scope)),
             "datasets" => Some(datasets::datasets(scope)),

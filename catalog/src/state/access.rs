@@ -1,5 +1,5 @@
 //! Why, until when and whether at all data may be used: purposes, agreements, third parties,
-//! requests and freezes.
+//! requests and freezes; and by what else than a password a role is logged in as.
 //!
 //! What it is: the part of the [`State`] that no grant says. `crate::agreement` and
 //! `crate::freeze` decide by it.
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::credential::ApiToken;
 use super::{Grant, Oid, State};
 use crate::text::Text;
 
@@ -44,6 +45,9 @@ pub struct Access {
     /// By id, those that were answered too.
     #[serde(default)]
     pub requests: BTreeMap<Oid, Arc<Request>>,
+    /// By id, those that were revoked or have expired too.
+    #[serde(default)]
+    pub tokens: BTreeMap<Oid, Arc<ApiToken>>,
 }
 
 /// The purposes, by code; a new warehouse has the shipped ones.
@@ -171,6 +175,8 @@ pub enum AccessChange {
     PutFreeze(Freeze),
     RemoveFreeze(Oid),
     PutRequest(Box<Request>),
+    PutToken(Box<ApiToken>),
+    RemoveToken(Oid),
 }
 
 impl Default for Purposes {
@@ -201,12 +207,14 @@ impl AccessChange {
         match self {
             AccessChange::PutAgreement(agreement) => Some(agreement.oid),
             AccessChange::PutRequest(request) => Some(request.oid),
+            AccessChange::PutToken(token) => Some(token.oid),
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::PutFreeze(_)
-            | AccessChange::RemoveFreeze(_) => None,
+            | AccessChange::RemoveFreeze(_)
+            | AccessChange::RemoveToken(_) => None,
         }
     }
 
@@ -225,7 +233,10 @@ impl AccessChange {
             }
             AccessChange::PutThirdParty(it) => vec![&mut it.role],
             AccessChange::PutFreeze(it) => vec![&mut it.of, &mut it.by],
-            AccessChange::RemoveThirdParty(of) | AccessChange::RemoveFreeze(of) => vec![of],
+            AccessChange::PutToken(it) => it.references_mut(),
+            AccessChange::RemoveThirdParty(of)
+            | AccessChange::RemoveFreeze(of)
+            | AccessChange::RemoveToken(of) => vec![of],
             AccessChange::PutPurpose(_) | AccessChange::RemovePurpose(_) => vec![],
         }
     }
@@ -239,7 +250,9 @@ impl AccessChange {
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
-            | AccessChange::RemoveFreeze(_) => vec![],
+            | AccessChange::RemoveFreeze(_)
+            | AccessChange::PutToken(_)
+            | AccessChange::RemoveToken(_) => vec![],
         }
     }
 }
@@ -271,6 +284,12 @@ impl Access {
             AccessChange::PutRequest(request) => {
                 self.requests.insert(request.oid, Arc::new(*request));
             }
+            AccessChange::PutToken(token) => {
+                self.tokens.insert(token.oid, Arc::new(*token));
+            }
+            AccessChange::RemoveToken(oid) => {
+                self.tokens.remove(&oid);
+            }
         }
     }
 
@@ -278,6 +297,7 @@ impl Access {
     pub(super) fn forget(&mut self, oid: Oid) {
         self.third_parties.remove(&oid);
         self.freezes.remove(&oid);
+        self.tokens.retain(|_, token| token.role != oid);
     }
 
     pub(super) fn for_each_text(&mut self, visit: &mut impl FnMut(&mut Text)) {

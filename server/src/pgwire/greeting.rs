@@ -12,13 +12,14 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kho_catalog::error::{Error, Kind};
+use kho_sql::session::Credential;
 use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::authenticate::{Attempt, scram};
+use crate::authenticate::{Attempt, Given, scram};
 use crate::pgwire::Shared;
 use crate::pgwire::frontend::{Frame, sasl_initial};
-use crate::pgwire::startup::{NEWEST_MINOR, Packet, Startup, read_packet};
+use crate::pgwire::startup::{self, NEWEST_MINOR, Packet, Startup, read_packet};
 use crate::pgwire::wire::{Reader, Stop, Wire, Writer};
 
 /// The one database there is.
@@ -39,7 +40,11 @@ pub enum Privacy {
 
 /// Brings a connection to the point where its client is known; `Gone` where it was one to cancel a
 /// statement, which is done then.
-pub async fn greet(wire: &mut Wire, shared: &Shared, peer: SocketAddr) -> Result<Startup, Stop> {
+pub async fn greet(
+    wire: &mut Wire,
+    shared: &Shared,
+    peer: SocketAddr,
+) -> Result<(Startup, Credential), Stop> {
     let (startup, privacy) = negotiate(wire, shared).await?;
     check(&startup, privacy, peer).map_err(Stop::Fatal)?;
     let (_, tell) = startup.negotiate();
@@ -47,8 +52,8 @@ pub async fn greet(wire: &mut Wire, shared: &Shared, peer: SocketAddr) -> Result
         let newest = (3 << 16) | i32::from(NEWEST_MINOR);
         wire.put(&NegotiateProtocolVersion::new(newest, startup.unknown_options.clone()))?;
     }
-    log_in(wire, shared, &startup, privacy, peer).await?;
-    Ok(startup)
+    let credential = log_in(wire, shared, &startup, privacy, peer).await?;
+    Ok((startup, credential))
 }
 
 /// Settles encryption and reads the startup packet.
@@ -149,13 +154,21 @@ async fn log_in(
     startup: &Startup,
     privacy: Privacy,
     peer: SocketAddr,
-) -> Result<(), Stop> {
+) -> Result<Credential, Stop> {
     let authenticator = &shared.authenticator;
     let binding = match privacy {
         Privacy::Encrypted => shared.tls.as_ref().and_then(|tls| tls.end_point.as_deref()),
         Privacy::Plain => None,
     };
     let attempt = authenticator.begin(&startup.user, Some(peer)).await.map_err(Stop::Fatal)?;
+    if startup.authentication == startup::Authentication::Token {
+        wire.put(&Authentication::CleartextPassword)?;
+        let frame = answer(wire).await?;
+        let given = Given::Token(password(&frame.body).map_err(Stop::Fatal)?);
+        let credential = authenticator.judge(&attempt, given).await.map_err(Stop::Fatal)?;
+        wire.put(&Authentication::Ok)?;
+        return Ok(credential);
+    }
     let last = match prove(wire, binding, &attempt).await {
         Ok(last) => last,
         Err(Stop::Failed(error) | Stop::Fatal(error)) => {
@@ -165,9 +178,19 @@ async fn log_in(
         // A client that leaves to ask its user for the password is no failure.
         Err(Stop::Gone) => return Err(Stop::Gone),
     };
-    authenticator.decide(&attempt, last.is_some()).await.map_err(Stop::Fatal)?;
+    let credential =
+        authenticator.decide(&attempt, last.is_some()).await.map_err(Stop::Fatal)?;
     wire.put(&Authentication::SASLFinal(last.unwrap_or_default().into_bytes().into()))?;
-    wire.put(&Authentication::Ok)
+    wire.put(&Authentication::Ok)?;
+    Ok(credential)
+}
+
+/// What a `PasswordMessage` holds: a text up to its zero byte, which ends the message.
+fn password(body: &[u8]) -> Result<&str, Error> {
+    let malformed = || Error::new(Kind::ProtocolViolation, "malformed password message");
+    let text = std::str::from_utf8(body).map_err(|_| malformed())?;
+    let text = text.strip_suffix('\0').ok_or_else(malformed)?;
+    if text.contains('\0') { Err(malformed()) } else { Ok(text) }
 }
 
 /// The SCRAM exchange; the server's last message if the client's proof is right.
@@ -194,6 +217,6 @@ async fn answer(wire: &mut Wire) -> Result<Frame, Stop> {
     }
     Err(Stop::Fatal(Error::new(
         Kind::ProtocolViolation,
-        format!("expected SASL response, got message type {}", frame.tag),
+        format!("expected password response, got message type {}", frame.tag),
     )))
 }

@@ -1,5 +1,5 @@
-//! What a statement that runs stands on: that its role and its datasets are not frozen, and that
-//! what it was allowed to read for, it still is.
+//! What a statement that runs stands on: that its role and its datasets are not frozen, that what
+//! its session came by has not ended, and that what it was allowed to read for, it still is.
 //!
 //! What it guarantees: rows are given only while that holds, by the clock and by the newest catalog
 //! that this server has read: at every batch, and while a batch is waited for. A block that sees
@@ -27,6 +27,7 @@ use super::purpose;
 use crate::bind::Read;
 use crate::errors::to_engine;
 use crate::scope::Scope;
+use crate::session::Credential;
 use crate::settings::Settings;
 
 /// An end is noticed this late at most, also where the clock is set meanwhile.
@@ -38,6 +39,8 @@ pub struct Standing {
     environment: Environment,
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    /// What the session came by.
+    credential: Arc<Credential>,
     stated: Stated,
     /// What is read, and whose right is used: all but what the open block made itself.
     reads: Arc<[(Oid, Oid)]>,
@@ -46,11 +49,13 @@ pub struct Standing {
     until_ms: Option<i64>,
 }
 
-/// Whether one role may still do anything.
+/// Whether a session may still do anything: its role, by what it came by.
 #[derive(Clone)]
-pub(crate) struct RoleWatch {
+pub(crate) struct SessionWatch {
+    environment: Environment,
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    credential: Arc<Credential>,
 }
 
 impl Standing {
@@ -68,12 +73,13 @@ impl Standing {
         let role = scope.who.role();
         // The block's own catalog may be older, and what it changed itself binds it already.
         if !Arc::ptr_eq(&scope.state, &scope.latest) {
-            decide(&scope.state, role, &stated, &all, scope.now_ms)?;
+            decide(&scope.state, (role, &scope.credential), &stated, &all, scope.now_ms)?;
         }
         let mut standing = Standing {
             environment: catalog.environment().clone(),
             states: catalog.subscribe(),
             role,
+            credential: Arc::clone(&scope.credential),
             stated,
             reads: shared.into(),
             seen: Arc::clone(&scope.state),
@@ -111,16 +117,7 @@ impl Standing {
             if let Err(error) = self.check() {
                 return error;
             }
-            let again = async {
-                match self.until_ms {
-                    Some(until_ms) => {
-                        let left_ms = until_ms.saturating_sub(self.environment.now_ms());
-                        let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
-                        tokio::time::sleep(left.min(LOOKED_AT_EVERY)).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
+            let again = nearer(self.until_ms, &self.environment);
             tokio::select! {
                 changed = states.changed() => if changed.is_err() {
                     return std::future::pending().await;
@@ -133,50 +130,75 @@ impl Standing {
     /// Decides anew; gives the agreements that it stands on.
     fn decide_by(&mut self, state: Arc<State>) -> Result<Vec<Oid>> {
         let now_ms = self.environment.now_ms();
-        let term = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
+        let by = (self.role, self.credential.as_ref());
+        let term = decide(&state, by, &self.stated, &self.reads, now_ms)?;
         self.until_ms = term.until_ms;
         self.seen = state;
         Ok(term.agreements)
     }
 }
 
-impl RoleWatch {
-    pub(crate) fn new(catalog: &Catalog, role: Oid) -> RoleWatch {
-        RoleWatch { states: catalog.subscribe(), role }
+impl SessionWatch {
+    pub(crate) fn new(catalog: &Catalog, role: Oid, credential: &Arc<Credential>) -> SessionWatch {
+        SessionWatch {
+            environment: catalog.environment().clone(),
+            states: catalog.subscribe(),
+            role,
+            credential: Arc::clone(credential),
+        }
     }
 
     /// # Errors
-    /// `28000` where it is frozen.
+    /// `28000` where the role is frozen, or what the session came by has ended.
     pub(crate) fn check(&self) -> Result<()> {
         let state = self.states.borrow();
-        freeze::refuse_frozen_role(&state, &Principal::of(&state, self.role))
+        freeze::refuse_frozen_role(&state, &Principal::of(&state, self.role))?;
+        self.credential.check(&state, self.environment.now_ms())
     }
 
-    /// Returns when it is frozen.
-    pub(crate) async fn frozen(mut self) -> Error {
+    /// Returns when it is so.
+    pub(crate) async fn ended(mut self) -> Error {
         loop {
             self.states.mark_unchanged();
             if let Err(error) = self.check() {
                 return error;
             }
-            if self.states.changed().await.is_err() {
-                return std::future::pending().await;
+            let again = nearer(self.credential.until_ms, &self.environment);
+            tokio::select! {
+                changed = self.states.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = again => {}
             }
         }
+    }
+}
+
+/// Returns at that time, or earlier, so that it is looked again; never where there is none.
+async fn nearer(until_ms: Option<i64>, environment: &Environment) {
+    match until_ms {
+        Some(until_ms) => {
+            let left_ms = until_ms.saturating_sub(environment.now_ms());
+            let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+            tokio::time::sleep(left.min(LOOKED_AT_EVERY)).await;
+        }
+        None => std::future::pending().await,
     }
 }
 
 /// What all of `reads` stands on together.
 fn decide(
     state: &State,
-    role: Oid,
+    (role, credential): (Oid, &Credential),
     stated: &Stated,
     reads: &[(Oid, Oid)],
     now_ms: i64,
 ) -> Result<Term> {
     let who = Principal::of(state, role);
     freeze::refuse_frozen_role(state, &who)?;
-    let mut all = Term::default();
+    credential.check(state, now_ms)?;
+    credential.refuse_purpose(stated)?;
+    let mut all = Term { until_ms: credential.until_ms, ..Term::default() };
     for (oid, by) in reads {
         // Dropped since: its rows are there as long as its version is.
         let Some(relation) = state.relations.get(oid) else { continue };

@@ -8,6 +8,7 @@ mod agreement;
 mod freeze;
 mod purpose;
 mod request;
+mod token;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::KHO_ADMIN;
@@ -20,6 +21,7 @@ pub(crate) use self::purpose::{add_purpose, remove_purpose};
 pub(crate) use self::request::{
     Asked, Rows, answerable, approve_access, refuse_access, request_access, withdraw_access,
 };
+pub(crate) use self::token::{TokenWish, create_api_token, revoke_api_token};
 use super::{Context, Planned};
 
 /// What a procedure that changed this is answered with.
@@ -30,7 +32,7 @@ fn called(change: AccessChange) -> Planned {
 }
 
 fn require_admin(ctx: &Context<'_>, what: &str) -> Result<()> {
-    if ctx.who.is(KHO_ADMIN) {
+    if ctx.who.serves(KHO_ADMIN) {
         return Ok(());
     }
     Err(Error::new(Kind::InsufficientPrivilege, format!("permission denied to {what}"))

@@ -149,6 +149,14 @@ fn alter(ctx: &mut Context<'_>, written: &str, options: &RoleOptions) -> Result<
     if !own_password {
         privilege::require(ctx.state, ctx.who, Action::Warehouse(WarehouseAction::ManageRoles))?;
     }
+    if options.password.is_some() && ctx.who.bounds().is_some() {
+        let own = name::find_role(ctx, written)?.oid == ctx.who.role();
+        if own {
+            let message = "permission denied to change the own password";
+            return Err(Error::new(Kind::InsufficientPrivilege, message)
+                .with_detail("This session was not let in by a password."));
+        }
+    }
     refuse(options)?;
     if !(options.in_roles.is_empty() && options.members.is_empty() && options.admins.is_empty()) {
         return Err(Error::new(Kind::Syntax, "memberships are not options of ALTER ROLE")

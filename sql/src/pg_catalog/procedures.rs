@@ -72,6 +72,18 @@ const OWN: &[(&str, Parameters)] = &[
     ("refuse_access", &[("id", BIGINT), ("reason", TEXT), ("legal_basis", TEXT)]),
     ("freeze", &[("role", TEXT), ("dataset", TEXT), ("reason", TEXT)]),
     ("unfreeze", &[("role", TEXT), ("dataset", TEXT)]),
+    (
+        "create_api_token",
+        &[
+            ("name", TEXT),
+            ("role", TEXT),
+            ("valid_until", TIMESTAMPTZ),
+            ("scope", TEXT),
+            ("datasets", TEXT),
+            ("purposes", TEXT),
+        ],
+    ),
+    ("revoke_api_token", &[("name", TEXT), ("role", TEXT)]),
 ];
 
 /// An input or output function of a built-in type.

@@ -110,6 +110,7 @@ pub(super) fn of_session(kind: RecordKind, login: &Login, session: &str) -> Reco
         purpose: None,
         order_number: None,
         client: login.client.map(|client| client.to_string()).unwrap_or_default(),
+        authentication: Some(login.credential.how.to_string()),
         statement: None,
         parameters: Vec::new(),
     }
