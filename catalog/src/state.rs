@@ -18,7 +18,7 @@ pub use self::access::{
     Access, AccessChange, Agreement, Answer, Ended, Freeze, Purpose, Purposes, Request, ThirdParty,
     Tied, Verdict,
 };
-pub use self::credential::{ApiToken, Revoked};
+pub use self::credential::{ApiToken, Identity, IdentityKind, Revoked};
 use crate::audit::Anchor;
 use crate::policy::{Mask, Policy, RowSecurity, Tag};
 use crate::text::Text;

@@ -1,4 +1,5 @@
-//! Who is connecting, for every protocol: SCRAM-SHA-256 against stored verifiers, and API tokens.
+//! Who is connecting, for every protocol: SCRAM-SHA-256 against stored verifiers, API tokens, client
+//! certificates, and tokens of an identity provider.
 //!
 //! What it guarantees: an unknown role, a role without a password, an expired password and a wrong
 //! password cannot be told apart, neither by what is sent nor by how many messages; failures are
@@ -14,11 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::IdentityKind;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
 use kho_sql::session::{Account, Credential, Engine, Presented};
 
+use crate::authenticate::certificate::Certificate;
+use crate::authenticate::oidc::Oidc;
 use crate::authenticate::throttle::{Key, Throttle, Verdict};
 
+pub mod certificate;
+pub mod oidc;
 pub mod scram;
 mod throttle;
 
@@ -30,6 +36,7 @@ pub struct Authenticator {
     engine: Arc<Engine>,
     throttle: Throttle,
     mock_secret: [u8; 32],
+    oidc: Option<Oidc>,
 }
 
 /// One try to log in: what must be proved, and what is then found out.
@@ -46,7 +53,7 @@ pub struct Attempt {
 pub enum Given<'a> {
     /// A password in clear, for wires that know no SCRAM.
     Password(&'a str),
-    /// An API token.
+    /// An API token, or one that the identity provider signed.
     Token(&'a str),
 }
 
@@ -61,8 +68,8 @@ enum Standing {
 impl Authenticator {
     /// `mock_secret` makes up salts for roles that do not exist; it must outlive restarts, or a
     /// salt that changes tells that its role is not there.
-    pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32]) -> Authenticator {
-        Authenticator { engine, throttle: Throttle::default(), mock_secret }
+    pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32], oidc: Option<Oidc>) -> Authenticator {
+        Authenticator { engine, throttle: Throttle::default(), mock_secret, oidc }
     }
 
     /// Starts a try to log in as `role`, slower for those who have failed before.
@@ -112,6 +119,15 @@ impl Authenticator {
             Given::Password(password) => {
                 self.decide(attempt, attempt.verifier.matches(password)).await
             }
+            Given::Token(text) if oidc::looks_like(text) => {
+                match self.bearer(attempt, text).await? {
+                    Ok(credential) => self.admit(attempt, credential).await,
+                    Err(reason) => {
+                        self.refused(attempt, reason).await;
+                        Err(wrong_password(&attempt.role))
+                    }
+                }
+            }
             Given::Token(text) => match self.engine.present_token(&attempt.role, text).await? {
                 Presented::Right(credential) => self.admit(attempt, credential).await,
                 Presented::Wrong(reason) => {
@@ -150,6 +166,41 @@ impl Authenticator {
         );
         self.refused(attempt, error.message()).await;
         Err(error)
+    }
+
+    /// What a certificate that was verified is worth; `None` where it is nobody's, or not this
+    /// role's: then something else has to be given.
+    ///
+    /// # Errors
+    /// `28000` for a role that may not log in.
+    pub async fn vouched(
+        &self,
+        attempt: &Attempt,
+        certificate: &Certificate,
+    ) -> Result<Option<Credential>> {
+        let identities = (IdentityKind::Certificate, certificate.identities.as_slice());
+        let until_ms = certificate.until_ms;
+        match self.engine.present_identity(&attempt.role, identities, until_ms).await? {
+            Some(credential) => self.admit(attempt, credential).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a token of the identity provider is worth, or why nothing.
+    async fn bearer(
+        &self,
+        attempt: &Attempt,
+        text: &str,
+    ) -> Result<std::result::Result<Credential, &'static str>> {
+        let Some(oidc) = &self.oidc else { return Ok(Err("wrong token")) };
+        let bearer = match oidc.verify(text).await {
+            Ok(bearer) => bearer,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let identities = (IdentityKind::Oidc, std::slice::from_ref(&bearer.identity));
+        let until_ms = bearer.until_ms;
+        let found = self.engine.present_identity(&attempt.role, identities, until_ms).await?;
+        Ok(found.ok_or("a bearer token of somebody who is not mapped to the role"))
     }
 
     /// Records an attempt that ended without a proof: a broken exchange, a binding that is off.

@@ -7,6 +7,7 @@
 //! On failure: `F0000`, in one line that names the key and where it was set.
 
 pub mod s3;
+mod credentials;
 mod variable;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use figment::providers::{Format, Serialized, Toml};
 use kho_catalog::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
+pub use self::credentials::{Oidc, Passwords};
 use self::s3::{S3, SecretName};
 use self::variable::Variable;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub http: Http,
     pub flight: Flight,
     pub tls: Tls,
+    pub passwords: Passwords,
+    pub oidc: Oidc,
     pub keys: Keys,
     pub s3: S3,
     pub audit: Audit,
@@ -84,6 +88,11 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// A PEM file.
     pub key: Option<PathBuf>,
+    /// A PEM file of authorities: a client with a certificate of theirs logs in by it as the role
+    /// that `kho.map_identity` maps it to.
+    pub client_ca: Option<PathBuf>,
+    /// A PEM file with the lists of what those authorities have revoked, one of each.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// Where Kho keeps the keys it makes.
@@ -200,6 +209,8 @@ impl Default for Config {
             http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             flight: Flight::default(),
             tls: Tls::default(),
+            passwords: Passwords::default(),
+            oidc: Oidc::default(),
             keys: Keys::default(),
             s3: S3::default(),
             audit: Audit::default(),
@@ -290,6 +301,11 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err(invalid("tls.certificate and tls.key must be set together"));
         }
+        if self.tls.client_crl.is_some() && self.tls.client_ca.is_none() {
+            return Err(invalid("tls.client_crl is of no use without tls.client_ca"));
+        }
+        self.passwords.check()?;
+        self.oidc.check()?;
         let limits = &self.limits;
         if i32::try_from(limits.statement_timeout_ms).is_err() {
             return Err(invalid("limits.statement_timeout_ms must be at most 2147483647"));

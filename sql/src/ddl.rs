@@ -27,6 +27,7 @@ use crate::parse::{
     DefaultStatement, Membership, OwnedStatement, PrivilegeStatement, RelationStatement,
     RoleStatement,
 };
+use crate::passwords::Rules;
 use crate::scope::Scope;
 use crate::write::{Decide, Pending, author};
 
@@ -166,6 +167,7 @@ struct Decider<F> {
     now_ms: i64,
     dataset: String,
     salt: [u8; 16],
+    passwords: Rules,
     environment: kho_catalog::environment::Environment,
     command: F,
 }
@@ -183,6 +185,7 @@ where
             now_ms: scope.now_ms,
             dataset: environment.new_id(),
             salt: *uuid::Uuid::new_v4().as_bytes(),
+            passwords: scope.shared.passwords,
             environment,
             command,
         }
@@ -220,6 +223,7 @@ where
             now_ms: self.now_ms,
             dataset: &self.dataset,
             salt: self.salt,
+            passwords: &self.passwords,
             text: &mut text,
         };
         run(&mut self.command, &mut context)

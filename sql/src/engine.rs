@@ -25,6 +25,7 @@ use crate::memory::expanding;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
+use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
 use crate::scope::Scope;
 use crate::session::Seats;
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     pub activity: Activity,
     pub jobs: Jobs,
     pub statement_timeout_ms: u64,
+    pub passwords: Rules,
     base: SessionState,
     memory: Memory,
     /// What can be called, for `pg_proc`.
@@ -95,7 +97,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Shared> {
+    pub(crate) fn open(
+        catalog: Catalog,
+        ledger: Ledger,
+        limits: &Limits,
+        passwords: Rules,
+    ) -> Result<Shared> {
         let environment = catalog.environment().clone();
         let memory = Memory::open(limits)?;
         let base = base_state(&memory, limits)?;
@@ -107,6 +114,7 @@ impl Shared {
             statement_timeout_ms: limits.statement_timeout_ms,
             tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
+            passwords,
             base,
             memory,
             catalog,
@@ -219,6 +227,8 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "refuse_access",
         "freeze",
         "unfreeze",
+        "map_identity",
+        "unmap_identity",
         "create_api_token",
         "revoke_api_token",
     ];

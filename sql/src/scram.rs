@@ -4,7 +4,8 @@
 //! client, but lets nobody log in. Its text is PostgreSQL's,
 //! `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, so that `pg_dumpall` output can be used.
 //! What it guarantees: text to verifier and back is the identity; `Debug` shows no key.
-//! What it does not: it judges no password's strength, and holds no exchange; the wire does.
+//! What it does not: it judges no password's strength (`crate::passwords` does), and holds no
+//! exchange; the wire does.
 //! On failure: a text that is no verifier is `22023`; the text itself is never quoted.
 
 use std::fmt;

@@ -47,6 +47,7 @@ use crate::execute;
 use crate::maintenance::Maintenance;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
+use crate::passwords::Rules;
 use crate::scope::{Pins, Scope};
 use crate::settings::{Saved, Settings};
 use crate::transaction::{Reads, View};
@@ -147,7 +148,17 @@ pub struct Session {
 impl Engine {
     /// Joins a catalog and a ledger to an engine.
     pub fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Engine> {
-        Ok(Engine { shared: Arc::new(Shared::open(catalog, ledger, limits)?) })
+        Engine::open_with(catalog, ledger, limits, Rules::default())
+    }
+
+    /// The same, where passwords must be good enough.
+    pub fn open_with(
+        catalog: Catalog,
+        ledger: Ledger,
+        limits: &Limits,
+        passwords: Rules,
+    ) -> Result<Engine> {
+        Ok(Engine { shared: Arc::new(Shared::open(catalog, ledger, limits, passwords)?) })
     }
 
     pub fn catalog(&self) -> &Catalog {

@@ -56,6 +56,7 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "audit_log" => Some(ledger::audit_log(scope)),
             "deletion_log" => Some(ledger::deletion_log(scope)),
             "datasets" => Some(datasets::datasets(scope)),
+            "identities" => Some(credentials::identities(scope)),
             "jobs" => Some(jobs::jobs(scope)),
             "masks" => Some(masks::masks(scope)),
             "role_attributes" => Some(masks::attributes(scope)),

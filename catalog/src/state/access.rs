@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::credential::ApiToken;
+use super::credential::{ApiToken, Identity};
 use super::{Grant, Oid, State};
 use crate::text::Text;
 
@@ -48,6 +48,9 @@ pub struct Access {
     /// By id, those that were revoked or have expired too.
     #[serde(default)]
     pub tokens: BTreeMap<Oid, Arc<ApiToken>>,
+    /// By id.
+    #[serde(default)]
+    pub identities: BTreeMap<Oid, Arc<Identity>>,
 }
 
 /// The purposes, by code; a new warehouse has the shipped ones.
@@ -177,6 +180,8 @@ pub enum AccessChange {
     PutRequest(Box<Request>),
     PutToken(Box<ApiToken>),
     RemoveToken(Oid),
+    PutIdentity(Box<Identity>),
+    RemoveIdentity(Oid),
 }
 
 impl Default for Purposes {
@@ -208,13 +213,15 @@ impl AccessChange {
             AccessChange::PutAgreement(agreement) => Some(agreement.oid),
             AccessChange::PutRequest(request) => Some(request.oid),
             AccessChange::PutToken(token) => Some(token.oid),
+            AccessChange::PutIdentity(identity) => Some(identity.oid),
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::PutFreeze(_)
             | AccessChange::RemoveFreeze(_)
-            | AccessChange::RemoveToken(_) => None,
+            | AccessChange::RemoveToken(_)
+            | AccessChange::RemoveIdentity(_) => None,
         }
     }
 
@@ -234,9 +241,11 @@ impl AccessChange {
             AccessChange::PutThirdParty(it) => vec![&mut it.role],
             AccessChange::PutFreeze(it) => vec![&mut it.of, &mut it.by],
             AccessChange::PutToken(it) => it.references_mut(),
+            AccessChange::PutIdentity(it) => it.references_mut(),
             AccessChange::RemoveThirdParty(of)
             | AccessChange::RemoveFreeze(of)
-            | AccessChange::RemoveToken(of) => vec![of],
+            | AccessChange::RemoveToken(of)
+            | AccessChange::RemoveIdentity(of) => vec![of],
             AccessChange::PutPurpose(_) | AccessChange::RemovePurpose(_) => vec![],
         }
     }
@@ -246,13 +255,15 @@ impl AccessChange {
             AccessChange::PutAgreement(agreement) => agreement_texts(agreement),
             AccessChange::PutFreeze(freeze) => vec![&mut freeze.reason],
             AccessChange::PutRequest(request) => request_texts(request),
+            AccessChange::PutIdentity(identity) => vec![&mut identity.identity],
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::RemoveFreeze(_)
             | AccessChange::PutToken(_)
-            | AccessChange::RemoveToken(_) => vec![],
+            | AccessChange::RemoveToken(_)
+            | AccessChange::RemoveIdentity(_) => vec![],
         }
     }
 }
@@ -290,6 +301,12 @@ impl Access {
             AccessChange::RemoveToken(oid) => {
                 self.tokens.remove(&oid);
             }
+            AccessChange::PutIdentity(identity) => {
+                self.identities.insert(identity.oid, Arc::new(*identity));
+            }
+            AccessChange::RemoveIdentity(oid) => {
+                self.identities.remove(&oid);
+            }
         }
     }
 
@@ -298,6 +315,7 @@ impl Access {
         self.third_parties.remove(&oid);
         self.freezes.remove(&oid);
         self.tokens.retain(|_, token| token.role != oid);
+        self.identities.retain(|_, identity| identity.role != oid);
     }
 
     pub(super) fn for_each_text(&mut self, visit: &mut impl FnMut(&mut Text)) {
@@ -306,6 +324,9 @@ impl Access {
         }
         for freeze in self.freezes.values_mut() {
             visit(&mut Arc::make_mut(freeze).reason);
+        }
+        for identity in self.identities.values_mut() {
+            visit(&mut Arc::make_mut(identity).identity);
         }
         for request in self.requests.values_mut() {
             request_texts(Arc::make_mut(request)).into_iter().for_each(&mut *visit);

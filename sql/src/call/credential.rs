@@ -11,7 +11,8 @@ use kho_catalog::error::Result;
 use sqlparser::ast::FunctionArg;
 
 use super::access::planned;
-use crate::command::access::{self, TokenWish};
+use crate::command::access::{self, Named, TokenWish};
+use crate::command::{Context, Planned};
 use crate::errors::from_arrow;
 use crate::scope::Scope;
 use crate::session::{TOKEN_PREFIX, token_hash};
@@ -30,6 +31,8 @@ pub(super) fn call(
     Some(match name {
         CREATE_API_TOKEN => create_api_token(scope, arguments),
         "revoke_api_token" => revoke_api_token(scope, arguments),
+        "map_identity" => named(scope, arguments, access::map_identity),
+        "unmap_identity" => named(scope, arguments, access::unmap_identity),
         _ => return None,
     })
 }
@@ -67,4 +70,18 @@ fn revoke_api_token(scope: &Scope, arguments: &[FunctionArg]) -> Result<Pending>
     let given = Given::new(scope, Arguments::new(&["name", "role"], arguments)?)?;
     let (name, role) = (given.required("name")?, given.text("role")?);
     planned(scope, move |ctx| access::revoke_api_token(ctx, &name, role.as_deref()))
+}
+
+fn named(
+    scope: &Scope,
+    arguments: &[FunctionArg],
+    command: impl Fn(&mut Context<'_>, &Named) -> Result<Planned> + Send + 'static,
+) -> Result<Pending> {
+    let given = Given::new(scope, Arguments::new(&["kind", "identity", "role"], arguments)?)?;
+    let named = Named {
+        kind: given.required("kind")?,
+        identity: given.required("identity")?,
+        role: given.required("role")?,
+    };
+    planned(scope, move |ctx| command(ctx, &named))
 }

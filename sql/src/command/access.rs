@@ -6,6 +6,7 @@
 
 mod agreement;
 mod freeze;
+mod identity;
 mod purpose;
 mod request;
 mod token;
@@ -17,6 +18,7 @@ use kho_catalog::state::{AccessChange, Change};
 pub(crate) use self::agreement::unset_third_party;
 pub(crate) use self::agreement::{Wish, end_agreement, grant_agreement, set_third_party};
 pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
+pub(crate) use self::identity::{Named, map_identity, unmap_identity};
 pub(crate) use self::purpose::{add_purpose, remove_purpose};
 pub(crate) use self::request::{
     Asked, Rows, answerable, approve_access, refuse_access, request_access, withdraw_access,

@@ -83,6 +83,8 @@ const OWN: &[(&str, Parameters)] = &[
             ("purposes", TEXT),
         ],
     ),
+    ("map_identity", &[("kind", TEXT), ("identity", TEXT), ("role", TEXT)]),
+    ("unmap_identity", &[("kind", TEXT), ("identity", TEXT), ("role", TEXT)]),
     ("revoke_api_token", &[("name", TEXT), ("role", TEXT)]),
 ];
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kho_catalog::agreement::Stated;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{Principal, Within};
-use kho_catalog::state::{Oid, State};
+use kho_catalog::state::{IdentityKind, Oid, State};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -49,6 +49,12 @@ pub enum How {
         oid: Oid,
         name: String,
     },
+    /// Somebody else vouches for it: the authority of certificates, the identity provider.
+    Identity {
+        kind: IdentityKind,
+        /// As it is mapped to the role.
+        identity: String,
+    },
 }
 
 /// What became of a secret that was presented.
@@ -60,6 +66,28 @@ pub enum Presented {
 }
 
 impl Engine {
+    /// The credential of `role` that one of `identities` is, which somebody else has vouched for
+    /// until that time; `None` where none of them is mapped to it.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn present_identity(
+        &self,
+        role: &str,
+        (kind, identities): (IdentityKind, &[String]),
+        until_ms: i64,
+    ) -> Result<Option<Credential>> {
+        let state = self.catalog().fresh().await?;
+        let Some(role) = state.role(role).map(|role| role.oid) else { return Ok(None) };
+        let is_its = |identity: &&String| state.mapped(kind, identity).any(|it| it.role == role);
+        Ok(identities.iter().find(is_its).map(|identity| Credential {
+            how: How::Identity { kind, identity: identity.clone() },
+            role: Some(role),
+            until_ms: Some(until_ms),
+            within: Some(Arc::default()),
+        }))
+    }
+
     /// What `text`, presented as an API token of `role`, is worth. It takes the same time whether
     /// there is such a role or not.
     ///
@@ -109,6 +137,13 @@ impl Credential {
         Credential { how, role: Some(role), ..Credential::default() }
     }
 
+    /// Notes, with a password, a certificate that was not the proof.
+    pub fn came_with(&mut self, certificate: Option<&str>) {
+        if let How::Password { unmapped } = &mut self.how {
+            *unmapped = certificate.map(str::to_owned);
+        }
+    }
+
     /// Whether it still holds.
     ///
     /// # Errors
@@ -118,6 +153,10 @@ impl Credential {
             How::Token { oid, .. } => {
                 let token = state.access.tokens.get(oid);
                 token.is_none_or(|token| token.revoked.is_some()).then_some("was revoked")
+            }
+            How::Identity { kind, identity } => {
+                let mut roles = state.mapped(*kind, identity).map(|it| Some(it.role));
+                (!roles.any(|role| role == self.role)).then_some("is no longer mapped to its role")
             }
             How::Internal | How::Password { .. } => None,
         };
@@ -164,6 +203,8 @@ impl How {
         match self {
             How::Internal | How::Password { .. } => "password".to_owned(),
             How::Token { name, .. } => format!("API token \"{name}\""),
+            How::Identity { kind: IdentityKind::Certificate, .. } => "certificate".to_owned(),
+            How::Identity { kind: IdentityKind::Oidc, .. } => "bearer token".to_owned(),
         }
     }
 }
@@ -178,6 +219,7 @@ impl fmt::Display for How {
                 write!(f, "password; certificate not mapped: {subject}")
             }
             How::Token { name, .. } => write!(f, "token {name}"),
+            How::Identity { kind, identity } => write!(f, "{} {identity}", kind.name()),
         }
     }
 }

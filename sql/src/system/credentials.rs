@@ -1,4 +1,4 @@
-//! `kho.api_tokens`.
+//! `kho.api_tokens`, `kho.identities`.
 //!
 //! What it guarantees: one sees one's own; `kho_admin` and `kho_auditor` see all. Neither a secret nor
 //! its hash is shown, and no dataset that does not exist for who looks.
@@ -38,6 +38,19 @@ pub(super) fn api_tokens(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         .time("created_at", rows.iter().map(|it| Some(it.created_ms)))
         .text("revoked_by", revoked().map(|it| it.map(|it| role(scope, it.by))))
         .time("revoked_at", revoked().map(|it| it.map(|it| it.at_ms)))
+        .table()
+}
+
+pub(super) fn identities(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
+    let all = scope.who.serves(KHO_ADMIN) || scope.who.serves(KHO_AUDITOR);
+    let identities = scope.state.access.identities.values();
+    let rows: Vec<_> = identities.filter(|it| all || it.role == scope.who.role()).collect();
+    Columns::new(rows.len())
+        .text("kind", rows.iter().map(|it| Some(it.kind.name().to_owned())))
+        .text("identity", rows.iter().map(|it| it.identity.value().map(str::to_owned)))
+        .text("role", rows.iter().map(|it| Some(role(scope, it.role))))
+        .text("mapped_by", rows.iter().map(|it| Some(role(scope, it.mapped_by))))
+        .time("mapped_at", rows.iter().map(|it| Some(it.mapped_ms)))
         .table()
 }
 
