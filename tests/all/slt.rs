@@ -115,6 +115,7 @@ files! { on_kho:
     attack_policies
     access_requests
     agreements
+    api_tokens
     explain_access
     freezes
     attack_privileges

@@ -364,10 +364,20 @@ impl Wire {
         }
     }
 
-    /// SCRAM-SHA-256, the only way in.
+    /// SCRAM-SHA-256; or in clear, where the server asks for that.
     pub fn authenticate(&mut self, password: &str) -> Result<(), Error> {
         match self.receive()? {
             Message::AuthenticationSasl(_) => {}
+            Message::AuthenticationCleartextPassword => {
+                self.send(|buffer| frontend::password_message(password.as_bytes(), buffer))?;
+                return match self.receive()? {
+                    Message::AuthenticationOk => Ok(()),
+                    Message::ErrorResponse(body) => Err(refused(body.fields())),
+                    _ => Err(unexpected("no AuthenticationOk")),
+                };
+            }
+            // By what came with the connection itself.
+            Message::AuthenticationOk => return Ok(()),
             Message::ErrorResponse(body) => return Err(refused(body.fields())),
             _ => return Err(unexpected("the server does not ask for SCRAM")),
         }

@@ -78,7 +78,7 @@ fn relation<'a>(scope: &'a Scope, role: Oid, written: &str) -> Result<&'a Relati
         privilege::require(state, who, see).is_ok()
     };
     let may = |relation: &Relation| {
-        who.is(KHO_AUDITOR) || (sees(relation) && (who.is(role) || who.is(relation.owner)))
+        who.serves(KHO_AUDITOR) || (sees(relation) && (who.is(role) || who.is(relation.owner)))
     };
     found.map(AsRef::as_ref).filter(|it| may(it)).ok_or_else(|| {
         let message = format!("relation \"{qualified}\" does not exist");
