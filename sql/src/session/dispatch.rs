@@ -193,7 +193,7 @@ impl Session {
             return Ok(None);
         }
         let shared = &self.engine.shared;
-        let state = shared.catalog.current()?;
+        let state = shared.catalog.subscribe().borrow().clone();
         let limit = limit::of_role(&state, self.role).get(LimitName::ConcurrentStatements);
         let limit = limit.map(|limit| (state.as_ref(), limit));
         let of_server = u64::from(shared.of_server.concurrent_statements);

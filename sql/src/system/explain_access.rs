@@ -19,7 +19,7 @@ use kho_catalog::state::{Agreement, Oid, Relation, State};
 use super::access::KHO_AUDITOR;
 use super::columns::Columns;
 use crate::command::name;
-use crate::limit::meter::{Left, left_of_quotas};
+use crate::limit::bound::{Left, left_of_quotas};
 use crate::parse;
 use crate::scope::Scope;
 use crate::secure;
