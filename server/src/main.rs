@@ -154,15 +154,8 @@ fn run(command: Command) -> Result<()> {
                     }
                 }
             }
-            Command::Keys { command: KeysCommand::Show { data, .. } } => {
-                let config = Config { data: data.unwrap_or(config.data), ..config };
-                config.check()?;
-                say(&keys::load(&config)?.public().to_string());
-                Ok(())
-            }
-            Command::Keys { command: KeysCommand::Rotate { data, .. } } => {
-                let config = Config { data: data.unwrap_or(config.data), ..config };
-                say(&keys::rotate(&config).await?.to_string());
+            Command::Keys { command } => {
+                say(&public_key(config, command).await?);
                 Ok(())
             }
             Command::Serve { data, .. } => {
@@ -194,6 +187,23 @@ fn run(command: Command) -> Result<()> {
     // Planning that nobody waits for any more cannot be stopped at once, and is not waited for.
     runtime.shutdown_timeout(LAST_MOMENT);
     ended
+}
+
+/// The public key of the warehouse's ledger, after what is to be done about it.
+async fn public_key(config: Config, command: KeysCommand) -> Result<String> {
+    let (data, rotates) = match command {
+        KeysCommand::Show { data, .. } => (data, false),
+        KeysCommand::Rotate { data, .. } => (data, true),
+    };
+    let config = Config { data: data.unwrap_or(config.data), ..config };
+    let key = match rotates {
+        true => keys::rotate(&config).await?,
+        false => {
+            config.check()?;
+            keys::load(&config)?.public()
+        }
+    };
+    Ok(key.to_string())
 }
 
 /// What was found whole, in lines.
