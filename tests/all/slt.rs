@@ -117,6 +117,7 @@ files! { on_kho:
     api_tokens
     explain_access
     freezes
+    identities
     attack_privileges
     columns_of_a_star
     governance_options
