@@ -1,6 +1,9 @@
 //! By what else than a password one logs in, and how far that goes: over the real wire.
 
 mod attacks;
+mod certificates;
+mod oidc;
+mod passwords;
 mod tokens;
 
 use kho_tests::kho::Kho;

@@ -118,6 +118,7 @@ files! { on_kho:
     api_tokens
     explain_access
     freezes
+    identities
     attack_privileges
     changes_of_hidden_rows
     columns_of_a_star

@@ -88,8 +88,8 @@ impl Oidc {
         let oidc = Oidc { issuer, audience, claim, source, client, keys };
         match (oidc.fetch().await, &oidc.source) {
             (Ok(known), _) => {
-                let now = Some(Instant::now());
-                *oidc.keys.lock().await = Keys { known, fetched: now, asked: now };
+                let fetched = Some(Instant::now());
+                *oidc.keys.lock().await = Keys { known, fetched, asked: None };
             }
             (Err(why), KeySource::File(path)) => {
                 let message = format!("oidc.jwks: file {} cannot be used: {why}", path.display());

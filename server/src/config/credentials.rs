@@ -1,10 +1,12 @@
 //! `[passwords]` and `[oidc]`: what is asked of passwords, and whose tokens are taken.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use kho_catalog::error::Result;
 use kho_sql::passwords::Rules;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use url::{Host, Url};
 
 use super::invalid;
@@ -17,10 +19,13 @@ use crate::authenticate::oidc::{self, KeySource};
 #[serde(deny_unknown_fields)]
 pub struct Passwords {
     /// In characters.
+    #[serde(deserialize_with = "given")]
     pub minimum_length: Option<usize>,
     /// How hard it is to guess, from 0 (anybody's first) to 4, as zxcvbn estimates it.
+    #[serde(deserialize_with = "given")]
     pub minimum_score: Option<u8>,
     /// Whether one that contains the role's name is refused.
+    #[serde(deserialize_with = "given")]
     pub refuse_role_name: Option<bool>,
     /// Whether a role can be given a ready-made verifier, of which hardly anything can be checked.
     /// psql's `\password` sends one.
@@ -39,6 +44,28 @@ pub struct Oidc {
     pub jwks: Option<String>,
     /// The claim whose value `kho.map_identity` maps to a role.
     pub claim: String,
+}
+
+/// A value that may be left out; from the environment it comes as text.
+fn given<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + FromStr,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given<T> {
+        Value(T),
+        Text(String),
+    }
+    match Option::<Given<T>>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Given::Value(value)) => Ok(Some(value)),
+        Some(Given::Text(text)) => match text.trim().parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(D::Error::custom(format!("invalid value \"{text}\""))),
+        },
+    }
 }
 
 impl Default for Passwords {
