@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 pub use self::column::{COLUMN_PRIVILEGES, has_any_column_privilege, readable_columns};
 pub use self::membership::{bypass_allowed, may_administer, membership_allowed, reaches_data};
-pub use self::within::{Covered, Reach, Within};
 use self::within::narrowed;
+pub use self::within::{Covered, Reach, Within};
 use crate::error::{Error, Kind, Result};
 use crate::state::{Grant, Oid, PUBLIC, Privilege, Relation, RelationKind, Schema, State};
 

@@ -6,8 +6,8 @@
 //! written is found out by whoever uses it.
 //! On failure: `F0000`, in one line that names the key and where it was set.
 
-pub mod s3;
 mod credentials;
+pub mod s3;
 mod variable;
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::authenticate::Authenticator;
+use crate::authenticate::oidc::Oidc;
 use crate::pgwire::cancel::Registry;
 use crate::pgwire::connection::Ending;
-use crate::authenticate::oidc::Oidc;
 use crate::tls::{Acceptor, Clients, Identity};
 
 mod backend;

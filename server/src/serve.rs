@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Limits, Password};
 use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
-use crate::server_name::ServerName;
 use crate::pgwire::Trusted;
+use crate::server_name::ServerName;
 use crate::tls::{Clients, Identity};
 use crate::{bootstrap, config, http, keys, ledger, maintenance, observe, pgwire};
 

@@ -93,7 +93,8 @@ impl Principal {
 }
 
 /// What a refusal adds that the role alone would not get.
-pub(super) const HINT: &str = "The session has less than its role: it came by a token with a scope.";
+pub(super) const HINT: &str =
+    "The session has less than its role: it came by a token with a scope.";
 
 /// The decision within the bounds.
 pub(super) fn narrowed(

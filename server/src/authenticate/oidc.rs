@@ -119,15 +119,15 @@ impl Oidc {
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let claims = decode::<Value>(token, &decoding, &validation).map_err(|error| {
-            match error.kind() {
-                ErrorKind::ExpiredSignature => "a bearer token that has expired",
-                ErrorKind::ImmatureSignature => "a bearer token that is not good yet",
-                ErrorKind::InvalidIssuer => "a bearer token of another issuer",
-                ErrorKind::InvalidAudience => "a bearer token for another audience",
-                ErrorKind::InvalidAlgorithm => "a bearer token with another algorithm than its key's",
-                _ => "a bearer token that is not good",
-            }
+        let claims = decode::<Value>(token, &decoding, &validation).map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::ExpiredSignature => "a bearer token that has expired",
+            ErrorKind::ImmatureSignature => "a bearer token that is not good yet",
+            ErrorKind::InvalidIssuer => "a bearer token of another issuer",
+            ErrorKind::InvalidAudience => "a bearer token for another audience",
+            ErrorKind::InvalidAlgorithm => "a bearer token with another algorithm than its key's",
+            _ => "a bearer token that is not good",
         })?;
         self.said(&claims.claims)
     }

@@ -57,9 +57,9 @@ impl Clients {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(&self.authority, &error.to_string()).with_source(error))?;
         for certificate in found {
-            roots
-                .add(certificate)
-                .map_err(|error| unusable(&self.authority, &error.to_string()).with_source(error))?;
+            roots.add(certificate).map_err(|error| {
+                unusable(&self.authority, &error.to_string()).with_source(error)
+            })?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -127,7 +127,9 @@ impl Acceptor {
                         current.acceptor = acceptor;
                         current.of = written;
                     }
-                    Err(error) => tracing::error!(?error, "client certificates: the old files hold"),
+                    Err(error) => {
+                        tracing::error!(?error, "client certificates: the old files hold")
+                    }
                 }
             }
         }

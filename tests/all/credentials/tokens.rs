@@ -175,7 +175,8 @@ fn a_token_for_some_datasets_sees_no_others() {
     let mut wire = by_token(&kho, "officer", &whole).unwrap();
     wire.run("CREATE TABLE o.made (id bigint)");
     assert_eq!(wire.value("SELECT count(*) FROM o.secret"), "1");
-    for statement in ["REASSIGN OWNED BY officer TO an", "ALTER ROLE officer PASSWORD 'x-y-z-1-2'"] {
+    for statement in ["REASSIGN OWNED BY officer TO an", "ALTER ROLE officer PASSWORD 'x-y-z-1-2'"]
+    {
         assert_eq!(wire.refusal(statement).sqlstate, "42501", "{statement}");
     }
 }

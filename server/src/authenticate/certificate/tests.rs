@@ -27,7 +27,8 @@ fn a_subject_is_written_last_part_first_and_other_names_follow() {
     let email = SanType::Rfc822Name("etl@hue.vn".try_into().unwrap());
     let uri = SanType::URI("spiffe://hue/etl".try_into().unwrap());
     let read = read(named(&parts), vec![dns, email, uri]);
-    let identities = ["CN=etl,O=City,C=VN", "dns:etl.hue.vn", "email:etl@hue.vn", "uri:spiffe://hue/etl"];
+    let identities =
+        ["CN=etl,O=City,C=VN", "dns:etl.hue.vn", "email:etl@hue.vn", "uri:spiffe://hue/etl"];
     assert_eq!(read.identities, identities);
     assert_eq!(read.until_ms, 1_893_456_000_000);
 }

@@ -100,8 +100,9 @@ pub(crate) fn revoke_api_token(
     };
     if role != ctx.who.role() && !ctx.who.serves(KHO_ADMIN) {
         let message = "permission denied to revoke an API token of another role";
-        return Err(Error::new(Kind::InsufficientPrivilege, message)
-            .with_hint("Members of kho_admin may."));
+        return Err(
+            Error::new(Kind::InsufficientPrivilege, message).with_hint("Members of kho_admin may.")
+        );
     }
     let tokens = ctx.state.access.tokens.values();
     let named = tokens.filter(|token| token.role == role && token.name == written);
@@ -142,14 +143,18 @@ fn reach(written: &str) -> Result<Reach> {
     match written {
         "read" => Ok(Reach::Read),
         "write" => Ok(Reach::Write),
-        other => Err(invalid(format!("invalid scope \"{other}\"")).with_hint("It is read or write.")),
+        other => {
+            Err(invalid(format!("invalid scope \"{other}\"")).with_hint("It is read or write."))
+        }
     }
 }
 
 fn purposes(ctx: &Context<'_>, written: &str) -> Result<BTreeSet<String>> {
     let purposes = options::purposes(written, &ctx.state.access.purposes)?;
     match purposes.is_empty() {
-        true => Err(invalid("an API token is for one purpose at least, or without purposes for all")),
+        true => {
+            Err(invalid("an API token is for one purpose at least, or without purposes for all"))
+        }
         false => Ok(purposes),
     }
 }
