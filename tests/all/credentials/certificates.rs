@@ -97,7 +97,7 @@ fn one_of_another_authority_or_past_its_time_makes_no_connection() {
     let foreign = Authority::new("City CA").sign("etl", &[], 1, DAY);
     assert!(matches!(city.connect("etl", Some(&foreign)), Err(Error::Io(_))));
     let old = city.authority.sign("etl", &[], 2, Duration::ZERO);
-    assert!(matches!(city.connect("etl", Some(&old)), Err(Error::Io(_))));
+    assert!(city.connect("etl", Some(&old)).is_err());
 }
 
 #[test]

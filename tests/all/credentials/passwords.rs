@@ -78,7 +78,11 @@ fn a_server_for_others_takes_no_weak_password_for_its_first_role() {
     command.env("KHO_PG__LISTEN", "0.0.0.0:0").env("KHO_ADMIN_PASSWORD", "admin");
     let output = run(&mut command, "", Duration::from_secs(120));
     assert!(!output.success);
-    assert!(output.stderr.contains("KHO_ADMIN_PASSWORD: password is too short"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("KHO_ADMIN_PASSWORD: password is too short"),
+        "{}",
+        output.stderr
+    );
     assert!(!folders.data().join("catalog").exists(), "it made a warehouse");
     let loose = [
         ("KHO_PG__LISTEN", "0.0.0.0:0"),
