@@ -46,7 +46,8 @@ async fn serve(data: &str, threads: usize) -> kho_catalog::error::Result<()> {
     let engine = Arc::new(Engine::open(catalog, Ledger::discarding().await?, &limits)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "ready pg={}", listener.local_addr()?)?;
-    let shared = pgwire::Shared::new(engine, None, pgwire::Limits::default())?;
+    let trusted = pgwire::Trusted::default();
+    let shared = pgwire::Shared::new(engine, None, trusted, pgwire::Limits::default())?;
     pgwire::serve(listener, shared, CancellationToken::new()).await;
     Ok(())
 }

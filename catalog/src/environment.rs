@@ -180,6 +180,18 @@ impl Environment {
         format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
     }
 
+    /// 256 random bits, for what nobody must guess.
+    ///
+    /// # Errors
+    /// `XX000` where the system has no randomness.
+    pub fn secret(&self) -> Result<[u8; 32]> {
+        use ring::rand::SecureRandom as _;
+        let mut secret = [0; 32];
+        let filled = ring::rand::SystemRandom::new().fill(&mut secret);
+        filled.map_err(|_| Error::internal("the system gives no random numbers"))?;
+        Ok(secret)
+    }
+
     /// Removes what writers that were killed left unfinished on the local disk at least
     /// `older_than` ago, and says how many files that were. Other stores keep no such files.
     pub async fn sweep_leftovers(&self, older_than: Duration) -> Result<usize> {

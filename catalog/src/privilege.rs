@@ -14,12 +14,15 @@ mod column;
 mod membership;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use self::column::{COLUMN_PRIVILEGES, has_any_column_privilege, readable_columns};
-pub use self::membership::{bypass_allowed, may_administer, membership_allowed};
+pub use self::membership::{bypass_allowed, may_administer, membership_allowed, reaches_data};
+use self::within::narrowed;
+pub use self::within::{Covered, Reach, Within};
 use crate::error::{Error, Kind, Result};
 use crate::state::{Grant, Oid, PUBLIC, Privilege, Relation, RelationKind, Schema, State};
 
@@ -34,6 +37,8 @@ pub const KHO_AUDITOR: Oid = 11;
 pub struct Principal {
     role: Oid,
     effective: BTreeSet<Oid>,
+    /// What leaves a session less than its role.
+    within: Option<Arc<Within>>,
 }
 
 /// What a principal may want to do.
@@ -153,7 +158,7 @@ impl Principal {
         if !effective.is_empty() {
             effective.insert(PUBLIC);
         }
-        Principal { role, effective }
+        Principal { role, effective, within: None }
     }
 
     /// The role itself.
@@ -174,6 +179,11 @@ impl Principal {
 
 /// Whether `who` may do `action`.
 pub fn decide(state: &State, who: &Principal, action: Action) -> Decision {
+    narrowed(state, who, action, decide_for_role(state, who, action))
+}
+
+/// The same without what leaves a session less than its role.
+fn decide_for_role(state: &State, who: &Principal, action: Action) -> Decision {
     match action {
         Action::Warehouse(WarehouseAction::CreateSchema | WarehouseAction::ManageRoles) => {
             admin(who).map_or(Decision::Denied, Decision::Allowed)
@@ -197,7 +207,11 @@ pub fn decide(state: &State, who: &Principal, action: Action) -> Decision {
 pub fn require(state: &State, who: &Principal, action: Action) -> Result<Reason> {
     match decide(state, who, action) {
         Decision::Allowed(reason) => Ok(reason),
-        Decision::Denied => Err(denied(state, action)),
+        Decision::Denied => {
+            let error = denied(state, action);
+            let is_the_roles = allowed(decide_for_role(state, who, action));
+            Err(if is_the_roles { error.with_hint(within::HINT) } else { error })
+        }
         Decision::Hidden => Err(hidden(state, action)),
     }
 }
@@ -206,7 +220,7 @@ pub fn require(state: &State, who: &Principal, action: Action) -> Result<Reason>
 pub fn find_schema<'a>(state: &'a State, who: &Principal, name: &str) -> Result<&'a Arc<Schema>> {
     state
         .schema(name)
-        .filter(|schema| allowed(decide_schema(who, schema, SchemaAction::See)))
+        .filter(|schema| sees_schema(state, who, schema))
         .ok_or_else(|| no_schema(name))
 }
 
@@ -221,8 +235,7 @@ pub fn find_relation<'a>(
 ) -> Result<&'a Arc<Relation>> {
     let found = state.schema(schema).and_then(|schema| {
         let relation = state.relation(schema.oid, name)?;
-        let seen = decide_relation(who, schema, relation, RelationAction::See);
-        allowed(seen).then_some(relation)
+        sees_relation(state, who, schema, relation).then_some(relation)
     });
     found.ok_or_else(|| no_relation(written))
 }
@@ -232,8 +245,7 @@ pub fn visible_schemas<'a>(
     state: &'a State,
     who: &'a Principal,
 ) -> impl Iterator<Item = &'a Arc<Schema>> {
-    let see = |schema: &&Arc<Schema>| allowed(decide_schema(who, schema, SchemaAction::See));
-    state.schemas.values().filter(see)
+    state.schemas.values().filter(|schema| sees_schema(state, who, schema))
 }
 
 /// The relations that exist for `who`, by schema and name.
@@ -242,9 +254,9 @@ pub fn visible_relations<'a>(
     who: &'a Principal,
 ) -> impl Iterator<Item = &'a Arc<Relation>> {
     visible_schemas(state, who).flat_map(move |schema| {
-        state.relations_of(schema.oid).filter(move |relation| {
-            allowed(decide_relation(who, schema, relation, RelationAction::See))
-        })
+        state
+            .relations_of(schema.oid)
+            .filter(move |relation| sees_relation(state, who, schema, relation))
     })
 }
 
@@ -295,6 +307,16 @@ pub fn grantor_for(
     let holds = |it: &&Grant| it.grantable && it.privilege == privilege && who.is(it.grantee);
     let held = || grants.iter().filter(covers).filter(holds).map(|grant| grant.grantee);
     held().find(|role| *role == who.role()).or_else(|| held().next())
+}
+
+fn sees_schema(state: &State, who: &Principal, schema: &Schema) -> bool {
+    let seen = decide_schema(who, schema, SchemaAction::See);
+    allowed(narrowed(state, who, Action::Schema(schema.oid, SchemaAction::See), seen))
+}
+
+fn sees_relation(state: &State, who: &Principal, schema: &Schema, relation: &Relation) -> bool {
+    let seen = decide_relation(who, schema, relation, RelationAction::See);
+    allowed(narrowed(state, who, Action::Relation(relation.oid, RelationAction::See), seen))
 }
 
 fn decide_schema(who: &Principal, schema: &Schema, action: SchemaAction) -> Decision {

@@ -6,6 +6,7 @@
 //! What it does not: it checks no right and no rule; `sql::command` does, before it commits.
 
 mod access;
+mod credential;
 mod limits;
 mod texts;
 
@@ -18,6 +19,7 @@ pub use self::access::{
     Access, AccessChange, Agreement, Answer, Ended, Freeze, Purpose, Purposes, Request, ThirdParty,
     Tied, Verdict,
 };
+pub use self::credential::{ApiToken, Identity, IdentityKind, Revoked};
 pub use self::limits::{LimitName, Quota, RoleLimits};
 use crate::audit::{Anchor, Rotation};
 use crate::policy::{Mask, Policy, RowSecurity, Tag};

@@ -1,8 +1,10 @@
-//! Who is connecting: SCRAM-SHA-256 against stored verifiers, for every protocol.
+//! Who is connecting, for every protocol: SCRAM-SHA-256 against stored verifiers, API tokens, client
+//! certificates, and tokens of an identity provider.
 //!
 //! What it guarantees: an unknown role, a role without a password, an expired password and a wrong
 //! password cannot be told apart, neither by what is sent nor by how many messages; failures are
-//! in the audit ledger before they are answered; who keeps failing is slowed down.
+//! in the audit ledger before they are answered; who keeps failing is slowed down. A wrong token is
+//! answered like a wrong password.
 //! What it does not: it opens no session and checks no privilege. Tries that the throttle turns
 //! away unheard are counted and not recorded, or anyone could fill the ledger.
 //! On failure: `28P01` with PostgreSQL's text; `28000` for a role that may not log in, said only to
@@ -13,11 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::IdentityKind;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
-use kho_sql::session::{Account, Engine};
+use kho_sql::session::{Account, Credential, Engine, Presented};
 
+use crate::authenticate::certificate::Certificate;
+use crate::authenticate::oidc::Oidc;
 use crate::authenticate::throttle::{Key, Throttle, Verdict};
 
+pub mod certificate;
+pub mod oidc;
 pub mod scram;
 mod throttle;
 
@@ -29,31 +36,40 @@ pub struct Authenticator {
     engine: Arc<Engine>,
     throttle: Throttle,
     mock_secret: [u8; 32],
+    oidc: Option<Oidc>,
 }
 
 /// One try to log in: what must be proved, and what is then found out.
 pub struct Attempt {
     role: String,
     client: Option<SocketAddr>,
+    account: Option<Account>,
     verifier: Verifier,
     standing: Standing,
 }
 
-/// What a right password is worth.
+/// What a client gives at once, where there is no exchange.
+#[derive(Clone, Copy)]
+pub enum Given<'a> {
+    /// A password in clear, for wires that know no SCRAM.
+    Password(&'a str),
+    /// An API token, or one that the identity provider signed.
+    Token(&'a str),
+}
+
+/// Whether any password can be right.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    Welcome,
-    /// The password is right, but the role may not log in.
-    NoLogin,
-    /// No password can be right: no such role, none set, or it is past its time.
+    Usable,
+    /// None can: no such role, none set, or it is past its time.
     Hopeless,
 }
 
 impl Authenticator {
     /// `mock_secret` makes up salts for roles that do not exist; it must outlive restarts, or a
     /// salt that changes tells that its role is not there.
-    pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32]) -> Authenticator {
-        Authenticator { engine, throttle: Throttle::default(), mock_secret }
+    pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32], oidc: Option<Oidc>) -> Authenticator {
+        Authenticator { engine, throttle: Throttle::default(), mock_secret, oidc }
     }
 
     /// Starts a try to log in as `role`, slower for those who have failed before.
@@ -74,36 +90,117 @@ impl Authenticator {
         let account = self.engine.account(role).await?;
         let now_ms = chrono::Utc::now().timestamp_millis();
         let (verifier, standing) = match account.as_ref().and_then(|it| usable(it, now_ms)) {
-            Some((verifier, true)) => (verifier, Standing::Welcome),
-            Some((verifier, false)) => (verifier, Standing::NoLogin),
+            Some(verifier) => (verifier, Standing::Usable),
             None => (self.mock_verifier(role), Standing::Hopeless),
         };
-        Ok(Attempt { role: role.to_owned(), client, verifier, standing })
+        Ok(Attempt { role: role.to_owned(), client, account, verifier, standing })
+    }
+
+    /// The whole of it for what is given at once: `begin`, and what that is worth.
+    ///
+    /// # Errors
+    /// Those of [`Authenticator::begin`] and [`Authenticator::judge`].
+    pub async fn check(
+        &self,
+        role: &str,
+        given: Given<'_>,
+        client: Option<SocketAddr>,
+    ) -> Result<Credential> {
+        let attempt = self.begin(role, client).await?;
+        self.judge(&attempt, given).await
+    }
+
+    /// Decides an attempt by what was given.
+    ///
+    /// # Errors
+    /// `28P01` or `28000`; the refusal is in the ledger when this returns.
+    pub async fn judge(&self, attempt: &Attempt, given: Given<'_>) -> Result<Credential> {
+        match given {
+            Given::Password(password) => {
+                self.decide(attempt, attempt.verifier.matches(password)).await
+            }
+            Given::Token(text) if oidc::looks_like(text) => {
+                match self.bearer(attempt, text).await? {
+                    Ok(credential) => self.admit(attempt, credential).await,
+                    Err(reason) => {
+                        self.refused(attempt, reason).await;
+                        Err(wrong_password(&attempt.role))
+                    }
+                }
+            }
+            Given::Token(text) => match self.engine.present_token(&attempt.role, text).await? {
+                Presented::Right(credential) => self.admit(attempt, credential).await,
+                Presented::Wrong(reason) => {
+                    self.refused(attempt, reason).await;
+                    Err(wrong_password(&attempt.role))
+                }
+            },
+        }
     }
 
     /// Decides an attempt whose proof was checked.
     ///
     /// # Errors
     /// `28P01` or `28000`; the refusal is in the ledger when this returns.
-    pub async fn decide(&self, attempt: &Attempt, proof_is_right: bool) -> Result<()> {
-        match attempt.standing {
-            Standing::Welcome if proof_is_right => {
-                self.throttle.forget(&Key::role(&attempt.role));
-                Ok(())
+    pub async fn decide(&self, attempt: &Attempt, proof_is_right: bool) -> Result<Credential> {
+        match (attempt.standing, &attempt.account) {
+            (Standing::Usable, Some(account)) if proof_is_right => {
+                self.admit(attempt, Credential::password(account.oid)).await
             }
-            Standing::NoLogin if proof_is_right => {
-                let error = Error::new(
-                    Kind::InvalidAuthorization,
-                    format!("role \"{}\" is not permitted to log in", attempt.role),
-                );
-                self.refused(attempt, error.message()).await;
-                Err(error)
-            }
-            Standing::Welcome | Standing::NoLogin | Standing::Hopeless => {
+            (Standing::Usable | Standing::Hopeless, _) => {
                 self.refused(attempt, "wrong password").await;
                 Err(wrong_password(&attempt.role))
             }
         }
+    }
+
+    /// Lets who has given a proof in, if its role may log in at all.
+    async fn admit(&self, attempt: &Attempt, credential: Credential) -> Result<Credential> {
+        if attempt.account.as_ref().is_some_and(|account| account.login) {
+            self.throttle.forget(&Key::role(&attempt.role));
+            return Ok(credential);
+        }
+        let error = Error::new(
+            Kind::InvalidAuthorization,
+            format!("role \"{}\" is not permitted to log in", attempt.role),
+        );
+        self.refused(attempt, error.message()).await;
+        Err(error)
+    }
+
+    /// What a certificate that was verified is worth; `None` where it is nobody's, or not this
+    /// role's: then something else has to be given.
+    ///
+    /// # Errors
+    /// `28000` for a role that may not log in.
+    pub async fn vouched(
+        &self,
+        attempt: &Attempt,
+        certificate: &Certificate,
+    ) -> Result<Option<Credential>> {
+        let identities = (IdentityKind::Certificate, certificate.identities.as_slice());
+        let until_ms = certificate.until_ms;
+        match self.engine.present_identity(&attempt.role, identities, until_ms).await? {
+            Some(credential) => self.admit(attempt, credential).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a token of the identity provider is worth, or why nothing.
+    async fn bearer(
+        &self,
+        attempt: &Attempt,
+        text: &str,
+    ) -> Result<std::result::Result<Credential, &'static str>> {
+        let Some(oidc) = &self.oidc else { return Ok(Err("wrong token")) };
+        let bearer = match oidc.verify(text).await {
+            Ok(bearer) => bearer,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let identities = (IdentityKind::Oidc, std::slice::from_ref(&bearer.identity));
+        let until_ms = bearer.until_ms;
+        let found = self.engine.present_identity(&attempt.role, identities, until_ms).await?;
+        Ok(found.ok_or("a bearer token of somebody who is not mapped to the role"))
     }
 
     /// Records an attempt that ended without a proof: a broken exchange, a binding that is off.
@@ -145,15 +242,14 @@ impl Attempt {
     }
 }
 
-/// The verifier that counts, and whether the role may log in.
-fn usable(account: &Account, now_ms: i64) -> Option<(Verifier, bool)> {
+/// The verifier that counts.
+fn usable(account: &Account, now_ms: i64) -> Option<Verifier> {
     if account.valid_until_ms.is_some_and(|until| until <= now_ms) {
         return None;
     }
-    let verifier = Verifier::parse(account.verifier.as_deref()?)
+    Verifier::parse(account.verifier.as_deref()?)
         .inspect_err(|error| tracing::error!(role = account.name, ?error, "a verifier is damaged"))
-        .ok()?;
-    Some((verifier, account.login))
+        .ok()
 }
 
 fn wrong_password(role: &str) -> Error {

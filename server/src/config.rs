@@ -6,6 +6,7 @@
 //! written is found out by whoever uses it.
 //! On failure: `F0000`, in one line that names the key and where it was set.
 
+mod credentials;
 pub mod s3;
 mod variable;
 
@@ -21,6 +22,7 @@ use figment::providers::{Format, Serialized, Toml};
 use kho_catalog::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
+pub use self::credentials::{Oidc, Passwords};
 use self::s3::{S3, SecretName};
 use self::variable::Variable;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub http: Http,
     pub flight: Flight,
     pub tls: Tls,
+    pub passwords: Passwords,
+    pub oidc: Oidc,
     pub keys: Keys,
     pub s3: S3,
     pub audit: Audit,
@@ -84,6 +88,11 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// A PEM file.
     pub key: Option<PathBuf>,
+    /// A PEM file of authorities: a client with a certificate of theirs logs in by it as the role
+    /// that `kho.map_identity` maps it to.
+    pub client_ca: Option<PathBuf>,
+    /// A PEM file with the lists of what those authorities have revoked, one of each.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// Where Kho keeps the keys it makes.
@@ -206,6 +215,8 @@ impl Default for Config {
             http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             flight: Flight::default(),
             tls: Tls::default(),
+            passwords: Passwords::default(),
+            oidc: Oidc::default(),
             keys: Keys::default(),
             s3: S3::default(),
             audit: Audit::default(),
@@ -299,6 +310,11 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err(invalid("tls.certificate and tls.key must be set together"));
         }
+        if self.tls.client_crl.is_some() && self.tls.client_ca.is_none() {
+            return Err(invalid("tls.client_crl is of no use without tls.client_ca"));
+        }
+        self.passwords.check()?;
+        self.oidc.check()?;
         let limits = &self.limits;
         let times = [
             ("limits.statement_timeout_ms", limits.statement_timeout_ms),

@@ -17,14 +17,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::authenticate::Authenticator;
+use crate::authenticate::oidc::Oidc;
 use crate::pgwire::cancel::Registry;
 use crate::pgwire::connection::Ending;
-use crate::tls::Identity;
+use crate::tls::{Acceptor, Clients, Identity};
 
 mod backend;
 mod cancel;
@@ -75,6 +75,13 @@ impl Default for Limits {
     }
 }
 
+/// Whose word on who a client is is taken, besides passwords.
+#[derive(Default)]
+pub struct Trusted {
+    pub clients: Option<Clients>,
+    pub oidc: Option<Oidc>,
+}
+
 /// What all connections of one server share.
 pub struct Shared {
     engine: Arc<Engine>,
@@ -87,7 +94,7 @@ pub struct Shared {
 }
 
 struct Tls {
-    acceptor: TlsAcceptor,
+    acceptor: Acceptor,
     /// What SCRAM binds a login to.
     end_point: Option<Vec<u8>>,
 }
@@ -108,16 +115,17 @@ impl Shared {
     /// Without an identity, only clients on this machine are served.
     ///
     /// # Errors
-    /// `F0000` where the identity cannot be used.
+    /// `F0000` where the identity, or what is to be trusted, cannot be used.
     pub fn new(
         engine: Arc<Engine>,
         identity: Option<&Identity>,
+        trusted: Trusted,
         limits: Limits,
     ) -> Result<Arc<Shared>> {
+        let Trusted { clients, oidc } = trusted;
         let tls = identity
             .map(|identity| -> Result<Tls> {
-                let config = identity.server_config(&[b"postgresql"])?;
-                let acceptor = TlsAcceptor::from(config);
+                let acceptor = Acceptor::new(identity, clients.as_ref(), &[b"postgresql"])?;
                 Ok(Tls { acceptor, end_point: identity.end_point() })
             })
             .transpose()?;
@@ -126,7 +134,7 @@ impl Shared {
             None => rand::random(),
         };
         Ok(Arc::new(Shared {
-            authenticator: Authenticator::new(Arc::clone(&engine), mock_secret),
+            authenticator: Authenticator::new(Arc::clone(&engine), mock_secret, oidc),
             engine,
             tls,
             registry: Arc::new(Registry::default()),

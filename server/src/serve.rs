@@ -15,6 +15,7 @@ use kho_catalog::audit::{Keeping, Ledger};
 use kho_catalog::environment::Environment;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::log::Catalog;
+use kho_sql::passwords::Rules;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, make_verifier};
 use kho_sql::session::Engine;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -27,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Limits, Password};
 use crate::http::ReadyCheck;
 use crate::jobs::Jobs;
+use crate::pgwire::Trusted;
 use crate::server_name::ServerName;
-use crate::tls::Identity;
+use crate::tls::{Clients, Identity};
 use crate::{bootstrap, config, http, keys, ledger, maintenance, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
@@ -71,8 +73,11 @@ pub async fn start(config: Config) -> Result<Server> {
     let name = ServerName::take(&config.keys_directory())?;
     let environment = open_environment(&config).await?;
     let catalog = Catalog::open(environment.clone(), name.as_str()).await?;
+    let trusted = trusted(&config).await?;
+    let rules = config.passwords.rules(config.pg.listen.ip().is_loopback());
+    let admin = config.admin_password.as_ref();
     let made =
-        bootstrap::make_warehouse(&catalog, config.admin_password.as_ref(), verifier).await?;
+        bootstrap::make_warehouse(&catalog, admin, |password| verifier(&rules, password)).await?;
     if let Some(password) = made {
         show_password(&password);
     }
@@ -82,9 +87,10 @@ pub async fn start(config: Config) -> Result<Server> {
     let keeping = ledger.keep(&catalog).await?;
     let spill = format!("kho-spill-{}", name.as_str());
     let limits = engine_limits(&config.limits, &spill)?;
-    let engine = Arc::new(Engine::open(catalog.clone(), ledger.clone(), &limits)?);
-    let shared =
-        pgwire::Shared::new(Arc::clone(&engine), Some(&identity), wire_limits(&config.limits)?)?;
+    let engine = Engine::open_with(catalog.clone(), ledger.clone(), &limits, rules)?;
+    let engine = Arc::new(engine);
+    let limits = wire_limits(&config.limits)?;
+    let shared = pgwire::Shared::new(Arc::clone(&engine), Some(&identity), trusted, limits)?;
 
     let jobs = Jobs::new();
     let seal_every = Duration::from_secs(config.audit.seal_interval_s);
@@ -216,8 +222,22 @@ fn show_password(password: &Password) {
     eprintln!("kho: this is the only time it is shown; change it with ALTER ROLE");
 }
 
-/// What the catalog keeps of a password (RFC 5802, SCRAM-SHA-256).
-fn verifier(password: &Password) -> Result<String> {
+/// Whose word is taken, besides passwords.
+async fn trusted(config: &Config) -> Result<Trusted> {
+    let clients = config.tls.client_ca.clone().map(|authority| {
+        let revoked = config.tls.client_crl.clone();
+        Clients { authority, revoked }
+    });
+    Ok(Trusted { clients, oidc: config.oidc.open().await? })
+}
+
+/// What the catalog keeps of a password (RFC 5802, SCRAM-SHA-256), which must be good enough.
+fn verifier(rules: &Rules, password: &Password) -> Result<String> {
+    rules.check(bootstrap::ADMIN, password.expose()).map_err(|error| {
+        let message = format!("KHO_ADMIN_PASSWORD: {}", error.message());
+        Error::new(Kind::ConfigFile, message)
+            .with_hint("Give another one, or loosen the rules of [passwords].")
+    })?;
     let salt: [u8; SALT_BYTES] = rand::random();
     make_verifier(password.expose(), &salt, DEFAULT_ITERATIONS)
 }

@@ -8,6 +8,8 @@
 //! What it does not: it does not renew; whoever operates the server replaces the files.
 //! On failure: `F0000` naming the file and what to do.
 
+mod acceptor;
+
 use std::fmt;
 use std::fs;
 use std::io::Write;
@@ -19,8 +21,11 @@ use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_certificate::{CapturedX509Certificate, SignatureAlgorithm};
+
+pub use self::acceptor::{Acceptor, Clients};
 
 /// The name of the certificate file that a first start makes.
 pub const CERTIFICATE_FILE: &str = "server.crt";
@@ -53,7 +58,7 @@ impl Identity {
             .map_err(|error| unusable(key, &error.to_string()).with_source(error))?;
         let identity = Identity { chain, key };
         // Reports a key that does not belong to the certificate now, not at the first client.
-        identity.server_config(&[])?;
+        identity.server_config(&[], None)?;
         Ok(identity)
     }
 
@@ -78,17 +83,27 @@ impl Identity {
         self.chain.first()
     }
 
-    /// A configuration for one listener; `protocols` are its ALPN names, best first.
+    /// A configuration for one listener; `protocols` are its ALPN names, best first. With `clients`,
+    /// a client may come with a certificate, and no handshake is taken up again: what was verified
+    /// once is verified each time.
     ///
     /// # Errors
-    /// `F0000` where key and certificate do not belong together.
-    pub fn server_config(&self, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>> {
+    /// `F0000` where key and certificate do not belong together, or those of clients are of no use.
+    pub fn server_config(
+        &self,
+        protocols: &[&[u8]],
+        clients: Option<&Clients>,
+    ) -> Result<Arc<ServerConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = match clients {
+            Some(clients) => clients.verifier()?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
                 builder
-                    .with_no_client_auth()
+                    .with_client_cert_verifier(verifier)
                     .with_single_cert(self.chain.clone(), self.key.clone_key())
             })
             .map_err(|error| {
@@ -99,6 +114,10 @@ impl Identity {
                 .with_source(error)
             })?;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        if clients.is_some() {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(Arc::new(config))
     }
 
@@ -123,6 +142,12 @@ impl Identity {
     /// A secret of this server's for `purpose`, the same after every restart.
     pub fn derive_secret(&self, purpose: &str) -> [u8; 32] {
         kho_sql::scram::hmac_sha256(self.key.secret_der(), purpose.as_bytes())
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Identity {
+        Identity { chain: self.chain.clone(), key: self.key.clone_key() }
     }
 }
 

@@ -1,15 +1,18 @@
 //! `CALL kho.…`: procedures.
 
 mod access;
+mod credential;
 mod masks;
 mod running;
 
+use arrow::datatypes::SchemaRef;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::{self, Action, RelationAction};
 use kho_catalog::state::{Change, Column, KeyKind, Relation};
 use kho_catalog::table::{Commit, TableColumn};
 use sqlparser::ast;
 
+use self::credential::CREATE_API_TOKEN;
 use crate::authorize::require_rows;
 use crate::bind;
 use crate::execute::Limits;
@@ -18,6 +21,16 @@ use crate::scope::{Scope, location};
 use crate::system::{Arguments, SCHEMA, ledger};
 use crate::write::reshaping::announce;
 use crate::write::{Base, Decide, Pending, commit_author, keys, tables};
+
+/// The one procedure that changes nothing.
+const VERIFY_AUDIT_LOG: &str = "verify_audit_log";
+
+/// The columns of the row that a procedure answers with; most answer with none.
+pub(crate) fn described(function: &ast::Function) -> Result<Option<SchemaRef>> {
+    let name = bind::object_name(&function.name)?;
+    let answers = name.schema.as_deref() == Some(SCHEMA) && name.name == CREATE_API_TOKEN;
+    Ok(answers.then(credential::token_schema))
+}
 
 /// Runs a procedure up to its commit.
 pub(crate) async fn call(
@@ -32,6 +45,9 @@ pub(crate) async fn call(
         ast::FunctionArguments::None => &none,
         _ => return Err(Error::new(Kind::Syntax, "a procedure takes a list of arguments")),
     };
+    if (name.schema.as_deref(), name.name.as_str()) != (Some(SCHEMA), VERIFY_AUDIT_LOG) {
+        scope.who.refuse_change()?;
+    }
     match (name.schema.as_deref(), name.name.as_str()) {
         (Some(SCHEMA), "restore_table") => {
             restore(scope, &Arguments::new(&["dataset", "version"], arguments)?, limits).await
@@ -59,14 +75,17 @@ pub(crate) async fn call(
             let arguments = Arguments::new(masks::SET_ROLE_ATTRIBUTE, arguments)?;
             masks::set_role_attribute(scope, &arguments)
         }
-        (Some(SCHEMA), "verify_audit_log") => {
+        (Some(SCHEMA), VERIFY_AUDIT_LOG) => {
             Arguments::new(&[], arguments)?;
             verify_audit_log(scope, limits).await
         }
         (Some(SCHEMA), "cancel") => running::cancel(scope, &Arguments::new(&["id"], arguments)?),
         _ => {
             let called = match name.schema.as_deref() {
-                Some(SCHEMA) => access::call(scope, &name.name, arguments).await,
+                Some(SCHEMA) => match credential::call(scope, &name.name, arguments) {
+                    Some(called) => Some(called),
+                    None => access::call(scope, &name.name, arguments).await,
+                },
                 _ => None,
             };
             called.unwrap_or_else(|| {

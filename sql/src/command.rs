@@ -30,6 +30,7 @@ use kho_catalog::state::{Change, State};
 use kho_catalog::text::Text;
 
 use crate::outcome::Notice;
+use crate::passwords::Rules;
 
 /// What a command knows besides its statement. Ids, time and randomness come in as values.
 pub(crate) struct Context<'a> {
@@ -42,6 +43,7 @@ pub(crate) struct Context<'a> {
     pub dataset: &'a str,
     /// Random; for the verifier of a password.
     pub salt: [u8; 16],
+    pub passwords: &'a Rules,
     /// Makes a new text with an id and a salt of its own.
     pub text: &'a mut dyn FnMut(&str) -> Text,
 }

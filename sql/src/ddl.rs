@@ -10,9 +10,11 @@ mod policy;
 mod table;
 mod view;
 
+use std::sync::Arc;
+
 use kho_catalog::error::{Error, Result};
 use kho_catalog::freeze;
-use kho_catalog::privilege::Principal;
+use kho_catalog::privilege::{Principal, Within};
 use kho_catalog::state::State;
 use kho_catalog::text::Text;
 use sqlparser::ast;
@@ -25,6 +27,7 @@ use crate::parse::{
     DefaultStatement, Membership, OwnedStatement, PrivilegeStatement, RelationStatement,
     RoleStatement,
 };
+use crate::passwords::Rules;
 use crate::scope::Scope;
 use crate::write::{Decide, Pending, author};
 
@@ -158,10 +161,13 @@ pub(crate) fn look<T>(
 /// A command, and the values it takes besides the state.
 struct Decider<F> {
     role: u32,
+    /// What the session has less than its role.
+    within: Option<Arc<Within>>,
     search_path: Vec<String>,
     now_ms: i64,
     dataset: String,
     salt: [u8; 16],
+    passwords: Rules,
     environment: kho_catalog::environment::Environment,
     command: F,
 }
@@ -174,10 +180,12 @@ where
         let environment = scope.shared.catalog.environment().clone();
         Decider {
             role: scope.who.role(),
+            within: scope.who.bounds().cloned(),
             search_path: scope.search_path(),
             now_ms: scope.now_ms,
             dataset: environment.new_id(),
             salt: *uuid::Uuid::new_v4().as_bytes(),
+            passwords: scope.shared.passwords,
             environment,
             command,
         }
@@ -186,6 +194,8 @@ where
     fn plan(&mut self, state: &State) -> Result<Planned> {
         let planned = self.with_context_of(state, |command, context| command(context))?;
         freeze::refuse_frozen_changes(state, &planned.changes)?;
+        let who = Principal::of(state, self.role).within(self.within.as_ref());
+        who.refuse_changes(state, &planned.changes)?;
         Ok(planned)
     }
 
@@ -203,7 +213,7 @@ where
         state: &State,
         run: impl FnOnce(&mut F, &mut Context<'_>) -> Result<T>,
     ) -> Result<T> {
-        let who = Principal::of(state, self.role);
+        let who = Principal::of(state, self.role).within(self.within.as_ref());
         let environment = &self.environment;
         let mut text = |text: &str| Text::new(text, environment.new_id(), environment.salt());
         let mut context = Context {
@@ -213,6 +223,7 @@ where
             now_ms: self.now_ms,
             dataset: &self.dataset,
             salt: self.salt,
+            passwords: &self.passwords,
             text: &mut text,
         };
         run(&mut self.command, &mut context)

@@ -30,6 +30,7 @@ use crate::memory::expanding;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
+use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
 use crate::scope::Scope;
 use crate::session::Seats;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub running: Running,
     pub usage: Usage,
     pub of_server: OfServer,
+    pub passwords: Rules,
     base: SessionState,
     memory: Memory,
     /// What can be called, for `pg_proc`.
@@ -112,7 +114,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Shared> {
+    pub(crate) fn open(
+        catalog: Catalog,
+        ledger: Ledger,
+        limits: &Limits,
+        passwords: Rules,
+    ) -> Result<Shared> {
         let environment = catalog.environment().clone();
         let memory = Memory::open(limits)?;
         let base = base_state(&memory, limits)?;
@@ -131,6 +138,7 @@ impl Shared {
             },
             tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
+            passwords,
             base,
             memory,
             catalog,
@@ -253,6 +261,10 @@ fn callable(state: &SessionState) -> Arc<[(String, String, char)]> {
         "freeze",
         "unfreeze",
         "set_role_limit",
+        "map_identity",
+        "unmap_identity",
+        "create_api_token",
+        "revoke_api_token",
     ];
     let procedures = procedures.map(|it| ("kho".to_owned(), it.to_owned(), 'p'));
     scalar.chain(aggregate).chain(window).chain(own).chain(procedures).collect()

@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
 use crate::authorize::AuthorizedPlan;
-use crate::authorize::standing::{RoleWatch, while_it_holds};
+use crate::authorize::standing::{SessionWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::limit::meter::kept;
 use crate::memory::task_context;
@@ -42,20 +42,20 @@ pub(crate) struct Limits {
     pub stop: CancellationToken,
     pub deadline: Deadline,
     /// Whose it is.
-    role: Option<RoleWatch>,
+    session: Option<SessionWatch>,
 }
 
 impl Limits {
-    /// For a statement of `role` that may take `timeout_ms`; 0 is without end.
-    pub(crate) fn new(stop: &CancellationToken, role: RoleWatch, timeout_ms: u64) -> Limits {
-        let deadline = Deadline::of(Some(role.clone()), timeout_ms);
-        Limits { stop: stop.clone(), deadline, role: Some(role) }
+    /// For a statement of a session that may take `timeout_ms`; 0 is without end.
+    pub(crate) fn new(stop: &CancellationToken, session: SessionWatch, timeout_ms: u64) -> Limits {
+        let deadline = Deadline::of(Some(session.clone()), timeout_ms);
+        Limits { stop: stop.clone(), deadline, session: Some(session) }
     }
 
     /// For rows that are taken by other statements, which have their own time.
-    pub(crate) fn of_cursor(role: RoleWatch) -> Limits {
+    pub(crate) fn of_cursor(session: SessionWatch) -> Limits {
         let stop = CancellationToken::new();
-        Limits { stop, deadline: Deadline::default(), role: Some(role) }
+        Limits { stop, deadline: Deadline::default(), session: Some(session) }
     }
 
     /// `work`, unless the statement is stopped first.
@@ -69,9 +69,9 @@ impl Limits {
     }
 
     async fn canceled(&self) -> Error {
-        let frozen = async {
-            match self.role.clone() {
-                Some(role) => role.frozen().await,
+        let ended = async {
+            match self.session.clone() {
+                Some(session) => session.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -80,7 +80,7 @@ impl Limits {
             () = self.stop.cancelled() => {
                 Error::new(Kind::QueryCanceled, "canceling statement due to user request")
             }
-            error = frozen => error,
+            error = ended => error,
         }
     }
 }
@@ -133,7 +133,7 @@ pub(crate) async fn spawn(
     tokio::spawn(async move {
         loop {
             // What is computed while nobody waits for it has an end, too.
-            let time = Deadline::of(limits.role.clone(), 0);
+            let time = Deadline::of(limits.session.clone(), 0);
             let item = tokio::select! {
                 biased;
                 () = dropped.cancelled() => return,

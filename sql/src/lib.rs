@@ -27,6 +27,7 @@ mod memory;
 mod numeric;
 pub mod outcome;
 pub mod parse;
+pub mod passwords;
 mod pg_catalog;
 mod scope;
 pub mod scram;

@@ -8,23 +8,27 @@
 //! - A change holds within a second, in sessions that are open, too, and for what they run.
 //! - `concurrent_statements` counts what one server runs for a role: more are refused at once
 //!   (`53400`), none waits. A query counts from its start until its last row was taken or it was
-//!   closed, a portal and a cursor between fetches, too; what takes rows of it counts nothing of its own, nor
-//!   does what concerns the session alone (`SET`, `COMMIT`, `CLOSE`, …) and `CALL kho.cancel`.
+//!   closed, a portal and a cursor between fetches, too; what takes rows of it counts nothing of its
+//!   own, nor does what concerns the session alone (`SET`, `COMMIT`, `CLOSE`, …) and
+//!   `CALL kho.cancel`.
 //! - `statement_time` is the whole time of a statement, with that in which the client reads; as with
-//!   PostgreSQL's `statement_timeout`, which can only be tighter, a client that comes back for more rows
-//!   has it anew. What is computed ahead meanwhile has it for each batch.
+//!   PostgreSQL's `statement_timeout`, which can only be tighter, a client that comes back for more
+//!   rows has it anew. What is computed ahead meanwhile has it for each batch.
 //! - `memory` is what the running statements of a role hold together on one server: operators spill
-//!   first, then the statement fails with `53200`. A tighter limit binds what is asked for from then on.
+//!   first, then the statement fails with `53200`. Another limit binds what is asked for from the
+//!   next statement of the role on.
 //! - `rows_…` and `bytes_…` count what leaves for the client of statements that read a dataset, of
-//!   `RETURNING`, `COPY … TO`, cursors and `EXPLAIN`, too. The row that would go beyond is
-//!   not given, those before it are; then comes `53400`. Bytes are the ledger's: the size of the values as
-//!   the engine holds them. What is left out: the catalogs, and what reads nothing at all.
+//!   `RETURNING`, `COPY … TO`, cursors and `EXPLAIN ANALYZE`, too. The row that would go beyond is
+//!   not given, those before it are; then comes `53400`. A write whose `RETURNING` would go beyond
+//!   is not done. Bytes are the ledger's: the size of the values as the engine holds them. What is
+//!   left out: the catalogs, and what reads nothing at all.
 //! - `…_per_day` is of a day of UTC, over all servers and restarts, see [`usage`]. What is used up
 //!   refuses a statement before it begins.
 //! - The quota of an agreement is counted for all whom it serves together: rows of every statement
 //!   that reads the dataset under it, those that the client gets and those that are written
 //!   elsewhere in the warehouse. Where several agreements hold, all count and the tightest holds.
 
+pub(crate) mod bound;
 pub(crate) mod meter;
 pub(crate) mod running;
 pub(crate) mod usage;

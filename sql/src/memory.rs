@@ -1,8 +1,8 @@
-//! What statements may hold in memory and on disk: one limit for all, one for each role that has one,
-//! one for each statement.
+//! What statements may hold in memory and on disk: one limit for all, one for each role that has
+//! one, one for each statement.
 //!
-//! What it is: every statement has a pool of its own under its role's and the server's, and a runtime around it
-//! that shares everything else: the spill folder and its limit, the cache of file footers.
+//! What it is: every statement has a pool of its own under its role's and the server's, and a
+//! runtime around it that shares everything else: the spill folder and its limit, the cache of file footers.
 //! What it guarantees: what operators ask for beyond any of these is refused, so that they spill,
 //! or fail with `53200`; within a statement, operators that can spill share evenly, see [`sharing`].
 //! What spills is in a folder of this server's own, readable by its account alone, and what a

@@ -19,7 +19,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 use tokio::time::Instant;
 
-use crate::authorize::standing::{RoleWatch, Standing};
+use crate::authorize::standing::{SessionWatch, Standing};
 use crate::copy::{CopyIn, CopyOptions};
 use crate::settings::Settings;
 
@@ -174,7 +174,7 @@ impl Demand {
 #[derive(Clone, Default)]
 pub struct Deadline {
     time: Arc<Mutex<Option<Time>>>,
-    role: Option<RoleWatch>,
+    session: Option<SessionWatch>,
 }
 
 /// Since when a statement goes on, and for how long it may; 0 is without end.
@@ -186,8 +186,8 @@ struct Time {
 
 impl Deadline {
     /// `timeout_ms` from now on, or less where the role has less.
-    pub(crate) fn of(role: Option<RoleWatch>, timeout_ms: u64) -> Deadline {
-        let deadline = Deadline { time: Arc::default(), role };
+    pub(crate) fn of(session: Option<SessionWatch>, timeout_ms: u64) -> Deadline {
+        let deadline = Deadline { time: Arc::default(), session };
         deadline.renew(timeout_ms);
         deadline
     }
@@ -202,16 +202,16 @@ impl Deadline {
     pub async fn passed(&self) -> Error {
         let time = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Time { began, timeout_ms }) = time else { return std::future::pending().await };
-        let mut role = self.role.clone();
+        let mut session = self.session.clone();
         loop {
             // Before it is looked at, so that no change is missed.
-            let of_role = role.as_mut().and_then(RoleWatch::time_limit);
+            let of_role = session.as_mut().and_then(SessionWatch::time_limit);
             let is_tighter = |of_role: u64| timeout_ms == 0 || of_role < timeout_ms;
             let of_role = of_role.filter(|(of_role, _)| is_tighter(*of_role));
             let limit_ms = of_role.as_ref().map_or(timeout_ms, |(limit_ms, _)| *limit_ms);
             let changed = async {
-                match &mut role {
-                    Some(role) => role.changed().await,
+                match &mut session {
+                    Some(session) => session.changed().await,
                     None => std::future::pending().await,
                 }
             };

@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::authorize::rights::has;
 use crate::bind::Read;
 use crate::engine::Shared;
-use crate::session::Facts;
+use crate::session::{Credential, Facts};
 use crate::settings::Settings;
 use crate::transaction::{Reads, View, pinned_snapshot};
 
@@ -37,6 +37,8 @@ pub(crate) struct Scope {
     pub who: Principal,
     /// The session's role: masks and what policies ask of a session are its affair.
     pub session: Principal,
+    /// What the session came by, and what that leaves of its role.
+    pub credential: Arc<Credential>,
     /// The tables whose policies are being bound, one within the other.
     pub within_policies: Vec<Oid>,
     /// Whether a plan is made to be shown: then nothing in it may rest on rows that are hidden.
@@ -127,6 +129,8 @@ impl Scope {
         }
         let mut scope = self.clone();
         scope.within_policies.push(relation.oid);
+        // What a policy looks up is not what the session asks for.
+        scope.who = self.acting(&self.state, self.who.role()).into_owned();
         Ok(scope)
     }
 
@@ -177,20 +181,32 @@ impl Scope {
     /// Whether `by` may do `action`, both by what the statement sees and by now. What a block made
     /// itself is not there yet for others, and is decided by what it sees.
     pub(crate) fn decide(&self, by: Oid, action: Action) -> Decision {
-        let seen = privilege::decide(&self.state, &self.principal(&self.state, by), action);
+        let seen = privilege::decide(&self.state, &self.acting(&self.state, by), action);
         match self.later(action) {
             Some(now) if matches!(seen, Decision::Allowed(_)) => {
-                privilege::decide(now, &self.principal(now, by), action)
+                privilege::decide(now, &self.acting(now, by), action)
             }
             _ => seen,
         }
     }
 
+    /// The role `by`, in whose name something is asked that was found: of the session's own with no
+    /// more than its credential leaves it. Which datasets there are was decided by their names.
+    fn acting(&self, state: &Arc<State>, by: Oid) -> Cow<'_, Principal> {
+        let who = self.principal(state, by);
+        match self.credential.reach() {
+            reach if by == self.session.role() && who.bounds() != reach.as_ref() => {
+                Cow::Owned(who.into_owned().within(reach.as_ref()))
+            }
+            _ => who,
+        }
+    }
+
     /// [`Scope::decide`], with an error in PostgreSQL's words unless it is allowed.
     pub(crate) fn require(&self, by: Oid, action: Action) -> Result<()> {
-        privilege::require(&self.state, &self.principal(&self.state, by), action)?;
+        privilege::require(&self.state, &self.acting(&self.state, by), action)?;
         if let Some(now) = self.later(action) {
-            privilege::require(now, &self.principal(now, by), action)?;
+            privilege::require(now, &self.acting(now, by), action)?;
         }
         let mut asked = lock(&self.asked);
         if !asked.contains(&(by, action)) {

@@ -4,7 +4,8 @@
 //! client, but lets nobody log in. Its text is PostgreSQL's,
 //! `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, so that `pg_dumpall` output can be used.
 //! What it guarantees: text to verifier and back is the identity; `Debug` shows no key.
-//! What it does not: it judges no password's strength, and holds no exchange; the wire does.
+//! What it does not: it judges no password's strength (`crate::passwords` does), and holds no
+//! exchange; the wire does.
 //! On failure: a text that is no verifier is `22023`; the text itself is never quoted.
 
 use std::fmt;
@@ -14,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use kho_catalog::error::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 /// What PostgreSQL uses, and the least RFC 7677 allows.
 pub const DEFAULT_ITERATIONS: u32 = 4096;
@@ -64,6 +66,12 @@ impl Verifier {
             stored_key: Sha256::digest(client_key).into(),
             server_key: hmac_sha256(&salted, b"Server Key"),
         })
+    }
+
+    /// Whether `password` is the one that it was made of.
+    pub fn matches(&self, password: &str) -> bool {
+        let derived = Verifier::derive(password, &self.salt, self.iterations);
+        derived.is_ok_and(|it| bool::from(it.stored_key.ct_eq(&self.stored_key)))
     }
 
     /// Reads PostgreSQL's form.

@@ -22,6 +22,7 @@ mod guarded;
 mod infallible;
 mod leak_proof;
 pub(crate) mod lineage;
+mod number;
 mod plain;
 mod source;
 

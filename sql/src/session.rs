@@ -7,6 +7,7 @@
 //! On failure: an error fails an open block and nothing else; the session stays usable.
 
 mod block;
+mod credential;
 mod cursor;
 mod discard;
 mod dispatch;
@@ -37,7 +38,7 @@ pub use crate::engine::Limits;
 
 use crate::activity::{Present, Running};
 use crate::authorize::purpose;
-use crate::authorize::standing::RoleWatch;
+use crate::authorize::standing::SessionWatch;
 use crate::bind;
 use crate::copy::CopyIn;
 use crate::engine::Shared;
@@ -47,11 +48,14 @@ use crate::limit::running::Place;
 use crate::maintenance::Maintenance;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
+use crate::passwords::Rules;
 use crate::scope::{Pins, Scope};
 use crate::settings::{Saved, Settings};
 use crate::transaction::{Reads, View};
 use crate::write::reshaping::settle;
 use block::Block;
+pub(crate) use credential::token_hash;
+pub use credential::{Credential, How, Presented, TOKEN_PREFIX};
 use cursor::Cursors;
 pub(crate) use dispatch::query;
 use prepared::Prepared;
@@ -79,11 +83,14 @@ pub struct Login {
     pub settings: Vec<(String, String)>,
     /// A number that names the connection for `pg_backend_pid()` and cancel requests.
     pub process_id: i32,
+    /// By what it was proved.
+    pub credential: Credential,
 }
 
 /// What a wire needs to know of a role to let it in.
 #[derive(Clone, Debug)]
 pub struct Account {
+    pub oid: Oid,
     pub name: String,
     pub login: bool,
     /// PostgreSQL's form, `SCRAM-SHA-256$…`.
@@ -118,6 +125,7 @@ pub struct Session {
     login: Login,
     id: String,
     role: Oid,
+    credential: Arc<Credential>,
     settings: Settings,
     block: Block,
     /// Whether the statements of one query of several are being run.
@@ -141,7 +149,17 @@ pub struct Session {
 impl Engine {
     /// Joins a catalog and a ledger to an engine.
     pub fn open(catalog: Catalog, ledger: Ledger, limits: &Limits) -> Result<Engine> {
-        Ok(Engine { shared: Arc::new(Shared::open(catalog, ledger, limits)?) })
+        Engine::open_with(catalog, ledger, limits, Rules::default())
+    }
+
+    /// The same, where passwords must be good enough.
+    pub fn open_with(
+        catalog: Catalog,
+        ledger: Ledger,
+        limits: &Limits,
+        passwords: Rules,
+    ) -> Result<Engine> {
+        Ok(Engine { shared: Arc::new(Shared::open(catalog, ledger, limits, passwords)?) })
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -160,6 +178,7 @@ impl Engine {
     pub async fn account(&self, role: &str) -> Result<Option<Account>> {
         let state = self.shared.catalog.fresh().await?;
         Ok(state.role(role).map(|role| Account {
+            oid: role.oid,
             name: role.name.clone(),
             login: role.login,
             verifier: role.verifier.clone(),
@@ -192,6 +211,7 @@ impl Engine {
             role_id: None,
             protocol: protocol.to_owned(),
             client: client.map(|client| client.to_string()).unwrap_or_default(),
+            authentication: None,
             session: String::new(),
             purpose: None,
             order_number: None,
@@ -228,7 +248,10 @@ impl Engine {
 
     async fn connect_inner(self: &Arc<Self>, login: Login) -> Result<Session> {
         let state = self.shared.catalog.fresh().await?;
-        let role = state.role(&login.role).filter(|role| role.login).ok_or_else(|| {
+        let credential = Arc::new(login.credential.clone());
+        let is_its = |oid: Oid| credential.role.is_none_or(|of| of == oid);
+        let role = state.role(&login.role);
+        let role = role.filter(|role| role.login && is_its(role.oid)).ok_or_else(|| {
             Error::new(
                 Kind::InvalidAuthorization,
                 format!("role \"{}\" is not permitted to log in", login.role),
@@ -237,6 +260,7 @@ impl Engine {
         let environment = self.shared.catalog.environment();
         let who = Principal::of(&state, role.oid);
         let welcome = freeze::refuse_frozen_role(&state, &who)
+            .and_then(|()| credential.check(&state, environment.now_ms()))
             .and_then(|()| refuse_login_without(&state, &who, environment.now_ms()));
         if let Err(error) = welcome {
             self.audit_refused_login(&role.name, login.client, error.message()).await?;
@@ -248,10 +272,12 @@ impl Engine {
         let timeout_ms = self.shared.statement_timeout_ms.to_string();
         settings.set("statement_timeout", Some(&timeout_ms))?;
         settings.state("session_authorization", &role.name);
+        settings.state("kho.authentication", &credential.how.to_string());
         for (name, value) in &login.settings {
             settings.set(name, Some(value))?;
         }
         purpose::refuse_unknown(&state, &settings)?;
+        credential.refuse_purpose(&purpose::stated(&settings)?)?;
         settings.begin();
         let id = environment.new_id();
         let entry = record::of_session(RecordKind::Login, &login, role.oid, &id);
@@ -259,6 +285,7 @@ impl Engine {
         Ok(Session {
             engine: Arc::clone(self),
             role: role.oid,
+            credential,
             id,
             settings,
             block: Block::None,
@@ -491,7 +518,7 @@ impl Session {
             return Ok(Description::of(parameter_fields(&stated, &[]), columns));
         }
         let timeout_ms = self.settings.statement_timeout_ms();
-        let limits = execute::Limits::new(stop, self.role_watch(), timeout_ms);
+        let limits = execute::Limits::new(stop, self.watch(), timeout_ms);
         let scope = self.scope().await?;
         if let Some((executed, types)) = self.prepared.executed(statement) {
             let fields: Vec<_> = types.iter().cloned().map(Some).collect();
@@ -508,13 +535,14 @@ impl Session {
         Ok(Description::of(parameter_fields(&stated, &inferred), columns))
     }
 
-    /// Returns when the session's role is frozen, with what its client is told.
-    pub fn frozen(&self) -> impl Future<Output = Error> + Send + use<> {
-        self.role_watch().frozen()
+    /// Returns when the session's role is frozen, or what it came by has ended, with what its client
+    /// is told.
+    pub fn ended(&self) -> impl Future<Output = Error> + Send + use<> {
+        self.watch().ended()
     }
 
-    fn role_watch(&self) -> RoleWatch {
-        RoleWatch::new(&self.engine.shared, self.role)
+    fn watch(&self) -> SessionWatch {
+        SessionWatch::new(&self.engine.shared, self.role, &self.credential)
     }
 
     fn refuse_in_failed_block(&self, statement: &Statement) -> Result<()> {
@@ -552,8 +580,9 @@ impl Session {
         let (statement_id, facts) =
             self.act.clone().unwrap_or_else(|| (environment.new_id(), Facts::default()));
         let mut scope = Scope {
-            who: Principal::of(&state, self.role),
-            session: Principal::of(&state, self.role),
+            who: self.credential.principal(&state, self.role),
+            session: self.credential.principal(&state, self.role),
+            credential: Arc::clone(&self.credential),
             within_policies: Vec::new(),
             explains: false,
             role: role.name.clone(),

@@ -85,6 +85,7 @@ const SETTINGS: &[Setting] = &[
     setting("default_tablespace", Rule::OneOf(&[""]), "There is one place for tables."),
     setting("max_index_keys", Rule::Fixed("32"), "Columns in a key, for drivers that ask."),
     reported("session_authorization", Rule::Fixed(""), "Who logged in."),
+    setting("kho.authentication", Rule::Fixed(""), "By what the session was let in."),
     setting("kho.expand_star", Rule::OneOf(&["all", "readable"]), "What a role gets for \"*\"."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
     setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),

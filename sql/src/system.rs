@@ -7,6 +7,7 @@ mod access;
 mod activity;
 mod backend;
 mod columns;
+mod credentials;
 mod datasets;
 mod explain_access;
 mod history;
@@ -53,9 +54,11 @@ pub(crate) fn table(scope: &Scope, name: &Name) -> Option<Result<Arc<dyn TablePr
             "purposes" => Some(access::purposes(scope)),
             "third_parties" => Some(access::third_parties(scope)),
             "activity" => Some(activity::activity(scope)),
+            "api_tokens" => Some(credentials::api_tokens(scope)),
             "audit_log" => Some(ledger::audit_log(scope)),
             "deletion_log" => Some(ledger::deletion_log(scope)),
             "datasets" => Some(datasets::datasets(scope)),
+            "identities" => Some(credentials::identities(scope)),
             "jobs" => Some(jobs::jobs(scope)),
             "masks" => Some(masks::masks(scope)),
             "role_limits" => Some(limits::role_limits(scope)),

@@ -26,6 +26,7 @@ mod upsert;
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use kho_catalog::error::Result;
 use kho_catalog::freeze;
 use kho_catalog::log::Author;
@@ -62,6 +63,8 @@ pub(crate) struct Pending {
     pub tag: Tag,
     /// What the statement gives back once it is done.
     pub returning: Option<Returning>,
+    /// The one row that a procedure answers with once it is done.
+    pub reply: Option<RecordBatch>,
 }
 
 /// A commit of one table's log.
@@ -127,6 +130,7 @@ impl Pending {
             dependence: None,
             tag,
             returning: None,
+            reply: None,
         }
     }
 
@@ -137,6 +141,11 @@ impl Pending {
             self.standing = Some(Standing::of_write(scope)?);
         }
         Ok(())
+    }
+
+    /// Whether anything is to be committed.
+    pub(crate) fn changes_something(&self) -> bool {
+        self.announcement.is_some() || self.table.is_some() || self.catalog.is_some()
     }
 
     /// Notes what the statement has read of other tables, where it is a commit of its own.

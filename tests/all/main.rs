@@ -12,6 +12,7 @@ mod attacks;
 mod blocks;
 mod cancel;
 mod copy;
+mod credentials;
 mod demo;
 mod drivers;
 mod durability;

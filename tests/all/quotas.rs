@@ -1,5 +1,6 @@
 //! Limits of roles where there are several sessions, servers, days or lives of a server.
 
+mod agreement;
 mod day;
 mod running;
 mod wire;

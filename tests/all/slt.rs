@@ -115,8 +115,10 @@ files! { on_kho:
     attack_policies
     access_requests
     agreements
+    api_tokens
     explain_access
     freezes
+    identities
     attack_privileges
     changes_of_hidden_rows
     columns_of_a_star

@@ -17,7 +17,7 @@ use kho_catalog::error::{Error, Result};
 use kho_catalog::log::Catalog;
 use kho_server::bootstrap::{ADMIN, make_warehouse};
 use kho_sql::outcome::{Outcome, Tag};
-use kho_sql::session::{Engine, Limits, Login, Session};
+use kho_sql::session::{Credential, Engine, Limits, Login, Session};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
@@ -121,6 +121,7 @@ impl Server {
             client: None,
             settings: settings.iter().map(setting).collect(),
             process_id: 0,
+            credential: Credential::default(),
         };
         self.engine.connect(login).await
     }

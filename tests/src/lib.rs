@@ -27,6 +27,7 @@ pub mod python;
 pub mod s3;
 pub mod seeds;
 pub mod slt;
+pub mod tls;
 pub mod trace;
 pub mod wire;
 pub mod witness;

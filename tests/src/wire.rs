@@ -2,7 +2,7 @@
 //!
 //! What it guarantees: values come as the text the server sent; both protocols, every message in
 //! the order it came; no read waits for ever.
-//! What it does not: no TLS, no pooling, no conversion. Real drivers are in `clients/`.
+//! What it does not: no pooling, no conversion. Real drivers are in `clients/`.
 //! On failure: an [`Error`]; a server's own error keeps its SQLSTATE.
 
 use std::fmt;
@@ -112,6 +112,7 @@ pub struct Wire {
 
 enum Stream {
     Tcp(TcpStream),
+    Tls(Box<crate::tls::Secure>),
     Unix(UnixStream),
 }
 
@@ -124,16 +125,40 @@ impl Wire {
     /// Connects with more startup parameters, as `PGOPTIONS` or a driver would.
     pub fn connect_with(target: &Target, more: &[(&str, &str)]) -> Result<Wire, Error> {
         let mut wire = Wire::open(&target.address)?;
+        wire.log_in(target, more)?;
+        Ok(wire)
+    }
+
+    /// The same inside TLS, with a certificate of the client's own if it has one.
+    pub fn connect_securely(
+        target: &Target,
+        certificate: Option<&crate::tls::Owned>,
+        more: &[(&str, &str)],
+    ) -> Result<Wire, Error> {
+        let mut wire = Wire::open(&target.address)?;
+        wire.send(|buffer| {
+            frontend::ssl_request(buffer);
+            Ok(())
+        })?;
+        if wire.receive_byte()? != b'S' {
+            return Err(unexpected("TLS is not offered"));
+        }
+        let secure = crate::tls::handshake(wire.into_tcp(), certificate);
+        let mut wire = Wire::over(Stream::Tls(Box::new(secure)));
+        wire.log_in(target, more)?;
+        Ok(wire)
+    }
+
+    fn log_in(&mut self, target: &Target, more: &[(&str, &str)]) -> Result<(), Error> {
         let mut parameters = vec![
             ("user", target.role.as_str()),
             ("database", target.database.as_str()),
             ("client_encoding", "UTF8"),
         ];
         parameters.extend_from_slice(more);
-        wire.send(|buffer| frontend::startup_message(parameters, buffer))?;
-        wire.authenticate(&target.password)?;
-        wire.wait_until_ready()?;
-        Ok(wire)
+        self.send(|buffer| frontend::startup_message(parameters, buffer))?;
+        self.authenticate(&target.password)?;
+        self.wait_until_ready()
     }
 
     /// A connection on which nothing was sent yet.
@@ -156,14 +181,18 @@ impl Wire {
                 Stream::Unix(stream)
             }
         };
-        Ok(Wire {
+        Ok(Wire::over(stream))
+    }
+
+    fn over(stream: Stream) -> Wire {
+        Wire {
             stream,
             input: BytesMut::new(),
             key: None,
             parameters: Vec::new(),
             status: b'I',
             notices: Vec::new(),
-        })
+        }
     }
 
     /// Runs `statements` through the simple protocol; one answer for each statement in it.
@@ -295,6 +324,7 @@ impl Wire {
     pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes)?,
+            Stream::Tls(stream) => stream.write_all(bytes)?,
             Stream::Unix(stream) => stream.write_all(bytes)?,
         }
         Ok(())
@@ -343,7 +373,7 @@ impl Wire {
     pub fn into_tcp(self) -> TcpStream {
         match self.stream {
             Stream::Tcp(stream) => stream,
-            Stream::Unix(_) => panic!("this connection is not TCP"),
+            Stream::Tls(_) | Stream::Unix(_) => panic!("this connection is not TCP"),
         }
     }
 
@@ -364,10 +394,20 @@ impl Wire {
         }
     }
 
-    /// SCRAM-SHA-256, the only way in.
+    /// SCRAM-SHA-256; or in clear, where the server asks for that.
     pub fn authenticate(&mut self, password: &str) -> Result<(), Error> {
         match self.receive()? {
             Message::AuthenticationSasl(_) => {}
+            Message::AuthenticationCleartextPassword => {
+                self.send(|buffer| frontend::password_message(password.as_bytes(), buffer))?;
+                return match self.receive()? {
+                    Message::AuthenticationOk => Ok(()),
+                    Message::ErrorResponse(body) => Err(refused(body.fields())),
+                    _ => Err(unexpected("no AuthenticationOk")),
+                };
+            }
+            // By what came with the connection itself.
+            Message::AuthenticationOk => return Ok(()),
             Message::ErrorResponse(body) => return Err(refused(body.fields())),
             _ => return Err(unexpected("the server does not ask for SCRAM")),
         }
@@ -396,6 +436,7 @@ impl Wire {
         let mut chunk = [0; 65_536];
         let length = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(&mut chunk)?,
+            Stream::Tls(stream) => stream.read(&mut chunk)?,
             Stream::Unix(stream) => stream.read(&mut chunk)?,
         };
         if length == 0 {

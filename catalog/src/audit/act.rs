@@ -114,6 +114,7 @@ fn loss((first, last): (u64, u64)) -> Record {
         purpose: None,
         order_number: None,
         client: String::new(),
+        authentication: None,
         statement: Some(format!("records {first} to {last} were lost with their disk")),
         parameters: Vec::new(),
     }

@@ -18,6 +18,9 @@ pub struct Record {
     pub role_id: Option<Oid>,
     /// `pgwire`, `flight`, `http` or `job`.
     pub protocol: String,
+    /// By what the session was let in. It can name a person, and is kept apart from the chain.
+    #[serde(skip)]
+    pub authentication: Option<String>,
     /// Which session it was part of.
     pub session: String,
     /// The code that the session stated, and the order it named.

@@ -61,6 +61,8 @@ struct Body {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     client: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    authentication: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     statement: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parameters: Vec<String>,
@@ -170,6 +172,7 @@ fn body_of(event: &mut Event, sequence: u64, salt: impl FnOnce() -> String) -> O
         salt: String::new(),
         role,
         client: std::mem::take(&mut record.client),
+        authentication: record.authentication.take(),
         statement: record.statement.take(),
         parameters: std::mem::take(&mut record.parameters),
     };
@@ -266,6 +269,7 @@ impl Linked {
             return Err(changed("has a body and no place for it"));
         };
         record.client = body.client;
+        record.authentication = body.authentication;
         record.statement = body.statement;
         record.parameters = body.parameters;
         if let Some(role) = body.role {

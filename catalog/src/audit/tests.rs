@@ -35,6 +35,7 @@ fn record(statement: &str) -> Record {
         purpose: Some("d".to_owned()),
         order_number: None,
         client: "127.0.0.1:4000".to_owned(),
+        authentication: Some("password".to_owned()),
         statement: Some(statement.to_owned()),
         parameters: vec!["0011223344556677".to_owned()],
     }

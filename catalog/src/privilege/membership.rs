@@ -65,7 +65,7 @@ pub fn bypass_allowed(state: &State, granter: Oid, role: Oid) -> Result<()> {
 
 /// Whether any of these roles owns a schema or a relation, holds any right on a relation or on a
 /// column of one, or passes row policies by. What everyone holds through `PUBLIC` does not count.
-fn reaches_data(state: &State, who: &Principal) -> bool {
+pub fn reaches_data(state: &State, who: &Principal) -> bool {
     let roles: BTreeSet<Oid> =
         who.effective().iter().copied().filter(|role| *role != PUBLIC).collect();
     let bypasses = |role: &Oid| state.roles.get(role).is_some_and(|role| role.bypass_rls);

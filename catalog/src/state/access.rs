@@ -1,5 +1,5 @@
 //! Why, until when, how much and whether at all data may be used: purposes, agreements, third
-//! parties, requests, freezes and limits.
+//! parties, requests, freezes and limits; and by what else than a password a role is logged in as.
 //!
 //! What it is: the part of the [`State`] that no grant says. `crate::agreement`, `crate::freeze`
 //! and `crate::limit` decide by it.
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::credential::{ApiToken, Identity};
 use super::{Grant, Oid, Quota, RoleLimits, State};
 use crate::text::Text;
 
@@ -47,6 +48,12 @@ pub struct Access {
     /// By role, those that have some.
     #[serde(default)]
     pub limits: BTreeMap<Oid, Arc<RoleLimits>>,
+    /// By id, those that were revoked or have expired too.
+    #[serde(default)]
+    pub tokens: BTreeMap<Oid, Arc<ApiToken>>,
+    /// By id.
+    #[serde(default)]
+    pub identities: BTreeMap<Oid, Arc<Identity>>,
 }
 
 /// The purposes, by code; a new warehouse has the shipped ones.
@@ -187,6 +194,10 @@ pub enum AccessChange {
     PutRequest(Box<Request>),
     /// All limits of a role; none takes them away.
     PutLimits(RoleLimits),
+    PutToken(Box<ApiToken>),
+    RemoveToken(Oid),
+    PutIdentity(Box<Identity>),
+    RemoveIdentity(Oid),
 }
 
 impl Default for Purposes {
@@ -217,12 +228,16 @@ impl AccessChange {
         match self {
             AccessChange::PutAgreement(agreement) => Some(agreement.oid),
             AccessChange::PutRequest(request) => Some(request.oid),
+            AccessChange::PutToken(token) => Some(token.oid),
+            AccessChange::PutIdentity(identity) => Some(identity.oid),
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::PutFreeze(_)
             | AccessChange::RemoveFreeze(_)
+            | AccessChange::RemoveToken(_)
+            | AccessChange::RemoveIdentity(_)
             | AccessChange::PutLimits(_) => None,
         }
     }
@@ -243,7 +258,12 @@ impl AccessChange {
             AccessChange::PutThirdParty(it) => vec![&mut it.role],
             AccessChange::PutLimits(it) => vec![&mut it.role],
             AccessChange::PutFreeze(it) => vec![&mut it.of, &mut it.by],
-            AccessChange::RemoveThirdParty(of) | AccessChange::RemoveFreeze(of) => vec![of],
+            AccessChange::PutToken(it) => it.references_mut(),
+            AccessChange::PutIdentity(it) => it.references_mut(),
+            AccessChange::RemoveThirdParty(of)
+            | AccessChange::RemoveFreeze(of)
+            | AccessChange::RemoveToken(of)
+            | AccessChange::RemoveIdentity(of) => vec![of],
             AccessChange::PutPurpose(_) | AccessChange::RemovePurpose(_) => vec![],
         }
     }
@@ -253,11 +273,15 @@ impl AccessChange {
             AccessChange::PutAgreement(agreement) => agreement_texts(agreement),
             AccessChange::PutFreeze(freeze) => vec![&mut freeze.reason],
             AccessChange::PutRequest(request) => request_texts(request),
+            AccessChange::PutIdentity(identity) => vec![&mut identity.identity],
             AccessChange::PutPurpose(_)
             | AccessChange::RemovePurpose(_)
             | AccessChange::PutThirdParty(_)
             | AccessChange::RemoveThirdParty(_)
             | AccessChange::RemoveFreeze(_)
+            | AccessChange::PutToken(_)
+            | AccessChange::RemoveToken(_)
+            | AccessChange::RemoveIdentity(_)
             | AccessChange::PutLimits(_) => vec![],
         }
     }
@@ -296,6 +320,18 @@ impl Access {
             AccessChange::PutLimits(limits) => {
                 self.limits.insert(limits.role, Arc::new(limits));
             }
+            AccessChange::PutToken(token) => {
+                self.tokens.insert(token.oid, Arc::new(*token));
+            }
+            AccessChange::RemoveToken(oid) => {
+                self.tokens.remove(&oid);
+            }
+            AccessChange::PutIdentity(identity) => {
+                self.identities.insert(identity.oid, Arc::new(*identity));
+            }
+            AccessChange::RemoveIdentity(oid) => {
+                self.identities.remove(&oid);
+            }
         }
     }
 
@@ -304,6 +340,8 @@ impl Access {
         self.third_parties.remove(&oid);
         self.freezes.remove(&oid);
         self.limits.remove(&oid);
+        self.tokens.retain(|_, token| token.role != oid);
+        self.identities.retain(|_, identity| identity.role != oid);
     }
 
     pub(super) fn for_each_text(&mut self, visit: &mut impl FnMut(&mut Text)) {
@@ -312,6 +350,9 @@ impl Access {
         }
         for freeze in self.freezes.values_mut() {
             visit(&mut Arc::make_mut(freeze).reason);
+        }
+        for identity in self.identities.values_mut() {
+            visit(&mut Arc::make_mut(identity).identity);
         }
         for request in self.requests.values_mut() {
             request_texts(Arc::make_mut(request)).into_iter().for_each(&mut *visit);

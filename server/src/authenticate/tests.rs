@@ -2,10 +2,11 @@
 
 use super::*;
 
-fn account(verifier: Option<&str>, valid_until_ms: Option<i64>, login: bool) -> Account {
+fn account(verifier: Option<&str>, valid_until_ms: Option<i64>) -> Account {
     Account {
+        oid: 20_000,
         name: "an".to_owned(),
-        login,
+        login: true,
         verifier: verifier.map(str::to_owned),
         valid_until_ms,
         connection_limit: None,
@@ -16,13 +17,13 @@ fn account(verifier: Option<&str>, valid_until_ms: Option<i64>, login: bool) -> 
 #[test]
 fn only_a_verifier_within_its_time_counts() {
     let verifier = kho_sql::scram::make_verifier("secret", b"salt", 4096).unwrap();
-    let usable = |text, until, login| usable(&account(text, until, login), 1_000);
-    assert_eq!(usable(Some(&verifier), None, true).map(|it| it.1), Some(true));
-    assert_eq!(usable(Some(&verifier), None, false).map(|it| it.1), Some(false));
-    assert!(usable(Some(&verifier), Some(1_001), true).is_some());
-    assert!(usable(Some(&verifier), Some(1_000), true).is_none());
-    assert!(usable(None, None, true).is_none());
-    assert!(usable(Some("damaged"), None, true).is_none());
+    let usable = |text, until| usable(&account(text, until), 1_000);
+    assert!(usable(Some(&verifier), None).is_some_and(|it| it.matches("secret")));
+    assert!(usable(Some(&verifier), None).is_some_and(|it| !it.matches("Secret")));
+    assert!(usable(Some(&verifier), Some(1_001)).is_some());
+    assert!(usable(Some(&verifier), Some(1_000)).is_none());
+    assert!(usable(None, None).is_none());
+    assert!(usable(Some("damaged"), None).is_none());
 }
 
 #[test]

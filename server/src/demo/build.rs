@@ -15,7 +15,7 @@ use kho_catalog::error::{Error, Result};
 use kho_connectors::files::{BATCH_ROWS, CsvFile, CsvOptions, ParquetFile};
 use kho_connectors::source::{Batches, Source};
 use kho_sql::outcome::Outcome;
-use kho_sql::session::{Engine, Login, Session};
+use kho_sql::session::{Credential, Engine, Login, Session};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,7 @@ async fn connect(engine: &Arc<Engine>, role: &str) -> Result<Session> {
         client: None,
         settings: vec![("application_name".to_owned(), "kho demo".to_owned())],
         process_id: 0,
+        credential: Credential::default(),
     };
     engine.connect(login).await
 }

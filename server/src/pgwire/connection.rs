@@ -110,8 +110,8 @@ async fn open(
     shared: &Shared,
 ) -> Result<(Session, Registration, OwnedSemaphorePermit), Stop> {
     let limit = Duration::from_millis(shared.limits.startup_timeout_ms);
-    let startup = match tokio::time::timeout(limit, greet(wire, shared, peer)).await {
-        Ok(startup) => startup?,
+    let (startup, credential) = match tokio::time::timeout(limit, greet(wire, shared, peer)).await {
+        Ok(known) => known?,
         Err(_) => {
             tracing::debug!("a client did not log in in time");
             return Err(Stop::Gone);
@@ -126,6 +126,7 @@ async fn open(
         client: Some(peer),
         settings: startup.settings,
         process_id: registration.process_id(),
+        credential,
     };
     let session = shared.engine.connect(login).await.map_err(Stop::Fatal)?;
     let secret = SecretKey::Bytes(registration.secret().to_vec().into());
@@ -173,7 +174,7 @@ impl Connection {
 
     /// The next message. At rest, a stop of the server comes first, and a client can be silent for
     /// too long; in the middle of something, the client may end it until the deadline. Whose role is
-    /// frozen is sent away, and what the session holds is free.
+    /// frozen, or whose credential has ended, is sent away, and what the session holds is free.
     async fn next(&mut self) -> Result<Frame, Stop> {
         let idle = self.session.idle_limit_ms().filter(|_| self.at_rest);
         tokio::select! {
@@ -182,7 +183,7 @@ impl Connection {
                 Err(Stop::Fatal(stopping()))
             }
             () = self.ending.deadline.cancelled() => Err(Stop::Fatal(stopping())),
-            error = self.session.frozen() => Err(Stop::Fatal(error)),
+            error = self.session.ended() => Err(Stop::Fatal(error)),
             frame = self.wire.next() => frame,
             error = silence(idle) => Err(Stop::Fatal(error)),
         }

@@ -34,12 +34,12 @@ pub(super) async fn receive(
     let (overall, formats) = formats(copy.options(), copy.schema().fields().len())?;
     let columns = i16::try_from(formats.len()).unwrap_or(i16::MAX);
     connection.wire.put(&CopyInResponse::new(overall, columns, formats))?;
-    let (deadline, frozen) = (copy.deadline.clone(), connection.session.frozen());
+    let (deadline, ended) = (copy.deadline.clone(), connection.session.ended());
     tokio::select! {
         biased;
         fed = feed(connection, &mut copy, &mut decoder, stop) => fed?,
         error = deadline.passed() => return Err(error.into()),
-        error = frozen => return Err(error.into()),
+        error = ended => return Err(error.into()),
     }
     // From here on it is committed or not, and that takes the time it takes.
     let work = connection.session.finish_copy(copy);

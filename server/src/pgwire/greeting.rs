@@ -12,13 +12,15 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kho_catalog::error::{Error, Kind};
+use kho_sql::session::Credential;
 use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::authenticate::{Attempt, scram};
+use crate::authenticate::certificate::Certificate;
+use crate::authenticate::{Attempt, Given, scram};
 use crate::pgwire::Shared;
 use crate::pgwire::frontend::{Frame, sasl_initial};
-use crate::pgwire::startup::{NEWEST_MINOR, Packet, Startup, read_packet};
+use crate::pgwire::startup::{self, NEWEST_MINOR, Packet, Startup, read_packet};
 use crate::pgwire::wire::{Reader, Stop, Wire, Writer};
 
 /// The one database there is.
@@ -37,25 +39,38 @@ pub enum Privacy {
     Encrypted,
 }
 
+/// How the bytes of a connection travel.
+struct Channel {
+    privacy: Privacy,
+    /// What the client came with, which the handshake has verified.
+    certificate: Option<Certificate>,
+}
+
 /// Brings a connection to the point where its client is known; `Gone` where it was one to cancel a
 /// statement, which is done then.
-pub async fn greet(wire: &mut Wire, shared: &Shared, peer: SocketAddr) -> Result<Startup, Stop> {
-    let (startup, privacy) = negotiate(wire, shared).await?;
-    check(&startup, privacy, peer).map_err(Stop::Fatal)?;
+pub async fn greet(
+    wire: &mut Wire,
+    shared: &Shared,
+    peer: SocketAddr,
+) -> Result<(Startup, Credential), Stop> {
+    let (startup, channel) = negotiate(wire, shared).await?;
+    check(&startup, channel.privacy, peer).map_err(Stop::Fatal)?;
     let (_, tell) = startup.negotiate();
     if tell {
         let newest = (3 << 16) | i32::from(NEWEST_MINOR);
         wire.put(&NegotiateProtocolVersion::new(newest, startup.unknown_options.clone()))?;
     }
-    log_in(wire, shared, &startup, privacy, peer).await?;
-    Ok(startup)
+    let credential = log_in(wire, shared, &startup, &channel, peer).await?;
+    Ok((startup, credential))
 }
 
 /// Settles encryption and reads the startup packet.
-async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<(Startup, Privacy), Stop> {
+async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<(Startup, Channel), Stop> {
     let mut privacy = Privacy::Plain;
+    let mut certificate = None;
     if starts_tls(wire).await? {
-        let protocol = encrypt(wire, shared).await?;
+        let protocol;
+        (protocol, certificate) = encrypt(wire, shared).await?;
         if protocol.as_deref() != Some(ALPN) {
             return Err(Stop::Fatal(Error::new(
                 Kind::ProtocolViolation,
@@ -72,7 +87,7 @@ async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<(Startup, Privacy
                 asked_ssl = true;
                 if shared.tls.is_some() {
                     say(wire, b"S").await?;
-                    encrypt(wire, shared).await?;
+                    (_, certificate) = encrypt(wire, shared).await?;
                     privacy = Privacy::Encrypted;
                 } else {
                     say(wire, b"N").await?;
@@ -92,7 +107,7 @@ async fn negotiate(wire: &mut Wire, shared: &Shared) -> Result<(Startup, Privacy
                 shared.registry.cancel(process_id, &secret);
                 return Err(Stop::Gone);
             }
-            Packet::Startup(startup) => return Ok((startup, privacy)),
+            Packet::Startup(startup) => return Ok((startup, Channel { privacy, certificate })),
         }
     }
 }
@@ -113,17 +128,24 @@ async fn say(wire: &mut Wire, answer: &[u8]) -> Result<(), Stop> {
     Ok(writer.flush().await?)
 }
 
-/// Puts TLS between the wire and the socket; gives the ALPN protocol.
-async fn encrypt(wire: &mut Wire, shared: &Shared) -> Result<Option<Vec<u8>>, Stop> {
+/// Puts TLS between the wire and the socket; gives the ALPN protocol, and the client's certificate.
+async fn encrypt(
+    wire: &mut Wire,
+    shared: &Shared,
+) -> Result<(Option<Vec<u8>>, Option<Certificate>), Stop> {
     let tls = shared.tls.as_ref().ok_or(Stop::Gone)?;
     let (reader, writer) = wire.directions();
     let plain_reader: Reader = std::mem::replace(reader, Box::new(tokio::io::empty()));
     let plain_writer: Writer = std::mem::replace(writer, Box::new(tokio::io::sink()));
-    let stream = tls.acceptor.accept(tokio::io::join(plain_reader, plain_writer)).await?;
-    let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let acceptor = tls.acceptor.current();
+    let stream = acceptor.accept(tokio::io::join(plain_reader, plain_writer)).await?;
+    let session = stream.get_ref().1;
+    let protocol = session.alpn_protocol().map(<[u8]>::to_vec);
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let certificate = certificate.and_then(|it| Certificate::read(it));
     let (encrypted_reader, encrypted_writer) = tokio::io::split(stream);
     (*reader, *writer) = (Box::new(encrypted_reader), Box::new(encrypted_writer));
-    Ok(protocol)
+    Ok((protocol, certificate))
 }
 
 fn check(startup: &Startup, privacy: Privacy, peer: SocketAddr) -> Result<(), Error> {
@@ -147,15 +169,30 @@ async fn log_in(
     wire: &mut Wire,
     shared: &Shared,
     startup: &Startup,
-    privacy: Privacy,
+    channel: &Channel,
     peer: SocketAddr,
-) -> Result<(), Stop> {
+) -> Result<Credential, Stop> {
     let authenticator = &shared.authenticator;
-    let binding = match privacy {
+    let binding = match channel.privacy {
         Privacy::Encrypted => shared.tls.as_ref().and_then(|tls| tls.end_point.as_deref()),
         Privacy::Plain => None,
     };
     let attempt = authenticator.begin(&startup.user, Some(peer)).await.map_err(Stop::Fatal)?;
+    if startup.authentication == startup::Authentication::Token {
+        wire.put(&Authentication::CleartextPassword)?;
+        let frame = answer(wire).await?;
+        let given = Given::Token(password(&frame.body).map_err(Stop::Fatal)?);
+        let credential = authenticator.judge(&attempt, given).await.map_err(Stop::Fatal)?;
+        wire.put(&Authentication::Ok)?;
+        return Ok(credential);
+    }
+    if let Some(certificate) = &channel.certificate {
+        let given = authenticator.vouched(&attempt, certificate).await.map_err(Stop::Fatal)?;
+        if let Some(credential) = given {
+            wire.put(&Authentication::Ok)?;
+            return Ok(credential);
+        }
+    }
     let last = match prove(wire, binding, &attempt).await {
         Ok(last) => last,
         Err(Stop::Failed(error) | Stop::Fatal(error)) => {
@@ -165,9 +202,20 @@ async fn log_in(
         // A client that leaves to ask its user for the password is no failure.
         Err(Stop::Gone) => return Err(Stop::Gone),
     };
-    authenticator.decide(&attempt, last.is_some()).await.map_err(Stop::Fatal)?;
+    let mut credential =
+        authenticator.decide(&attempt, last.is_some()).await.map_err(Stop::Fatal)?;
+    credential.came_with(channel.certificate.as_ref().map(Certificate::name));
     wire.put(&Authentication::SASLFinal(last.unwrap_or_default().into_bytes().into()))?;
-    wire.put(&Authentication::Ok)
+    wire.put(&Authentication::Ok)?;
+    Ok(credential)
+}
+
+/// What a `PasswordMessage` holds: a text up to its zero byte, which ends the message.
+fn password(body: &[u8]) -> Result<&str, Error> {
+    let malformed = || Error::new(Kind::ProtocolViolation, "malformed password message");
+    let text = std::str::from_utf8(body).map_err(|_| malformed())?;
+    let text = text.strip_suffix('\0').ok_or_else(malformed)?;
+    if text.contains('\0') { Err(malformed()) } else { Ok(text) }
 }
 
 /// The SCRAM exchange; the server's last message if the client's proof is right.
@@ -194,6 +242,6 @@ async fn answer(wire: &mut Wire) -> Result<Frame, Stop> {
     }
     Err(Stop::Fatal(Error::new(
         Kind::ProtocolViolation,
-        format!("expected SASL response, got message type {}", frame.tag),
+        format!("expected password response, got message type {}", frame.tag),
     )))
 }

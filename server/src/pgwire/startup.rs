@@ -14,6 +14,9 @@ pub const LONGEST_PACKET: usize = 10_000;
 /// The newest minor version of protocol 3 that is spoken here.
 pub const NEWEST_MINOR: u16 = 2;
 
+/// The startup parameter by which a client says how it will prove who it is.
+const AUTHENTICATION: &str = "kho.authentication";
+
 const CANCEL_CODE: u32 = 80_877_102;
 const SSL_CODE: u32 = 80_877_103;
 const GSS_CODE: u32 = 80_877_104;
@@ -34,10 +37,25 @@ pub struct Startup {
     pub minor: u16,
     pub user: String,
     pub database: Option<String>,
+    /// How the client wants to prove who it is.
+    pub authentication: Authentication,
     /// From `options` first, then the parameters that are settings, in the order given.
     pub settings: Vec<(String, String)>,
     /// Protocol options (`_pq_.…`) that are not known here.
     pub unknown_options: Vec<String>,
+}
+
+/// The kinds of proof that a client can ask to be asked for, as `kho.authentication`.
+///
+/// # Why the client says it
+/// A server that chose by the role would tell which roles there are, and which have a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// SCRAM-SHA-256.
+    #[default]
+    Password,
+    /// A token, given as a password in clear.
+    Token,
 }
 
 impl Startup {
@@ -104,6 +122,7 @@ fn startup(minor: u16, body: &[u8]) -> Result<Startup> {
         minor,
         user: String::new(),
         database: None,
+        authentication: Authentication::default(),
         settings: Vec::new(),
         unknown_options: Vec::new(),
     };
@@ -125,8 +144,25 @@ fn startup(minor: u16, body: &[u8]) -> Result<Startup> {
         ));
     }
     options.append(&mut startup.settings);
-    startup.settings = options;
+    for (name, value) in options {
+        match name.eq_ignore_ascii_case(AUTHENTICATION) {
+            true => startup.authentication = authentication(&value)?,
+            false => startup.settings.push((name, value)),
+        }
+    }
     Ok(startup)
+}
+
+fn authentication(value: &str) -> Result<Authentication> {
+    match value.to_ascii_lowercase().as_str() {
+        "password" => Ok(Authentication::Password),
+        "token" => Ok(Authentication::Token),
+        _ => Err(Error::new(
+            Kind::InvalidParameterValue,
+            format!("invalid value for parameter \"{AUTHENTICATION}\": \"{value}\""),
+        )
+        .with_hint("It is password or token.")),
+    }
 }
 
 /// `name 0 value 0 … 0`, where the last zero ends the packet.

@@ -32,7 +32,8 @@ fn identity() -> Identity {
 
 /// A server with one connection, and the client's end of it.
 async fn connect(identity: Option<&Identity>, peer: &str) -> (DuplexStream, Ending) {
-    let shared = Shared::new(engine().await, identity, Limits::default()).unwrap();
+    let shared =
+        Shared::new(engine().await, identity, Trusted::default(), Limits::default()).unwrap();
     let ending = Ending { requested: CancellationToken::new(), deadline: CancellationToken::new() };
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(ours);
@@ -114,7 +115,9 @@ async fn a_failed_login_is_the_end_whatever_was_sent_after_it() {
 
 #[tokio::test]
 async fn the_salt_of_a_role_that_does_not_exist_never_changes() {
-    let shared = Shared::new(engine().await, Some(&identity()), Limits::default()).unwrap();
+    let shared =
+        Shared::new(engine().await, Some(&identity()), Trusted::default(), Limits::default())
+            .unwrap();
     let salt = |role: &'static str| {
         let shared = Arc::clone(&shared);
         async move { shared.authenticator.begin(role, None).await.unwrap().verifier().salt.clone() }
@@ -269,8 +272,13 @@ async fn a_stop_of_the_server_reaches_clients_that_are_logging_in() {
 async fn the_server_serves_the_next_client_and_stops_when_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shared =
-        Shared::new(engine().await, None, Limits { startups: 1, ..Limits::default() }).unwrap();
+    let shared = Shared::new(
+        engine().await,
+        None,
+        Trusted::default(),
+        Limits { startups: 1, ..Limits::default() },
+    )
+    .unwrap();
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(serve(listener, shared, shutdown.clone()));
     for _ in 0..3 {

@@ -15,7 +15,7 @@ fn the_first_start_makes_an_identity_and_the_next_one_keeps_it() {
     assert_eq!(first.derive_secret("a"), second.derive_secret("a"));
     assert_ne!(first.derive_secret("a"), first.derive_secret("b"));
     assert_eq!(first.end_point().unwrap(), Sha256::digest(&first.chain[0]).to_vec());
-    assert_eq!(first.server_config(&[b"postgresql"]).unwrap().alpn_protocols.len(), 1);
+    assert_eq!(first.server_config(&[b"postgresql"], None).unwrap().alpn_protocols.len(), 1);
 }
 
 #[cfg(unix)]

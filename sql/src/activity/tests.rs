@@ -33,7 +33,14 @@ fn state() -> State {
 
 fn login(role: &str) -> Login {
     let settings = vec![("application_name".to_owned(), "psql".to_owned())];
-    Login { role: role.to_owned(), protocol: "pgwire", client: None, settings, process_id: 7 }
+    Login {
+        role: role.to_owned(),
+        protocol: "pgwire",
+        client: None,
+        settings,
+        process_id: 7,
+        credential: Default::default(),
+    }
 }
 
 fn seen(activity: &Activity, role: Oid) -> Vec<(Oid, &'static str)> {

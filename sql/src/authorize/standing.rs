@@ -1,6 +1,6 @@
 //! What a statement that runs stands on: that its role and its datasets are not frozen, that what
-//! it was allowed to do and to read for, it still is, and that the row policies and masks by which
-//! it was planned are those that hold.
+//! its session came by has not ended, that what it was allowed to do and to read for, it still is,
+//! and that the row policies and masks by which it was planned are those that hold.
 //!
 //! What it guarantees: rows are given only while that holds, by the clock and by the newest catalog
 //! that this server has read: at every batch, and while a batch is waited for; a write is committed
@@ -31,10 +31,11 @@ use super::rights::{Rights, refuse_changed};
 use crate::bind::Read;
 use crate::engine::Shared;
 use crate::errors::to_engine;
-use crate::limit::meter::{Meter, Tally, refuse_used_up_agreements, with_quota};
+use crate::limit::bound::{refuse_used_up_agreements, with_quota};
+use crate::limit::meter::{Meter, Tally};
 use crate::limit::{OfServer, STATEMENT_TIME};
 use crate::scope::{Scope, lock};
-use crate::session::Facts;
+use crate::session::{Credential, Facts};
 use crate::settings::Settings;
 
 /// An end is noticed this late at most, also where the clock is set meanwhile.
@@ -46,6 +47,8 @@ pub struct Standing {
     environment: Environment,
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    /// What the session came by.
+    credential: Arc<Credential>,
     stated: Stated,
     /// What is read, and whose right is used: all but what the open block made itself.
     reads: Arc<[(Oid, Oid)]>,
@@ -64,11 +67,14 @@ pub struct Standing {
     tally: Option<Tally>,
 }
 
-/// Whether one role may still do anything, and for how long a statement of it may go on.
+/// Whether a session may still do anything: its role, by what it came by; and for how long a
+/// statement of it may go on.
 #[derive(Clone)]
-pub(crate) struct RoleWatch {
+pub(crate) struct SessionWatch {
+    environment: Environment,
     states: watch::Receiver<Arc<State>>,
     role: Oid,
+    credential: Arc<Credential>,
     of_server: OfServer,
 }
 
@@ -86,7 +92,7 @@ impl Standing {
         let role = scope.who.role();
         // The block's own catalog may be older, and what it changed itself binds it already.
         if !Arc::ptr_eq(&scope.state, &scope.latest) {
-            decide(&scope.state, role, &stated, &all, scope.now_ms)?;
+            decide(&scope.state, (role, &scope.credential), &stated, &all, scope.now_ms)?;
         }
         let shared: Arc<[_]> = shared.into();
         let mut standing = Standing {
@@ -119,6 +125,7 @@ impl Standing {
             environment: catalog.environment().clone(),
             states: catalog.subscribe(),
             role: scope.who.role(),
+            credential: Arc::clone(&scope.credential),
             stated,
             reads: Arc::from([]),
             rights: Rights::default(),
@@ -189,16 +196,7 @@ impl Standing {
             if let Err(error) = self.check() {
                 return error;
             }
-            let again = async {
-                match self.until_ms {
-                    Some(until_ms) => {
-                        let left_ms = until_ms.saturating_sub(self.environment.now_ms());
-                        let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
-                        tokio::time::sleep(left.min(LOOKED_AT_EVERY)).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
+            let again = nearer(self.until_ms, &self.environment);
             tokio::select! {
                 changed = states.changed() => if changed.is_err() {
                     return std::future::pending().await;
@@ -211,17 +209,23 @@ impl Standing {
     /// Decides anew.
     fn decide_by(&mut self, state: Arc<State>) -> Result<()> {
         let now_ms = self.environment.now_ms();
-        let term = decide(&state, self.role, &self.stated, &self.reads, now_ms)?;
+        let by = (self.role, self.credential.as_ref());
+        let term = decide(&state, by, &self.stated, &self.reads, now_ms)?;
         (self.until_ms, self.agreements) = (term.until_ms, term.agreements);
         self.seen = state;
         Ok(())
     }
 }
 
-impl RoleWatch {
-    pub(crate) fn new(shared: &Shared, role: Oid) -> RoleWatch {
-        let states = shared.catalog.subscribe();
-        RoleWatch { states, role, of_server: shared.of_server }
+impl SessionWatch {
+    pub(crate) fn new(shared: &Shared, role: Oid, credential: &Arc<Credential>) -> SessionWatch {
+        SessionWatch {
+            environment: shared.catalog.environment().clone(),
+            states: shared.catalog.subscribe(),
+            role,
+            credential: Arc::clone(credential),
+            of_server: shared.of_server,
+        }
     }
 
     /// The milliseconds that a statement may take, by the newest catalog, and in words which limit
@@ -245,35 +249,56 @@ impl RoleWatch {
     }
 
     /// # Errors
-    /// `28000` where it is frozen.
+    /// `28000` where the role is frozen, or what the session came by has ended.
     pub(crate) fn check(&self) -> Result<()> {
         let state = self.states.borrow();
-        freeze::refuse_frozen_role(&state, &Principal::of(&state, self.role))
+        freeze::refuse_frozen_role(&state, &Principal::of(&state, self.role))?;
+        self.credential.check(&state, self.environment.now_ms())
     }
 
-    /// Returns when it is frozen.
-    pub(crate) async fn frozen(mut self) -> Error {
+    /// Returns when it is so.
+    pub(crate) async fn ended(mut self) -> Error {
         loop {
             self.states.mark_unchanged();
             if let Err(error) = self.check() {
                 return error;
             }
-            self.changed().await;
+            let again = nearer(self.credential.until_ms, &self.environment);
+            tokio::select! {
+                changed = self.states.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = again => {}
+            }
         }
+    }
+}
+
+/// Returns at that time, or earlier, so that it is looked again; never where there is none.
+async fn nearer(until_ms: Option<i64>, environment: &Environment) {
+    match until_ms {
+        Some(until_ms) => {
+            let left_ms = until_ms.saturating_sub(environment.now_ms());
+            let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+            tokio::time::sleep(left.min(LOOKED_AT_EVERY)).await;
+        }
+        None => std::future::pending().await,
     }
 }
 
 /// What all of `reads` stands on together.
 fn decide(
     state: &State,
-    role: Oid,
+    (role, credential): (Oid, &Credential),
     stated: &Stated,
     reads: &[(Oid, Oid)],
     now_ms: i64,
 ) -> Result<Term> {
     let who = Principal::of(state, role);
     freeze::refuse_frozen_role(state, &who)?;
-    let mut all = Term::default();
+    credential.check(state, now_ms)?;
+    credential.refuse_purpose(stated)?;
+    let mut all = Term { until_ms: credential.until_ms, ..Term::default() };
     for (oid, by) in reads {
         // Dropped since: its rows are there as long as its version is.
         let Some(relation) = state.relations.get(oid) else { continue };

@@ -213,7 +213,7 @@ fn frozen(given: &Given<'_>) -> Result<Frozen> {
     }
 }
 
-fn planned(
+pub(super) fn planned(
     scope: &Scope,
     command: impl FnMut(&mut Context<'_>) -> Result<Planned> + Send + 'static,
 ) -> Result<Pending> {

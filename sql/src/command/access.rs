@@ -7,10 +7,12 @@
 
 mod agreement;
 mod freeze;
+mod identity;
 mod limit;
 mod purpose;
 mod request;
 mod tied;
+mod token;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::privilege::KHO_ADMIN;
@@ -19,12 +21,14 @@ use kho_catalog::state::{AccessChange, Change};
 pub(crate) use self::agreement::unset_third_party;
 pub(crate) use self::agreement::{Access, Wish, end_agreement, grant_agreement, set_third_party};
 pub(crate) use self::freeze::{Frozen, freeze, unfreeze};
+pub(crate) use self::identity::{Named, map_identity, unmap_identity};
 pub(crate) use self::limit::{quota_number, set_role_limit};
 pub(crate) use self::purpose::{add_purpose, remove_purpose};
 pub(crate) use self::request::{
     Asked, answerable, approve_access, refuse_access, request_access, withdraw_access,
 };
 pub(crate) use self::tied::Rows;
+pub(crate) use self::token::{TokenWish, create_api_token, revoke_api_token};
 use super::{Context, Planned};
 
 /// What a procedure that changed this is answered with.
@@ -35,7 +39,7 @@ fn called(change: AccessChange) -> Planned {
 }
 
 fn require_admin(ctx: &Context<'_>, what: &str) -> Result<()> {
-    if ctx.who.is(KHO_ADMIN) {
+    if ctx.who.serves(KHO_ADMIN) {
         return Ok(());
     }
     Err(Error::new(Kind::InsufficientPrivilege, format!("permission denied to {what}"))

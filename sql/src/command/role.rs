@@ -149,6 +149,14 @@ fn alter(ctx: &mut Context<'_>, written: &str, options: &RoleOptions) -> Result<
     if !own_password {
         privilege::require(ctx.state, ctx.who, Action::Warehouse(WarehouseAction::ManageRoles))?;
     }
+    if options.password.is_some() && ctx.who.bounds().is_some() {
+        let own = name::find_role(ctx, written)?.oid == ctx.who.role();
+        if own {
+            let message = "permission denied to change the own password";
+            return Err(Error::new(Kind::InsufficientPrivilege, message)
+                .with_detail("This session was not let in by a password."));
+        }
+    }
     refuse(options)?;
     if !(options.in_roles.is_empty() && options.members.is_empty() && options.admins.is_empty()) {
         return Err(Error::new(Kind::Syntax, "memberships are not options of ALTER ROLE")
@@ -234,7 +242,7 @@ fn set(
                 notices.push(notice(message));
                 None
             }
-            Some(password) => Some(verifier(password, &ctx.salt)?),
+            Some(password) => Some(verifier(ctx, &role.name, password)?),
         };
     }
     if let Some(limit) = options.connection_limit {
@@ -252,8 +260,9 @@ fn set(
     Ok(())
 }
 
-fn verifier(password: &str, salt: &[u8]) -> Result<String> {
+fn verifier(ctx: &Context<'_>, role: &str, password: &str) -> Result<String> {
     if scram::Verifier::is_verifier(password) {
+        ctx.passwords.check_verifier(role, password)?;
         return Ok(password.to_owned());
     }
     let md5 = password
@@ -263,7 +272,8 @@ fn verifier(password: &str, salt: &[u8]) -> Result<String> {
         return Err(Error::unsupported("MD5 password hashes are not supported")
             .with_hint("Give the password, or a SCRAM-SHA-256 verifier."));
     }
-    scram::make_verifier(password, salt, scram::DEFAULT_ITERATIONS)
+    ctx.passwords.check(role, password)?;
+    scram::make_verifier(password, &ctx.salt, scram::DEFAULT_ITERATIONS)
 }
 
 /// Milliseconds since the epoch; a time without a zone is UTC.

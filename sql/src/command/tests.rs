@@ -92,6 +92,7 @@ fn run(state: &State, role: &str, sql: &str) -> Result<Done> {
     };
     let path = [role.to_owned(), "health".to_owned()];
     let mut ctx = Context {
+        passwords: &Default::default(),
         state,
         who: &who,
         search_path: &path,

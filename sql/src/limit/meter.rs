@@ -1,8 +1,8 @@
 //! What one statement gives, counted row by row against everything that bounds it.
 //!
 //! What it guarantees: the row that would go beyond a limit is not given, those before it are; what
-//! was given is counted, however the statement ends, and where a quota of a day bounds it, it was put down
-//! in the ledger before it was given.
+//! was given is counted, however the statement ends, and where a quota of a day bounds it, it was
+//! put down in the ledger before it was given.
 //! What it does not: it bounds no statement that reads no dataset.
 //! On failure: `53400`, as the last item.
 
@@ -13,18 +13,16 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use kho_catalog::audit::{Released, Used};
-use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::limit::{self, Limit, Limits};
-use kho_catalog::state::{Agreement, LimitName, Oid, State};
+use kho_catalog::error::{Error, Result};
+use kho_catalog::limit;
+use kho_catalog::state::{LimitName, Oid, State};
 
+use super::bound::{self, Bound};
 use super::usage::Today;
-use super::{refusal, refusal_of_server};
 use crate::engine::Shared;
 use crate::errors::to_engine;
 use crate::scope::lock;
 use crate::session::Facts;
-
-const ROWS_PER_STATEMENT: &str = "limits.rows_per_statement";
 
 /// What one statement has given so far; cursors go on with it from one `FETCH` to the next.
 #[derive(Clone, Debug, Default)]
@@ -59,25 +57,6 @@ enum To {
     All,
     /// Elsewhere in the warehouse: that counts for agreements alone.
     Warehouse,
-}
-
-/// One thing that bounds what may still be given.
-struct Bound<'a> {
-    what: What,
-    left: u64,
-    of: Of<'a>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Rows,
-    Bytes,
-}
-
-enum Of<'a> {
-    Role(Limit),
-    Server(u64),
-    Agreement(&'a Agreement, u64),
 }
 
 impl Meter {
@@ -182,13 +161,9 @@ impl Meter {
 
     fn of_statement(&self, state: &State, used: Used) -> Vec<Bound<'static>> {
         let limits = limit::of_role(state, self.role);
-        let of_server = self.shared.of_server.rows_per_statement;
-        let mut bounds =
-            bounds_of(&limits, [LimitName::RowsPerStatement, LimitName::BytesPerStatement], used);
-        if of_server > 0 {
-            let left = of_server.saturating_sub(used.rows);
-            bounds.push(Bound { what: What::Rows, left, of: Of::Server(of_server) });
-        }
+        let names = [LimitName::RowsPerStatement, LimitName::BytesPerStatement];
+        let mut bounds = bound::of_role(&limits, names, used);
+        bounds.extend(bound::of_server(self.shared.of_server.rows_per_statement, used));
         bounds
     }
 
@@ -199,64 +174,16 @@ impl Meter {
             To::Client | To::All => {
                 let limits = limit::of_role(state, self.role);
                 let names = [LimitName::RowsPerDay, LimitName::BytesPerDay];
-                bounds_of(&limits, names, today.of_role(self.role))
+                bound::of_role(&limits, names, today.of_role(self.role))
             }
             To::Warehouse => Vec::new(),
         };
-        bounds.extend(of_agreements(state, today, &self.agreements));
+        bounds.extend(bound::of_agreements(state, today, &self.agreements));
         if !bounds.is_empty() {
             today.require_known()?;
         }
         Ok(bounds)
     }
-}
-
-/// Refuses what would be read under agreements whose quota is used up.
-///
-/// # Errors
-/// `53400`.
-pub(crate) fn refuse_used_up_agreements(
-    shared: &Shared,
-    state: &State,
-    agreements: &[Oid],
-) -> Result<()> {
-    let today = shared.usage.today();
-    let bounds = of_agreements(state, &today, agreements);
-    if !bounds.is_empty() {
-        today.require_known()?;
-    }
-    match bounds.iter().find(|bound| bound.left == 0) {
-        Some(bound) => Err(bound.refusal(state)),
-        None => Ok(()),
-    }
-}
-
-/// What is left of one quota of an agreement, and what is said when nothing is.
-pub(crate) struct Left {
-    /// `rows` or `bytes`.
-    pub of: &'static str,
-    pub left: u64,
-    pub value: u64,
-    pub refusal: Error,
-}
-
-/// What is left of today's quotas of `agreements`.
-pub(crate) fn left_of_quotas(shared: &Shared, state: &State, agreements: &[Oid]) -> Vec<Left> {
-    let today = shared.usage.today();
-    let bounds = of_agreements(state, &today, agreements);
-    let left = |bound: Bound<'_>| Left {
-        of: bound.what.name(),
-        left: bound.left,
-        value: bound.value(),
-        refusal: bound.refusal(state),
-    };
-    bounds.into_iter().map(left).collect()
-}
-
-/// Those of `agreements` that have a quota.
-pub(crate) fn with_quota(state: &State, agreements: &[Oid]) -> Vec<Oid> {
-    let has = |oid: &Oid| state.access.agreements.get(oid).is_some_and(|it| !it.quota.is_none());
-    agreements.iter().copied().filter(has).collect()
 }
 
 /// The rows of a statement as far as they may be given. `meter` is there where they are of datasets.
@@ -333,108 +260,5 @@ fn doubled(released: &Released) -> Released {
         kept_rows: released.kept_rows.saturating_mul(2),
         kept_bytes: released.kept_bytes.saturating_mul(2),
         ..released.clone()
-    }
-}
-
-fn bounds_of(limits: &Limits, [rows, bytes]: [LimitName; 2], used: Used) -> Vec<Bound<'static>> {
-    let bound = |name, what, used: u64| {
-        let limit = limits.get(name)?;
-        Some(Bound { what, left: limit.value.saturating_sub(used), of: Of::Role(limit) })
-    };
-    [bound(rows, What::Rows, used.rows), bound(bytes, What::Bytes, used.bytes)]
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
-fn of_agreements<'a>(state: &'a State, today: &Today, agreements: &[Oid]) -> Vec<Bound<'a>> {
-    let of = |oid: &Oid| {
-        let agreement = state.access.agreements.get(oid)?.as_ref();
-        let used = today.of_agreement(*oid);
-        let bound = |what, value: Option<u64>, used: u64| {
-            let value = value?;
-            let left = value.saturating_sub(used);
-            Some(Bound { what, left, of: Of::Agreement(agreement, value) })
-        };
-        let quota = agreement.quota;
-        Some([
-            bound(What::Rows, quota.rows_per_day, used.rows),
-            bound(What::Bytes, quota.bytes_per_day, used.bytes),
-        ])
-    };
-    agreements.iter().filter_map(of).flatten().flatten().collect()
-}
-
-impl What {
-    const fn name(self) -> &'static str {
-        match self {
-            What::Rows => "rows",
-            What::Bytes => "bytes",
-        }
-    }
-}
-
-impl Bound<'_> {
-    fn value(&self) -> u64 {
-        match &self.of {
-            Of::Role(limit) => limit.value,
-            Of::Server(value) | Of::Agreement(_, value) => *value,
-        }
-    }
-
-    /// Makes `taken` no more than this allows; says whether it was more.
-    fn cut(&self, taken: &mut Used, bytes_of: impl Fn(u64) -> u64) -> bool {
-        match self.what {
-            What::Rows if taken.rows > self.left => {
-                *taken = Used { rows: self.left, bytes: bytes_of(self.left) };
-                true
-            }
-            What::Bytes if taken.bytes > self.left => {
-                // The most rows that fit: no row takes less than nothing.
-                let (mut fits, mut too_many) = (0, taken.rows);
-                while fits + 1 < too_many {
-                    let middle = fits + (too_many - fits) / 2;
-                    match bytes_of(middle) <= self.left {
-                        true => fits = middle,
-                        false => too_many = middle,
-                    }
-                }
-                *taken = Used { rows: fits, bytes: if fits == 0 { 0 } else { bytes_of(fits) } };
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn refusal(&self, state: &State) -> Error {
-        let what = self.what.name();
-        match &self.of {
-            Of::Role(limit) => {
-                let message = match limit.name {
-                    LimitName::RowsPerDay | LimitName::BytesPerDay => {
-                        format!("the quota of {what} of this day is used up")
-                    }
-                    _ => format!("the statement gives more {what} than it may"),
-                };
-                refusal(state, *limit, message)
-            }
-            Of::Server(value) => {
-                let message = "the statement gives more rows than it may";
-                refusal_of_server(ROWS_PER_STATEMENT, *value, message)
-                    .with_hint("Ask for less, or ask who runs the server.")
-            }
-            Of::Agreement(agreement, value) => {
-                let owner = state.relations.get(&agreement.relation);
-                let owner = owner.and_then(|it| state.roles.get(&it.owner));
-                let owner = owner.map_or("?", |role| &role.name);
-                let (oid, dataset) = (agreement.oid, &agreement.dataset);
-                let message = format!(
-                    "the quota of {what} of this day of the agreement on \"{dataset}\" is used up"
-                );
-                Error::new(Kind::ConfigurationLimitExceeded, message)
-                    .with_detail(format!("Agreement {oid} is for {value} {what} in a day of UTC."))
-                    .with_hint(format!("Ask the owner of the dataset, role \"{owner}\"."))
-            }
-        }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! What it is: what this run of this server gives, counted as it does; and what the ledger says that
 //! others gave, and earlier runs of this one, see [`Spent`]. A day is one of UTC.
-//! What it guarantees: restarts, kills and power cuts take nothing off, and within one server not one row
-//! goes beyond. Memory is bounded by the roles and agreements that did anything today.
+//! What it guarantees: restarts, kills and power cuts take nothing off, and within one server not
+//! one row goes beyond. Memory is bounded by the roles and agreements that did anything today.
 //! What it does not: of other servers it knows what they have sealed (`audit.seal_interval_s`; where
-//! journals lie in one folder, what they have written), as it was [`KNOWN_FOR_MS`] ago at most. So n servers
-//! together can give n times what was left when they last knew of each other, and no more.
+//! journals lie in one folder, what they have written), as it was [`KNOWN_FOR_MS`] ago at most. So
+//! n servers together can give n times what was left when they last knew of each other, and no
+//! more. What was given without a quota to bound it, and whose end a kill took along, is lost to
+//! one that is set later in the day.
 //! On failure: while the ledger cannot be read for the first time, what has a quota is refused.
 
 use std::collections::HashMap;

@@ -81,6 +81,20 @@ const OWN: &[(&str, Parameters)] = &[
     ("freeze", &[("role", TEXT), ("dataset", TEXT), ("reason", TEXT)]),
     ("unfreeze", &[("role", TEXT), ("dataset", TEXT)]),
     ("set_role_limit", &[("role", TEXT), ("name", TEXT), ("value", TEXT)]),
+    (
+        "create_api_token",
+        &[
+            ("name", TEXT),
+            ("role", TEXT),
+            ("valid_until", TIMESTAMPTZ),
+            ("scope", TEXT),
+            ("datasets", TEXT),
+            ("purposes", TEXT),
+        ],
+    ),
+    ("map_identity", &[("kind", TEXT), ("identity", TEXT), ("role", TEXT)]),
+    ("unmap_identity", &[("kind", TEXT), ("identity", TEXT), ("role", TEXT)]),
+    ("revoke_api_token", &[("name", TEXT), ("role", TEXT)]),
 ];
 
 /// An input or output function of a built-in type.

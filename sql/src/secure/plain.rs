@@ -19,6 +19,8 @@ use kho_catalog::error::Result;
 use kho_catalog::state::{Oid, Relation};
 use kho_catalog::table::{Snapshot, TableSize};
 
+use super::number::NumberExec;
+
 /// `relation` at the version of `snapshot`.
 pub(super) async fn table(
     relation: &Relation,
@@ -108,7 +110,11 @@ impl TableProvider for PlainTable {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         tracing::trace!(relation = self.relation, version = self.version, "scan");
-        self.inner.scan(session, projection, filters, limit).await
+        let rows = self.inner.scan(session, projection, filters, limit).await?;
+        Ok(match projection.is_some_and(Vec::is_empty) {
+            true => Arc::new(NumberExec { input: rows }),
+            false => rows,
+        })
     }
 }
 

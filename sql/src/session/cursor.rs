@@ -184,7 +184,7 @@ impl Session {
         let query = dispatch::query(scope, &declare.query, values);
         let (plan, names) = limits.run(query).await?;
         // The cursor outlives this statement's time; each `FETCH` has its own.
-        let open = Limits::of_cursor(self.role_watch());
+        let open = Limits::of_cursor(self.watch());
         let rows = limits.run(dispatch::rows(&plan, &open, "FETCH", names)).await?;
         let schema = rows.schema.clone();
         let position = Position {

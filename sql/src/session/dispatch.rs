@@ -96,6 +96,9 @@ pub(super) async fn bind_for_description(
             let change = merge::of_merge(merge, &relation)?;
             modify::describe(scope, &change, Given::default(), parameters).await?
         }
+        ast::Statement::Call(function) => {
+            return Ok(crate::call::described(function)?.map(|it| (Vec::new(), Some(it))));
+        }
         ast::Statement::Explain { .. } => {
             return Ok(Some((Vec::new(), Some(explain::schema()))));
         }
@@ -139,7 +142,7 @@ impl Session {
                 return Err(error);
             }
         }
-        let limits = Limits::new(stop, self.role_watch(), self.settings.statement_timeout_ms());
+        let limits = Limits::new(stop, self.watch(), self.settings.statement_timeout_ms());
         // Alone, a statement has told nobody what it read: run anew it is simply later. The end of a
         // block is not alone: what it was to commit is gone with it.
         let is_alone = self.block.is_none() && !super::is_own(statement.ast());
@@ -190,7 +193,7 @@ impl Session {
             return Ok(None);
         }
         let shared = &self.engine.shared;
-        let state = shared.catalog.current()?;
+        let state = shared.catalog.subscribe().borrow().clone();
         let limit = limit::of_role(&state, self.role).get(LimitName::ConcurrentStatements);
         let limit = limit.map(|limit| (state.as_ref(), limit));
         let of_server = u64::from(shared.of_server.concurrent_statements);
@@ -208,6 +211,11 @@ impl Session {
             Done::Write(pending) => pending,
             other => return Ok(other),
         };
+        if let Some(reply) = pending.reply.take() {
+            self.settle(pending).await?;
+            let batches = futures::stream::iter([Ok(reply.clone())]);
+            return Ok(Done::Rows(Rows::new(reply.schema(), "CALL", batches)));
+        }
         let returning = pending.returning.take();
         // What cannot be computed is to fail the statement, not what comes after it.
         let kept = match &returning {
@@ -249,7 +257,10 @@ impl Session {
 
     /// Holds a write until the block ends, or makes it visible now.
     async fn settle(&mut self, mut pending: Pending) -> Result<Tag> {
-        self.role_watch().check()?;
+        self.watch().check()?;
+        if pending.changes_something() {
+            self.refuse_change()?;
+        }
         if let Some(mut standing) = pending.standing.take() {
             standing.check()?;
         }
@@ -264,7 +275,7 @@ impl Session {
     }
 
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
-        self.role_watch().check()?;
+        self.watch().check()?;
         let stated = Stated::by(&self.settings);
         transaction.commit(&self.engine.shared, &stated, self.settings.is_serializable()).await
     }
@@ -275,7 +286,7 @@ impl Session {
         parameters: &[ScalarValue],
         limits: &Limits,
     ) -> Result<Done> {
-        self.role_watch().check()?;
+        self.watch().check()?;
         if super::is_own(statement.ast()) {
             return self.perform_own(statement).await;
         }
@@ -385,7 +396,8 @@ impl Session {
                 Ok(Done::Write(modify::truncate(scope, &relation, limits).await?))
             }
             ast::Statement::Call(function) => {
-                self.refuse_write()?;
+                // A procedure that only reads is for who may only read, too.
+                self.refuse_read_only()?;
                 let pending = crate::call::call(scope, function, limits).await?;
                 if pending.catalog.is_some() {
                     let table = pending.table.as_ref().map(|it| it.relation);
@@ -547,7 +559,7 @@ impl Session {
         if timeout_ms == before.statement_timeout_ms() {
             return;
         }
-        let tighter = self.role_watch().time_limit();
+        let tighter = self.watch().time_limit();
         if let Some((_, limit)) = tighter.filter(|(ms, _)| timeout_ms == 0 || timeout_ms > *ms) {
             let message = format!("statements may take less time than statement_timeout: {limit}");
             let message = message.trim_end_matches('.').to_owned();
@@ -574,6 +586,7 @@ impl Session {
         if purpose::is_same(before, after)? {
             return Ok(());
         }
+        self.credential.refuse_purpose(&purpose::stated(after)?)?;
         if !self.block.is_implicit() || self.block.transaction().is_some() {
             return Err(purpose::in_transaction());
         }
@@ -581,8 +594,19 @@ impl Session {
         purpose::refuse_unknown(&state, after)
     }
 
-    /// Whether a statement may write now.
+    /// Whether a statement may write now, and the session at all.
     fn refuse_write(&self) -> Result<()> {
+        self.refuse_change()?;
+        self.refuse_read_only()
+    }
+
+    /// Whether what the session came by lets it change anything.
+    fn refuse_change(&self) -> Result<()> {
+        self.credential.within.as_ref().map_or(Ok(()), |within| within.refuse_change())
+    }
+
+    /// Whether a statement may write now.
+    fn refuse_read_only(&self) -> Result<()> {
         if self.settings.as_of().is_some() {
             let message = "cannot write while kho.as_of is set";
             return Err(Error::new(Kind::ReadOnlyTransaction, message)

@@ -136,6 +136,7 @@ pub(super) fn of_session(kind: RecordKind, login: &Login, role: Oid, session: &s
         purpose: None,
         order_number: None,
         client: login.client.map(|client| client.to_string()).unwrap_or_default(),
+        authentication: Some(login.credential.how.to_string()),
         statement: None,
         parameters: Vec::new(),
     }

@@ -73,7 +73,7 @@ pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         relation.is_some_and(|it| who.is(it.owner))
     };
     let rows: Vec<_> = (state.access.requests.values())
-        .filter(|it| who.is(it.requester) || who.is(KHO_AUDITOR) || owns(it))
+        .filter(|it| who.is(it.requester) || who.serves(KHO_AUDITOR) || owns(it))
         .collect();
     let answers = || rows.iter().map(|it| it.answer.as_ref());
     let refused = |of: fn(&Text, &Text) -> Option<String>| {
@@ -127,7 +127,7 @@ fn approved_by(request: &Request) -> Option<Oid> {
 }
 
 pub(super) fn third_parties(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
-    let all = scope.who.is(KHO_ADMIN) || scope.who.is(KHO_AUDITOR);
+    let all = scope.who.serves(KHO_ADMIN) || scope.who.serves(KHO_AUDITOR);
     let rows: Vec<_> = (scope.state.access.third_parties.values())
         .filter(|it| all || scope.who.is(it.role))
         .collect();
@@ -139,7 +139,7 @@ pub(super) fn third_parties(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 
 pub(super) fn freezes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let (state, who) = (&scope.state, &scope.who);
-    let all = who.is(KHO_ADMIN) || who.is(KHO_AUDITOR);
+    let all = who.serves(KHO_ADMIN) || who.serves(KHO_AUDITOR);
     let owns = |oid| state.relations.get(oid).is_some_and(|it| who.is(it.owner));
     let rows: Vec<_> =
         (state.access.freezes.values()).filter(|it| all || who.is(it.of) || owns(&it.of)).collect();
@@ -158,7 +158,7 @@ pub(super) fn freezes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 fn sees(scope: &Scope, agreement: &Agreement) -> bool {
     let (state, who) = (&scope.state, &scope.who);
     let owns = state.relations.get(&agreement.relation).is_some_and(|it| who.is(it.owner));
-    owns || who.is(KHO_AUDITOR) || who.is(agreement.role) || binds(state, who, agreement)
+    owns || who.serves(KHO_AUDITOR) || who.is(agreement.role) || binds(state, who, agreement)
 }
 
 /// The name of now, or that of then.
@@ -168,7 +168,7 @@ fn dataset(scope: &Scope, oid: Oid, then: &str) -> String {
 }
 
 /// A role's name; of one that was dropped, its number.
-fn role(scope: &Scope, oid: Oid) -> String {
+pub(super) fn role(scope: &Scope, oid: Oid) -> String {
     let role = scope.state.roles.get(&oid);
     role.map_or_else(|| format!("unknown (OID={oid})"), |role| role.name.clone())
 }

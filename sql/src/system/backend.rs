@@ -12,12 +12,14 @@ use datafusion::common::cast::as_int64_array;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
 use crate::activity::SessionEntry;
+use crate::errors::to_engine;
 use crate::scope::Scope;
 
 pub(super) fn cancel(scope: &Scope) -> Arc<ScalarUDF> {
     let (activity, state) = (scope.shared.activity.clone(), Arc::clone(&scope.state));
     let who = scope.who.clone();
     let body = move |arguments: &[ColumnarValue]| {
+        who.refuse_change().map_err(to_engine)?;
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let [process_ids] = arrays.as_slice() else {
             return Err(DataFusionError::Plan("pg_cancel_backend takes one number".to_owned()));

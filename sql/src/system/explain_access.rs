@@ -19,7 +19,7 @@ use kho_catalog::state::{Agreement, Oid, Relation, State};
 use super::access::KHO_AUDITOR;
 use super::columns::Columns;
 use crate::command::name;
-use crate::limit::meter::{Left, left_of_quotas};
+use crate::limit::bound::{Left, left_of_quotas};
 use crate::parse;
 use crate::scope::Scope;
 use crate::secure;
@@ -78,7 +78,7 @@ fn relation<'a>(scope: &'a Scope, role: Oid, written: &str) -> Result<&'a Relati
         privilege::require(state, who, see).is_ok()
     };
     let may = |relation: &Relation| {
-        who.is(KHO_AUDITOR) || (sees(relation) && (who.is(role) || who.is(relation.owner)))
+        who.serves(KHO_AUDITOR) || (sees(relation) && (who.is(role) || who.is(relation.owner)))
     };
     found.map(AsRef::as_ref).filter(|it| may(it)).ok_or_else(|| {
         let message = format!("relation \"{qualified}\" does not exist");

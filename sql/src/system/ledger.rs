@@ -44,7 +44,7 @@ pub(super) fn deletion_log(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 
 /// Whether a role reads the whole ledger.
 pub(crate) fn is_auditor(scope: &Scope) -> bool {
-    scope.state.role(AUDITOR).is_some_and(|role| scope.who.is(role.oid))
+    scope.state.role(AUDITOR).is_some_and(|role| scope.who.serves(role.oid))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +257,7 @@ fn acts_batch(acts: &[Act]) -> Result<RecordBatch> {
         text(&|act| plain(&act.record.role)),
         text(&|act| plain(&act.record.client)),
         text(&|act| plain(&act.record.protocol)),
+        text(&|act| act.record.authentication.clone()),
         text(&|act| plain(&act.record.session)),
         text(&|act| Some(act.record.kind.name().to_owned())),
         text(&|act| act.record.purpose.clone()),
@@ -293,6 +294,7 @@ fn acts_schema() -> SchemaRef {
         text("role"),
         text("client"),
         text("protocol"),
+        text("authentication"),
         text("session"),
         text("kind"),
         text("purpose"),

@@ -51,7 +51,7 @@ pub(super) fn tagged(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 
 /// Every mask on a column or a tag.
 pub(super) fn masks(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
-    let auditor = scope.who.is(KHO_AUDITOR);
+    let auditor = scope.who.serves(KHO_AUDITOR);
     let shown = |mask: &Mask, visible: bool| {
         let text = mask.using.value().filter(|_| visible || auditor);
         let role = |oid: &u32| scope.state.roles.get(oid).map(|role| role.name.clone());
@@ -71,7 +71,7 @@ pub(super) fn masks(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         for mask in &tag.masks {
             let visible = match mask.owner {
                 Some(owner) => scope.who.is(owner),
-                None => scope.who.is(KHO_ADMIN),
+                None => scope.who.serves(KHO_ADMIN),
             };
             let owner = mask.owner.and_then(|owner| scope.state.roles.get(&owner));
             let owner = owner.map(|role| role.name.clone());
@@ -85,7 +85,7 @@ pub(super) fn masks(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 
 /// One's own attributes; all of them for `kho_admin` and `kho_auditor`.
 pub(super) fn attributes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
-    let all = scope.who.is(KHO_ADMIN) || scope.who.is(KHO_AUDITOR);
+    let all = scope.who.serves(KHO_ADMIN) || scope.who.serves(KHO_AUDITOR);
     let mut rows: Vec<Row> = Vec::new();
     for role in scope.state.roles.values().filter(|role| all || scope.who.is(role.oid)) {
         rows.extend(role.attributes.iter().map(|(name, value)| {

@@ -69,7 +69,7 @@ fn no_place_is_lost() {
     for _ in 0..3 {
         assert_eq!(wire.refusal("SELECT 1 / (id - 1) FROM o.t").sqlstate, "22012");
         assert_eq!(wire.refusal("SELECT * FROM o.nothing").sqlstate, "42P01");
-        assert_eq!(wire.refusal("SELECT FROM WHERE").sqlstate, "42601");
+        assert_eq!(wire.refusal("SELEC 1").sqlstate, "42601");
         assert_eq!(wire.refusal("COPY o.t FROM STDIN").sqlstate, "42501");
         wire.run("SELECT id FROM o.t LIMIT 10; SELECT 1");
         wire.run("SET statement_timeout = 100");
@@ -192,9 +192,9 @@ fn no_session_gives_itself_more_time_than_the_server_has() {
     let refused = wire.refusal(ENDLESS);
     assert_eq!(refused.sqlstate, "57014");
     assert_eq!(refused.message, "canceling statement due to statement timeout");
-    limit(&kho, "admin", "statement_time", "200");
-    let refused = wire.refusal(ENDLESS);
-    assert!(refused.detail.as_deref().unwrap().contains("role \"admin\" is 200 ms"), "{refused}");
+    limit(&kho, "an", "statement_time", "200");
+    let refused = kho.connect("an").refusal(ENDLESS);
+    assert!(refused.detail.as_deref().unwrap().contains("role \"an\" is 200 ms"), "{refused}");
 }
 
 /// A limit of time that is set ends what runs already, and what a cursor computes ahead.

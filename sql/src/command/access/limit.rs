@@ -1,7 +1,7 @@
 //! `kho.set_role_limit`.
 //!
 //! What it guarantees: `kho_admin` sets limits, and nobody makes an own one wider, nor one of a role
-//! that one belongs to (`KH014`); making it tighter is no favour to oneself.
+//! that one belongs to (`KH014`); making it tighter is no favour to oneself, but nobody stops themselves.
 //! What it does not: how many connections a role has is `ALTER ROLE … CONNECTION LIMIT`'s to say.
 
 use kho_catalog::error::{Error, Kind, Result};
@@ -16,6 +16,8 @@ const BYTE_UNITS: &[(&str, u64)] =
     &[("", 1), ("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
 /// With less a statement cannot so much as sort a few rows.
 const MEMORY_LEAST: u64 = 1 << 20;
+/// With less a change of the catalog may not come to its end.
+const OWN_TIME_LEAST_MS: u64 = 1000;
 
 /// Sets one limit of a role; without a value, it has none of its own.
 ///
@@ -43,6 +45,12 @@ pub(crate) fn set_role_limit(
         return Err(Error::new(Kind::SeparationOfDuties, message)
             .with_hint("Another member of kho_admin may."));
     }
+    if value.is_some_and(|value| stops(limit, value)) && ctx.who.is(role.oid) {
+        let message =
+            format!("a limit so tight cannot be set for role \"{}\" by one of its own", role.name);
+        return Err(Error::new(Kind::ObjectInUse, message)
+            .with_detail("Nobody might be left who can take it back."));
+    }
     match value {
         Some(value) => changed.values.insert(limit, value),
         None => changed.values.remove(&limit),
@@ -54,6 +62,15 @@ pub(crate) fn set_role_limit(
 /// One number of an agreement's quota, which has the names of the limits of roles.
 pub(crate) fn quota_number(name: &str, written: &str) -> Result<u64> {
     parsed(known(name)?, written)
+}
+
+/// Whether nothing can be done any more by who is bound by it.
+fn stops(limit: LimitName, value: u64) -> bool {
+    match limit {
+        LimitName::ConcurrentStatements => value == 0,
+        LimitName::StatementTime => value < OWN_TIME_LEAST_MS,
+        _ => false,
+    }
 }
 
 fn known(written: &str) -> Result<LimitName> {
