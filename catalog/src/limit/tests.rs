@@ -1,3 +1,5 @@
+//! Which of several limits holds.
+
 use std::collections::BTreeMap;
 
 use super::*;
