@@ -1,3 +1,5 @@
+//! Of all limits the tightest, as long as its role is there.
+
 use std::collections::BTreeMap;
 
 use super::*;
