@@ -1,4 +1,4 @@
-//! Which of several limits holds.
+//! Of all limits the tightest, as long as its role is there.
 
 use std::collections::BTreeMap;
 

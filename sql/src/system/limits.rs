@@ -1,9 +1,9 @@
 //! `kho.role_limits`: what a role may use, and what it uses now.
 //!
 //! What it guarantees: one sees one's own, and those of roles that one belongs to, which hold for
-//! oneself; `kho_admin` and `kho_auditor` see all. What is used is by the role that the limit was set
-//! for, or where that is a group of one's own, by oneself: memory, connections and running statements on this
-//! server, rows and bytes of today on all of them.
+//! oneself; `kho_admin` and `kho_auditor` see all. What is used is by the role that the limit was
+//! set for, or where that is a group of one's own, by oneself: memory, connections and running
+//! statements on this server, rows and bytes of today on all of them.
 
 use std::sync::Arc;
 

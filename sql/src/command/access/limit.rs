@@ -1,7 +1,8 @@
 //! `kho.set_role_limit`.
 //!
 //! What it guarantees: `kho_admin` sets limits, and nobody makes an own one wider, nor one of a role
-//! that one belongs to (`KH014`); making it tighter is no favour to oneself, but nobody stops themselves.
+//! that one belongs to (`KH014`); making it tighter is no favour to oneself, but nobody stops
+//! themselves.
 //! What it does not: how many connections a role has is `ALTER ROLE … CONNECTION LIMIT`'s to say.
 
 use kho_catalog::error::{Error, Kind, Result};
