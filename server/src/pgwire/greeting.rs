@@ -181,7 +181,13 @@ async fn log_in(
     if startup.authentication == startup::Authentication::Token {
         wire.put(&Authentication::CleartextPassword)?;
         let frame = answer(wire).await?;
-        let given = Given::Token(password(&frame.body).map_err(Stop::Fatal)?);
+        let given = match password(&frame.body) {
+            Ok(text) => Given::Token(text),
+            Err(error) => {
+                authenticator.refused(&attempt, error.message()).await;
+                return Err(Stop::Fatal(error));
+            }
+        };
         let credential = authenticator.judge(&attempt, given).await.map_err(Stop::Fatal)?;
         wire.put(&Authentication::Ok)?;
         return Ok(credential);

@@ -28,7 +28,7 @@ pub(super) fn datasets(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
         scope.state.schemas.get(&relation.schema).map(|schema| schema.name.clone())
     };
     let role_name = |oid| scope.state.roles.get(&oid).map(|role| role.name.clone());
-    let operator = scope.state.role(OPERATOR).is_some_and(|role| scope.who.is(role.oid));
+    let operator = scope.state.role(OPERATOR).is_some_and(|role| scope.who.serves(role.oid));
     let created = rows.iter().map(|(_, table)| table.created_ms.saturating_mul(1000));
     let created = TimestampMicrosecondArray::from_iter_values(created).with_timezone("UTC");
     let agreement: BooleanArray =

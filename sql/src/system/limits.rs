@@ -24,7 +24,7 @@ struct Row {
 
 pub(super) fn role_limits(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let (state, who) = (&scope.state, &scope.who);
-    let all = who.is(KHO_ADMIN) || who.is(KHO_AUDITOR);
+    let all = who.serves(KHO_ADMIN) || who.serves(KHO_AUDITOR);
     let mut rows = Vec::new();
     for role in state.roles.values().filter(|it| all || who.is(it.oid)) {
         let user = match who.is(role.oid) {

@@ -181,6 +181,34 @@ fn a_token_for_some_datasets_sees_no_others() {
     }
 }
 
+/// Who says what a policy looks up is the owner of the table, not who holds the token.
+#[test]
+fn policies_hold_for_a_token_for_some_datasets_whatever_they_look_up() {
+    let kho = city();
+    let mut officer = kho.connect("officer");
+    officer.run("INSERT INTO o.t VALUES (7)");
+    officer.run("CREATE POLICY known ON o.t USING (id IN (SELECT id FROM o.secret))");
+    officer.run("ALTER TABLE o.t ENABLE ROW LEVEL SECURITY");
+    let text = token(&kho, "an", "some", "scope => 'read', datasets => 'o.t'");
+    let mut wire = by_token(&kho, "an", &text).unwrap();
+    assert_eq!(wire.value("SELECT string_agg(id::text, ',') FROM o.t"), "7");
+    assert_eq!(wire.refusal("SELECT * FROM o.secret").sqlstate, "42P01");
+}
+
+/// libpq takes the option from the environment, so that every program that uses it can.
+#[test]
+fn libpq_logs_in_by_token() {
+    let kho = city();
+    let text = token(&kho, "an", "bi", "scope => 'read'");
+    let mut command = kho_tests::psql::psql(&kho, "an");
+    command
+        .args(["--quiet", "--no-align", "--tuples-only", "-c", "SHOW kho.authentication"])
+        .env("PGPASSWORD", &text)
+        .env("PGOPTIONS", "-c kho.authentication=token");
+    let output = kho_tests::output::run(&mut command, "", Duration::from_secs(120));
+    assert_eq!(output.stdout.trim(), "token bi", "{}", output.stderr);
+}
+
 #[test]
 fn a_token_of_who_administers_for_some_datasets_administers_nothing() {
     let kho = city();
