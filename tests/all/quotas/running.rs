@@ -183,7 +183,7 @@ fn a_server_has_limits_of_its_own() {
 
 #[test]
 fn no_session_gives_itself_more_time_than_the_server_has() {
-    let kho = city(&[("KHO_LIMITS__STATEMENT_TIME_MS", "300")]);
+    let kho = city(&[("KHO_LIMITS__STATEMENT_TIME_MS", "10000")]);
     let mut wire = kho.admin();
     wire.run("SET statement_timeout = 0");
     wire.run("SET statement_timeout = '1h'");
