@@ -17,6 +17,8 @@ fn released(rows: u64) -> Released {
 async fn ends(ledger: &Ledger, rows: u64) {
     let completion = Completion { released: Some(released(rows)), ..done(rows) };
     ledger.begin(record("a query")).await.unwrap().complete(completion);
+    // Nobody waits for an end to be written, but whoever begins later does.
+    drop(ledger.begin(record("a later one")).await.unwrap());
 }
 
 /// Rows of the role and those under the agreement, since `since_ms`.
