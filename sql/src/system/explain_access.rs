@@ -3,7 +3,8 @@
 //!
 //! What it guarantees: it is asked by the role itself, or who belongs to it, by the dataset's owner,
 //! and by an auditor; for anybody else, and for a dataset that the asker may not know, there is no
-//! such dataset. It decides with the functions that decide when the role reads.
+//! such dataset. It decides with the functions that decide when the role reads. What policies and
+//! masks say can quote what they hide, so here, too, it is told to the owner and to auditors alone.
 //! What it does not: it reads no row.
 
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(super) fn explain_access(
     lines.extend(columns(state, &who, relation));
     lines.extend(frozen(state, &who, relation));
     lines.extend(rows(scope, &who, relation)?);
-    lines.extend(masked(state, &who, relation));
+    lines.extend(masked(scope, &who, relation));
     lines.extend(purposes(scope, &who, relation));
     lines.extend(quotas(scope, &who, relation));
     Columns::new(lines.len())
@@ -166,13 +167,14 @@ fn rows(scope: &Scope, who: &Principal, relation: &Relation) -> Result<Vec<Line>
             ..line("rows".to_owned(), "no row", Some("no policy is for this role".to_owned()))
         }]);
     }
+    let is_told = tells_texts(scope, relation);
     let mut lines = Vec::new();
     for (policies, effect) in [
         (&applied.permissive, "rows for which this holds"),
         (&applied.restrictive, "only rows for which this holds"),
     ] {
         for policy in policies {
-            let using = policy.using.as_ref().and_then(|text| text.value());
+            let using = policy.using.as_ref().filter(|_| is_told).and_then(|text| text.value());
             let shown = using.map(|it| secure::in_terms_of_names(it, relation)).transpose()?;
             lines.push(line(policy.name.clone(), effect, shown));
         }
@@ -180,7 +182,8 @@ fn rows(scope: &Scope, who: &Principal, relation: &Relation) -> Result<Vec<Line>
     Ok(lines)
 }
 
-fn masked(state: &State, who: &Principal, relation: &Relation) -> Vec<Line> {
+fn masked(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
+    let (state, is_told) = (&scope.state, tells_texts(scope, relation));
     let line = |column: &kho_catalog::state::Column| {
         let masks = policy::masks(state, relation, column, who);
         let effect = match masks.as_slice() {
@@ -193,11 +196,16 @@ fn masked(state: &State, who: &Principal, relation: &Relation) -> Vec<Line> {
             aspect: "mask",
             subject: column.name.clone(),
             effect: effect.to_owned(),
-            detail: Some(texts.join("; ")),
+            detail: is_told.then(|| texts.join("; ")),
             missing: None,
         })
     };
     relation.columns.iter().filter_map(line).collect()
+}
+
+/// Whether the one who asks may know what policies and masks say.
+fn tells_texts(scope: &Scope, relation: &Relation) -> bool {
+    scope.who.is(relation.owner) || scope.who.is(KHO_AUDITOR)
 }
 
 /// What would be answered for each purpose that the role could state.

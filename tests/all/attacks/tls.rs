@@ -2,72 +2,14 @@
 //! (the pattern of CVE-2021-23214).
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use kho_tests::kho::Kho;
+use kho_tests::tls::handshake;
 use kho_tests::wire::Wire;
 use postgres_protocol::message::frontend;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
-};
 
 use super::assert_serves;
-
-/// Takes every certificate: what is tested here is the order of bytes, not whom we talk to.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn handshake(wire: Wire) -> StreamOwned<ClientConnection, std::net::TcpStream> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(connection, wire.into_tcp())
-}
 
 fn startup_message() -> BytesMut {
     let mut buffer = BytesMut::new();
@@ -85,7 +27,7 @@ fn a_client_can_ask_for_tls() {
     })
     .unwrap();
     assert_eq!(wire.receive_byte().unwrap(), b'S', "TLS is not offered");
-    let mut secure = handshake(wire);
+    let mut secure = handshake(wire.into_tcp(), None);
     secure.write_all(&startup_message()).unwrap();
     let mut first = [0];
     secure.read_exact(&mut first).unwrap();
@@ -104,7 +46,7 @@ fn plain_bytes_sent_before_tls_are_not_taken_for_its_content() {
     })
     .unwrap();
     if wire.receive_byte().is_ok_and(|answer| answer == b'S') {
-        let mut secure = handshake(wire);
+        let mut secure = handshake(wire.into_tcp(), None);
         // Nothing was said inside TLS, so nothing but a refusal may be answered inside it.
         let mut answer = Vec::new();
         drop(secure.read_to_end(&mut answer));
