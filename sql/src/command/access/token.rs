@@ -105,10 +105,10 @@ pub(crate) fn revoke_api_token(
         );
     }
     let tokens = ctx.state.access.tokens.values();
-    let named = tokens.filter(|token| token.role == role && token.name == written);
+    let mut named = tokens.filter(|token| token.role == role && token.name == written);
     let live = named.clone().find(|token| token.standing(ctx.now_ms) == "live");
     let Some(token) = live else {
-        return Err(match named.last() {
+        return Err(match named.next_back() {
             Some(token) => Error::new(
                 Kind::NotInPrerequisiteState,
                 format!("API token \"{written}\" is {} already", token.standing(ctx.now_ms)),
