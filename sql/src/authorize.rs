@@ -25,6 +25,7 @@ pub(crate) use self::rights::Rights;
 use crate::bind::{Bound, Needs, Read};
 use crate::errors::{from_engine, to_engine};
 use crate::scope::Scope;
+use crate::secure;
 use crate::session::{note_datasets, note_rights};
 use standing::Standing;
 
@@ -60,6 +61,7 @@ pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
     let rights = Rights::new(rights);
     let standing = Standing::take(scope, &reads, rights.clone())?;
     only_reads(&plan)?;
+    secure::settle_shape(&session, &plan)?;
     Ok(AuthorizedPlan { plan, session, standing, rights })
 }
 

@@ -24,6 +24,7 @@ mod leak_proof;
 pub(crate) mod lineage;
 mod number;
 mod plain;
+mod shape;
 mod source;
 
 use std::any::Any;
@@ -192,6 +193,12 @@ pub(crate) fn without_values(error: Error) -> Error {
 /// Whether a barrier is in the plan.
 pub(crate) fn is_guarded(plan: &dyn ExecutionPlan) -> bool {
     plan.name() == barrier::NAME || plan.children().iter().any(|it| is_guarded(it.as_ref()))
+}
+
+/// To be asked of a whole statement before it is planned: whether the sizes of tables that it sees
+/// in part may decide how that is done.
+pub(crate) fn settle_shape(session: &SessionState, plan: &LogicalPlan) -> Result<()> {
+    shape::settle(session, plan).map_err(crate::errors::from_engine)
 }
 
 /// How large the table behind `source` is, for the order of joins; `None` where that is not to be

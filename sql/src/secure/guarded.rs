@@ -7,10 +7,12 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as PlanResult;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
@@ -56,6 +58,8 @@ pub(super) fn guarded(
         size,
         lets_in,
         estimates,
+        shapes: AtomicBool::new(true),
+        lets_in_dynamic: AtomicBool::new(lets_in && estimates),
     }))
 }
 
@@ -78,7 +82,26 @@ pub(super) fn view_of(source: &Arc<dyn TableSource>) -> Option<LogicalPlan> {
 pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
     let provider = source_as_provider(source).ok()?;
     let table: &dyn Any = provider.as_ref();
-    table.downcast_ref::<GuardedTable>()?.size.clone()
+    let table = table.downcast_ref::<GuardedTable>().filter(|it| it.shapes())?;
+    table.size.clone()
+}
+
+/// What to do with each guarded table that `plan` reads, those behind others included.
+pub(super) fn each(
+    plan: &LogicalPlan,
+    visit: &mut dyn FnMut(&GuardedTable) -> PlanResult<()>,
+) -> PlanResult<()> {
+    let seen = plan.apply_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(TreeNodeRecursion::Continue) };
+        let provider = source_as_provider(&scan.source)?;
+        let table: &dyn Any = provider.as_ref();
+        if let Some(table) = table.downcast_ref::<GuardedTable>() {
+            visit(table)?;
+            each(&table.plan, visit)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    seen.map(drop)
 }
 
 #[derive(Debug)]
@@ -90,9 +113,27 @@ pub(super) struct GuardedTable {
     size: Option<Arc<TableSize>>,
     lets_in: bool,
     estimates: bool,
+    /// Whether how large it is may decide how the statement is run.
+    shapes: AtomicBool,
+    /// Whether what joins and sorts find while they run may get in.
+    lets_in_dynamic: AtomicBool,
 }
 
 impl GuardedTable {
+    /// From now on it tells nobody how large it is.
+    pub(super) fn hide_size(&self) {
+        self.shapes.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on nothing gets in while the statement runs.
+    pub(super) fn shut(&self) {
+        self.lets_in_dynamic.store(false, Ordering::Relaxed);
+    }
+
+    fn shapes(&self) -> bool {
+        self.shapes.load(Ordering::Relaxed)
+    }
+
     /// The query behind the barrier.
     pub(super) fn plan(&self) -> &LogicalPlan {
         &self.plan
@@ -153,9 +194,9 @@ impl TableProvider for GuardedTable {
             filters: filters.iter().map(ToString::to_string).collect(),
             schema,
             partitions: session.config().target_partitions(),
-            estimates: self.estimates,
+            estimates: self.estimates && self.shapes(),
             // Where a plan is shown, so is how many rows pass.
-            lets_in_dynamic: self.lets_in && self.estimates,
+            lets_in_dynamic: self.lets_in_dynamic.load(Ordering::Relaxed),
         };
         Ok(Arc::new(Barrier::new(shown, inner)?))
     }

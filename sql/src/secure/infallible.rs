@@ -120,6 +120,11 @@ pub(super) fn require(plan: &LogicalPlan) -> Result<()> {
     checked.map(|_| ()).map_err(from_engine)
 }
 
+/// Whether no row can make `expr`, which [`folded`] gave, fail.
+pub(super) fn holds(expr: &Expr, schema: &DFSchema) -> bool {
+    check(expr, schema).is_ok()
+}
+
 fn check_node(node: &LogicalPlan) -> Result<()> {
     match node {
         LogicalPlan::Projection(_)

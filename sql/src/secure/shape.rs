@@ -1,0 +1,106 @@
+//! When the sizes of guarded tables may decide how a statement is run, and when what joins and sorts
+//! find while they run may be used behind a barrier.
+//!
+//! # Why
+//! Sizes count rows that the session may not see, and the order and sides of joins follow them; what
+//! a top-k or a least value knows at some moment follows the batches, in which hidden rows are gaps.
+//! Where an expression that can fail is computed before, either may spare it rows: so whether a
+//! visible row makes the statement fail would hang on hidden ones.
+//! What it guarantees: a statement with such an expression anywhere but in what is made of all the
+//! rows of its joins is planned as if nobody knew these sizes, and takes nothing in while it runs.
+//! What it does not: the time a statement takes follows them.
+
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+
+use super::{guarded, infallible};
+
+/// Hides the sizes of the guarded tables in `plan` where they must not matter.
+pub(super) fn settle(session: &SessionState, plan: &LogicalPlan) -> datafusion::common::Result<()> {
+    let mut inner = Vec::new();
+    guarded::each(plan, &mut |table| {
+        inner.push(table.plan().clone());
+        Ok(())
+    })?;
+    if inner.is_empty() {
+        return Ok(());
+    }
+    inner.push(plan.clone());
+    let (mut shapes, mut runs) = (true, true);
+    for plan in inner {
+        match infallible::folded(session, plan) {
+            Ok(plan) => {
+                shapes &= !fails_early(&plan, false, false);
+                runs &= !fails_early(&plan, false, true);
+            }
+            // It fails, or is not understood here: either way it may fail.
+            Err(_) => (shapes, runs) = (false, false),
+        }
+    }
+    guarded::each(plan, &mut |table| {
+        if !shapes {
+            table.hide_size();
+        }
+        if !(shapes && runs) {
+            table.shut();
+        }
+        Ok(())
+    })
+}
+
+/// Whether an expression that can fail may be computed on rows that a join, a filter or a limit
+/// `above` could have spared it; or, `while_it_runs`, what is known after some of the rows.
+fn fails_early(plan: &LogicalPlan, above: bool, while_it_runs: bool) -> bool {
+    let mut schema = DFSchema::empty();
+    plan.inputs().iter().for_each(|input| schema.merge(input.schema()));
+    // These get nothing but what all joins leave, and all of it.
+    let gathers = match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => true,
+        LogicalPlan::Aggregate(it) => !while_it_runs || !gives_extremes(it),
+        LogicalPlan::Sort(it) => !while_it_runs || it.fetch.is_none(),
+        LogicalPlan::Limit(it) => !while_it_runs && is_sorted(&it.input),
+        LogicalPlan::TableScan(_) => return false,
+        _ => false,
+    };
+    let above = above || !gathers;
+    let own = plan.expressions().iter().any(|expr| {
+        subquery_fails(expr, while_it_runs) || (above && !infallible::holds(expr, &schema))
+    });
+    own || plan.inputs().iter().any(|input| fails_early(input, above, while_it_runs))
+}
+
+/// Whether it gives least or greatest values alone, or none: then some rows can be known to be of no
+/// use.
+fn gives_extremes(aggregate: &Aggregate) -> bool {
+    aggregate.aggr_expr.iter().all(|expr| match expr.clone().unalias() {
+        Expr::AggregateFunction(it) => matches!(it.func.name(), "min" | "max"),
+        _ => true,
+    })
+}
+
+/// Whether all rows are there before the first is given.
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(it) => is_sorted(&it.input),
+        LogicalPlan::SubqueryAlias(it) => is_sorted(&it.input),
+        _ => false,
+    }
+}
+
+fn subquery_fails(expr: &Expr, while_it_runs: bool) -> bool {
+    let mut fails = false;
+    let walked = expr.apply(|part| {
+        let subquery = match part {
+            Expr::ScalarSubquery(it) => Some(it),
+            Expr::InSubquery(it) => Some(&it.subquery),
+            Expr::Exists(it) => Some(&it.subquery),
+            _ => None,
+        };
+        fails |= subquery.is_some_and(|it| fails_early(&it.subquery, true, while_it_runs));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    fails || walked.is_err()
+}
