@@ -87,16 +87,13 @@ pub(super) fn size_of(source: &Arc<dyn TableSource>) -> Option<Arc<TableSize>> {
 }
 
 /// What to do with each guarded table that `plan` reads, those behind others included.
-pub(super) fn each(
-    plan: &LogicalPlan,
-    visit: &mut dyn FnMut(&GuardedTable) -> PlanResult<()>,
-) -> PlanResult<()> {
+pub(super) fn each(plan: &LogicalPlan, visit: &mut dyn FnMut(&GuardedTable)) -> PlanResult<()> {
     let seen = plan.apply_with_subqueries(|node| {
         let LogicalPlan::TableScan(scan) = node else { return Ok(TreeNodeRecursion::Continue) };
         let provider = source_as_provider(&scan.source)?;
         let table: &dyn Any = provider.as_ref();
         if let Some(table) = table.downcast_ref::<GuardedTable>() {
-            visit(table)?;
+            visit(table);
             each(&table.plan, visit)?;
         }
         Ok(TreeNodeRecursion::Continue)
@@ -120,6 +117,11 @@ pub(super) struct GuardedTable {
 }
 
 impl GuardedTable {
+    /// Whether a row can make its query fail.
+    pub(super) fn can_fail(&self) -> bool {
+        !self.lets_in
+    }
+
     /// From now on it tells nobody how large it is.
     pub(super) fn hide_size(&self) {
         self.shapes.store(false, Ordering::Relaxed);

@@ -17,36 +17,31 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
 use super::{guarded, infallible};
 
-/// Hides the sizes of the guarded tables in `plan` where they must not matter.
+/// Hides the sizes of the guarded tables in `plan` where they must not matter, and shuts those that
+/// must take nothing in.
 pub(super) fn settle(session: &SessionState, plan: &LogicalPlan) -> datafusion::common::Result<()> {
-    let mut inner = Vec::new();
+    let (mut any, mut inner_fails) = (false, false);
     guarded::each(plan, &mut |table| {
-        inner.push(table.plan().clone());
-        Ok(())
+        any = true;
+        inner_fails |= table.can_fail();
     })?;
-    if inner.is_empty() {
+    if !any {
         return Ok(());
     }
-    inner.push(plan.clone());
-    let (mut shapes, mut runs) = (true, true);
-    for plan in inner {
-        match infallible::folded(session, plan) {
-            Ok(plan) => {
-                shapes &= !fails_early(&plan, false, false);
-                runs &= !fails_early(&plan, false, true);
-            }
-            // It fails, or is not understood here: either way it may fail.
-            Err(_) => (shapes, runs) = (false, false),
+    let (sizes_matter, runs_matter) = match infallible::folded(session, plan.clone()) {
+        Ok(plan) if !inner_fails => {
+            (fails_early(&plan, false, false), fails_early(&plan, false, true))
         }
-    }
+        // What fails, or is not understood here, may fail on a row.
+        _ => (true, true),
+    };
     guarded::each(plan, &mut |table| {
-        if !shapes {
+        if sizes_matter {
             table.hide_size();
         }
-        if !(shapes && runs) {
+        if runs_matter {
             table.shut();
         }
-        Ok(())
     })
 }
 
