@@ -41,7 +41,8 @@ def measure() -> Section:
              f"written into the queries; by turns, {settings.RUNS} times each, the fastest.",
              f"At most {WANTED} of the time by geometric mean, and {WANTED_BYTES} of the bytes read "
              "by all queries, are wanted."],
-        head=["query", "by policy ms", "by hand ms", "policy / hand", "bytes read: policy / hand"])
+        head=["query", "by policy ms", "by hand ms", "policy / hand", "read by hand MB",
+              "read: policy / hand"])
     with settings.kho() as owner:
         rules = set_rules(owner)
         hand = by_hand(owner, rules)
@@ -55,10 +56,10 @@ def measure() -> Section:
         quotients.append(seconds[POLICIED] / seconds[HAND])
         section.rows.append([
             f"Q{number}", milliseconds(seconds[POLICIED]), milliseconds(seconds[HAND]),
-            ratio(seconds[POLICIED], seconds[HAND]), ratio_of(read)])
+            ratio(seconds[POLICIED], seconds[HAND]), megabytes(read[HAND]), ratio_of(read)])
     mean = math.exp(sum(map(math.log, quotients)) / len(quotients))
     read = {name: sum(read[name] or 0 for _, read in times.values()) for name in (HAND, POLICIED)}
-    section.rows.append(["all", "", "", f"{mean:.3f}", ratio_of(read)])
+    section.rows.append(["all", "", "", f"{mean:.3f}", megabytes(read[HAND]), ratio_of(read)])
     print(f"policies: {mean:.3f} of the time, {ratio_of(read)} of the bytes", file=sys.stderr)
     return section
 
@@ -136,6 +137,10 @@ def bytes_read() -> int | None:
     except OSError:
         return None
     return int(re.search(r"^rchar: (\d+)$", text, re.MULTILINE).group(1))
+
+
+def megabytes(read: int | None) -> str:
+    return "unknown" if read is None else f"{read / 1e6:.1f}"
 
 
 def ratio_of(read: dict) -> str:
