@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::IdentityKind;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
-use kho_sql::session::{Account, Credential, Engine, Presented};
+use kho_sql::session::{Account, Credential, Engine, How, Presented};
 
 use crate::authenticate::certificate::Certificate;
 use crate::authenticate::oidc::Oidc;
@@ -46,15 +46,6 @@ pub struct Attempt {
     account: Option<Account>,
     verifier: Verifier,
     standing: Standing,
-}
-
-/// What a client gives at once, where there is no exchange.
-#[derive(Clone, Copy)]
-pub enum Given<'a> {
-    /// A password in clear, for wires that know no SCRAM.
-    Password(&'a str),
-    /// An API token, or one that the identity provider signed.
-    Token(&'a str),
 }
 
 /// Whether any password can be right.
@@ -96,45 +87,21 @@ impl Authenticator {
         Ok(Attempt { role: role.to_owned(), client, account, verifier, standing })
     }
 
-    /// The whole of it for what is given at once: `begin`, and what that is worth.
-    ///
-    /// # Errors
-    /// Those of [`Authenticator::begin`] and [`Authenticator::judge`].
-    pub async fn check(
-        &self,
-        role: &str,
-        given: Given<'_>,
-        client: Option<SocketAddr>,
-    ) -> Result<Credential> {
-        let attempt = self.begin(role, client).await?;
-        self.judge(&attempt, given).await
-    }
-
-    /// Decides an attempt by what was given.
+    /// Decides an attempt by an API token, or by one that the identity provider signed.
     ///
     /// # Errors
     /// `28P01` or `28000`; the refusal is in the ledger when this returns.
-    pub async fn judge(&self, attempt: &Attempt, given: Given<'_>) -> Result<Credential> {
-        match given {
-            Given::Password(password) => {
-                self.decide(attempt, attempt.verifier.matches(password)).await
+    pub async fn decide_by_token(&self, attempt: &Attempt, text: &str) -> Result<Credential> {
+        let presented = match oidc::looks_like(text) {
+            true => self.bearer(attempt, text).await?,
+            false => self.engine.present_token(&attempt.role, text).await?,
+        };
+        match presented {
+            Presented::Right(credential) => self.admit(attempt, credential).await,
+            Presented::Wrong(reason) => {
+                self.refused(attempt, reason).await;
+                Err(wrong_password(&attempt.role))
             }
-            Given::Token(text) if oidc::looks_like(text) => {
-                match self.bearer(attempt, text).await? {
-                    Ok(credential) => self.admit(attempt, credential).await,
-                    Err(reason) => {
-                        self.refused(attempt, reason).await;
-                        Err(wrong_password(&attempt.role))
-                    }
-                }
-            }
-            Given::Token(text) => match self.engine.present_token(&attempt.role, text).await? {
-                Presented::Right(credential) => self.admit(attempt, credential).await,
-                Presented::Wrong(reason) => {
-                    self.refused(attempt, reason).await;
-                    Err(wrong_password(&attempt.role))
-                }
-            },
         }
     }
 
@@ -157,7 +124,10 @@ impl Authenticator {
     /// Lets who has given a proof in, if its role may log in at all.
     async fn admit(&self, attempt: &Attempt, credential: Credential) -> Result<Credential> {
         if attempt.account.as_ref().is_some_and(|account| account.login) {
-            self.throttle.forget(&Key::role(&attempt.role));
+            // Whoever has a token still has to be slowed down when they guess the password.
+            if matches!(credential.how, How::Password { .. }) {
+                self.throttle.forget(&Key::role(&attempt.role));
+            }
             return Ok(credential);
         }
         let error = Error::new(
@@ -187,20 +157,17 @@ impl Authenticator {
     }
 
     /// What a token of the identity provider is worth, or why nothing.
-    async fn bearer(
-        &self,
-        attempt: &Attempt,
-        text: &str,
-    ) -> Result<std::result::Result<Credential, &'static str>> {
-        let Some(oidc) = &self.oidc else { return Ok(Err("wrong token")) };
+    async fn bearer(&self, attempt: &Attempt, text: &str) -> Result<Presented> {
+        let Some(oidc) = &self.oidc else { return Ok(Presented::Wrong("wrong token")) };
         let bearer = match oidc.verify(text).await {
             Ok(bearer) => bearer,
-            Err(reason) => return Ok(Err(reason)),
+            Err(reason) => return Ok(Presented::Wrong(reason)),
         };
         let identities = (IdentityKind::Oidc, std::slice::from_ref(&bearer.identity));
         let until_ms = bearer.until_ms;
         let found = self.engine.present_identity(&attempt.role, identities, until_ms).await?;
-        Ok(found.ok_or("a bearer token of somebody who is not mapped to the role"))
+        let stranger = "a bearer token of somebody who is not mapped to the role";
+        Ok(found.map_or(Presented::Wrong(stranger), Presented::Right))
     }
 
     /// Records an attempt that ended without a proof: a broken exchange, a binding that is off.

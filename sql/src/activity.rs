@@ -107,11 +107,16 @@ impl Activity {
         Present { activity: self.clone(), id }
     }
 
-    /// The sessions that `who` may see: those of roles it acts with, or all.
+    /// The sessions that `who` may see: those of roles it acts with, or all. What they run is not
+    /// shown to a session that is bound to some datasets.
     pub(crate) fn visible(&self, state: &State, who: &Principal) -> Vec<SessionEntry> {
         let all = is_keeper(state, who);
         let sessions = self.lock();
-        sessions.open.values().filter(|it| all || who.is(it.role)).cloned().collect()
+        let seen = sessions.open.values().filter(|it| all || who.is(it.role)).cloned();
+        match who.may_know_all() {
+            true => seen.collect(),
+            false => seen.map(|it| SessionEntry { statement: None, ..it }).collect(),
+        }
     }
 
     /// Stops what one of the visible sessions runs; false where it runs nothing.

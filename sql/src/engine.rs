@@ -204,6 +204,7 @@ impl Shared {
         CatalogView {
             visible: visible(state, &scope.who),
             role: scope.session.role(),
+            who: scope.session.clone(),
             session_role: scope.session.role(),
             search_path: scope.search_path(),
             settings: scope.settings.all(),

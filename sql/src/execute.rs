@@ -177,13 +177,14 @@ fn received(
     stream::unfold(state, |state| async move {
         let (mut receiver, guard, deadline) = state?;
         tokio::select! {
+            // First: rows that are always there must not outlast it.
             biased;
+            error = deadline.passed() => Some((Err(error), None)),
             ahead = receiver.recv() => {
                 let Ahead { item, held } = ahead?;
                 drop(held);
                 Some((item, Some((receiver, guard, deadline))))
             }
-            error = deadline.passed() => Some((Err(error), None)),
         }
     })
 }

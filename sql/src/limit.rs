@@ -29,6 +29,7 @@
 //!   elsewhere in the warehouse. Where several agreements hold, all count and the tightest holds.
 
 pub(crate) mod bound;
+pub(crate) mod bytes;
 pub(crate) mod meter;
 pub(crate) mod running;
 pub(crate) mod usage;

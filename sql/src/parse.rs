@@ -126,6 +126,12 @@ impl Statement {
         }
     }
 
+    /// Whether it goes on with a cursor: `FETCH` or `MOVE`.
+    pub(crate) fn takes_of_cursor(&self) -> bool {
+        let Ast::Cursor(statement) = self.ast() else { return false };
+        matches!(statement.as_ref(), CursorStatement::Fetch(_))
+    }
+
     /// The cursor that a `FETCH` gives rows of.
     pub(crate) fn fetches(&self) -> Option<String> {
         let Ast::Cursor(statement) = self.ast() else { return None };

@@ -87,7 +87,7 @@ impl Rules {
     /// The same for a verifier, of which little can be seen.
     ///
     /// # Errors
-    /// `22023`; `42501` where none is accepted.
+    /// `22023`, also where none is accepted.
     pub fn check_verifier(&self, role: &str, verifier: &str) -> Result<()> {
         let verifier = Verifier::parse(verifier)?;
         if verifier.iterations > MOST_ITERATIONS {

@@ -19,6 +19,7 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::catalog::TableProvider;
 use kho_catalog::error::Result;
+use kho_catalog::privilege::Principal;
 use kho_catalog::state::{Oid, State};
 
 use crate::activity::Activity;
@@ -55,6 +56,8 @@ pub struct CatalogView {
     pub state: Arc<State>,
     /// `current_user`.
     pub role: Oid,
+    /// The same, with what its session leaves it.
+    pub who: Principal,
     /// `session_user`.
     pub session_role: Oid,
     pub visible: Visible,

@@ -195,7 +195,7 @@ impl Engine {
         client: Option<SocketAddr>,
         reason: &str,
     ) -> Result<()> {
-        self.refuse_login("pgwire", role, client, (Kind::InvalidPassword, reason)).await
+        self.refuse_login("pgwire", role, client, (Kind::InvalidPassword, reason), None).await
     }
 
     async fn refuse_login(
@@ -204,6 +204,7 @@ impl Engine {
         role: &str,
         client: Option<SocketAddr>,
         (kind, reason): (Kind, &str),
+        authentication: Option<String>,
     ) -> Result<()> {
         let record = Record {
             kind: RecordKind::LoginRefused,
@@ -211,7 +212,7 @@ impl Engine {
             role_id: None,
             protocol: protocol.to_owned(),
             client: client.map(|client| client.to_string()).unwrap_or_default(),
-            authentication: None,
+            authentication,
             session: String::new(),
             purpose: None,
             order_number: None,
@@ -232,13 +233,14 @@ impl Engine {
     /// # Errors
     /// `28000` unknown or frozen role, `KH003` a third party without an agreement, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
     pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
-        let Login { role, protocol, client, .. } = &login;
+        let Login { role, protocol, client, credential, .. } = &login;
         let (role, protocol, client) = (role.clone(), *protocol, *client);
+        let how = Some(credential.how.to_string());
         match self.connect_inner(login).await {
             Ok(session) => Ok(session),
             Err(error) => {
-                let why = (error.kind(), "after its password was right");
-                match self.refuse_login(protocol, &role, client, why).await {
+                let why = (error.kind(), error.message());
+                match self.refuse_login(protocol, &role, client, why, how).await {
                     Ok(()) => Err(error),
                     Err(unwritten) => Err(unwritten),
                 }
@@ -259,13 +261,9 @@ impl Engine {
         })?;
         let environment = self.shared.catalog.environment();
         let who = Principal::of(&state, role.oid);
-        let welcome = freeze::refuse_frozen_role(&state, &who)
-            .and_then(|()| credential.check(&state, environment.now_ms()))
-            .and_then(|()| refuse_login_without(&state, &who, environment.now_ms()));
-        if let Err(error) = welcome {
-            self.audit_refused_login(&role.name, login.client, error.message()).await?;
-            return Err(error);
-        }
+        freeze::refuse_frozen_role(&state, &who)?;
+        credential.check(&state, environment.now_ms())?;
+        refuse_login_without(&state, &who, environment.now_ms())?;
         let seat = self.shared.seats.take(role)?;
         let mut settings = Settings::default();
         settings.reset_all();

@@ -4,7 +4,7 @@
 //! put down before they released it ([`Ledger::releasing`]).
 //! What it guarantees: a kill or a power cut makes what is found more than was released, never less,
 //! where it was put down. What this run of this server does is left out: it counts that itself.
-//! Each link is read once; memory is bounded by the acts that are open, and by who did anything.
+//! Each link counts once; memory is bounded by the acts that are open, and by who did anything.
 //! What it does not: of servers on other disks it finds what they have sealed.
 //! On failure: of the storage; what was added stays added, and the next reading goes on from there.
 
@@ -97,10 +97,12 @@ impl Ledger {
 }
 
 impl Spent {
-    /// Reads what is new. A later moment than before forgets what was released before it.
+    /// Reads what is new; for another moment than before, all since then.
     pub async fn read_on(&mut self, since_ms: i64) -> Result<()> {
         if self.since_ms != since_ms {
+            // Some of what is new enough was read before, and counted for the moment before.
             (self.since_ms, self.sums) = (since_ms, Sums::default());
+            self.next.clear();
         }
         let mut servers: BTreeSet<String> =
             anchor::servers(self.source.tables.environment()).await?.into_iter().collect();

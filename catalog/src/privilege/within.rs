@@ -63,6 +63,23 @@ impl Principal {
         self.is(role) && self.within.as_ref().is_none_or(|within| within.datasets.is_none())
     }
 
+    /// Whether it may know of `relation`, where its session is bound to some datasets. Of one that is
+    /// gone it knows nothing then.
+    pub fn may_know(&self, relation: Option<&Relation>) -> bool {
+        let bounds = self.within.as_ref().filter(|within| within.datasets.is_some());
+        bounds.is_none_or(|within| relation.is_some_and(|relation| within.covers(relation)))
+    }
+
+    /// Whether its session is bound to no datasets.
+    pub fn may_know_all(&self) -> bool {
+        self.within.as_ref().is_none_or(|within| within.datasets.is_none())
+    }
+
+    /// Whether `relation` is of a role that it acts with, and one that it may know of.
+    pub fn owns(&self, relation: &Relation) -> bool {
+        self.is(relation.owner) && self.may_know(Some(relation))
+    }
+
     /// What leaves it less than its role; `None` where nothing does.
     pub fn bounds(&self) -> Option<&Arc<Within>> {
         self.within.as_ref()

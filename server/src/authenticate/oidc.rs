@@ -9,7 +9,7 @@
 //! On failure: why, for the ledger; whoever presented it is told of a wrong password.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -17,7 +17,6 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicK
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use kho_catalog::error::{Error, Kind, Result};
 use serde_json::Value;
-use tokio::sync::Mutex;
 use url::Url;
 
 /// Clocks differ; a token may begin so much later. Its end is its end.
@@ -48,13 +47,15 @@ pub struct Oidc {
     claim: String,
     source: KeySource,
     client: reqwest::Client,
-    /// Held while keys are fetched: others wait for the same ones.
     keys: Mutex<Keys>,
+    /// Held by the one who fetches keys.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 struct Keys {
     known: Arc<JwkSet>,
     fetched: Option<Instant>,
+    /// When that was last tried, and was over.
     asked: Option<Instant>,
 }
 
@@ -78,25 +79,31 @@ impl Oidc {
         (issuer, audience, claim): (String, String, String),
         source: KeySource,
     ) -> Result<Oidc> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
+        let mut client =
+            reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        // Plain text is for this machine alone, whatever proxy it has.
+        if matches!(&source, KeySource::Address(address) if address.scheme() == "http") {
+            client = client.no_proxy();
+        }
+        let client = client
             .build()
             .map_err(|error| Error::internal("there is no HTTP client").with_source(error))?;
         let known = Arc::new(JwkSet { keys: Vec::new() });
         let keys = Mutex::new(Keys { known, fetched: None, asked: None });
-        let oidc = Oidc { issuer, audience, claim, source, client, keys };
+        let fetching = tokio::sync::Mutex::new(());
+        let oidc = Oidc { issuer, audience, claim, source, client, keys, fetching };
         match (oidc.fetch().await, &oidc.source) {
             (Ok(known), _) => {
                 let fetched = Some(Instant::now());
-                *oidc.keys.lock().await = Keys { known, fetched, asked: None };
+                *oidc.keys() = Keys { known, fetched, asked: None };
             }
             (Err(why), KeySource::File(path)) => {
                 let message = format!("oidc.jwks: file {} cannot be used: {why}", path.display());
                 return Err(Error::new(Kind::ConfigFile, message));
             }
             (Err(why), KeySource::Address(address)) => {
-                tracing::warn!(%address, why, "the keys of the identity provider are not there yet");
+                let host = address.host_str();
+                tracing::warn!(host, why, "the keys of the identity provider are not there yet");
             }
         }
         Ok(oidc)
@@ -145,9 +152,12 @@ impl Oidc {
         time("iat")?;
         let until_s = time("exp")?.ok_or("a bearer token without an end")?;
         let identity = match claims.get(&self.claim) {
-            Some(Value::String(identity)) => identity.trim(),
+            Some(Value::String(identity)) => identity.as_str(),
             _ => "",
         };
+        if self.claim == "email" && claims.get("email_verified") == Some(&Value::Bool(false)) {
+            return Err("a bearer token of an address that was not verified");
+        }
         if identity.is_empty() || identity.len() > LONGEST_IDENTITY {
             return Err("a bearer token that does not say whose it is");
         }
@@ -156,27 +166,39 @@ impl Oidc {
         Ok(Bearer { identity: identity.to_owned(), until_ms })
     }
 
-    /// The key that a token names, fetched if it has to be.
+    /// The key that a token names, fetched if it has to be. Nobody waits for that who has one.
     async fn key(&self, header: &Header) -> Refused<Jwk> {
         let unknown = "a bearer token of an unknown key";
-        let mut keys = self.keys.lock().await;
-        let found = chosen(&keys.known, header);
-        let stale = keys.fetched.is_none_or(|at| at.elapsed() >= FRESH);
-        if found.is_some() && !stale {
+        let known = |keys: &Keys| (chosen(&keys.known, header), keys.is_settled());
+        let (found, is_settled) = known(&self.keys());
+        if is_settled(found.is_some()) {
             return found.ok_or(unknown);
         }
-        if keys.asked.is_some_and(|at| at.elapsed() < ASKED_AGAIN) {
+        let _place = match (self.fetching.try_lock(), found) {
+            (Ok(place), _) => place,
+            (Err(_), Some(found)) => return Ok(found),
+            (Err(_), None) => self.fetching.lock().await,
+        };
+        // Somebody else may have fetched them meanwhile.
+        let (found, is_settled) = known(&self.keys());
+        if is_settled(found.is_some()) {
             return found.ok_or(unknown);
         }
+        let fetched = self.fetch().await;
+        let mut keys = self.keys();
         keys.asked = Some(Instant::now());
-        match self.fetch().await {
+        match fetched {
             Ok(known) => {
                 keys.known = known;
-                keys.fetched = Some(Instant::now());
+                keys.fetched = keys.asked;
             }
             Err(why) => tracing::warn!(why, "the keys of the identity provider: the old ones hold"),
         }
         chosen(&keys.known, header).ok_or(unknown)
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Refused<Arc<JwkSet>> {
@@ -210,6 +232,15 @@ impl Oidc {
             }
         }
         Ok(bytes)
+    }
+}
+
+impl Keys {
+    /// Whether they need not be fetched, for a key that is among them or not.
+    fn is_settled(&self) -> impl Fn(bool) -> bool + use<> {
+        let is_fresh = self.fetched.is_some_and(|at| at.elapsed() < FRESH);
+        let was_asked = self.asked.is_some_and(|at| at.elapsed() < ASKED_AGAIN);
+        move |is_found| (is_found && is_fresh) || was_asked
     }
 }
 

@@ -17,7 +17,7 @@ use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::authenticate::certificate::Certificate;
-use crate::authenticate::{Attempt, Given, scram};
+use crate::authenticate::{Attempt, scram};
 use crate::pgwire::Shared;
 use crate::pgwire::frontend::{Frame, sasl_initial};
 use crate::pgwire::startup::{self, NEWEST_MINOR, Packet, Startup, read_packet};
@@ -181,14 +181,15 @@ async fn log_in(
     if startup.authentication == startup::Authentication::Token {
         wire.put(&Authentication::CleartextPassword)?;
         let frame = answer(wire).await?;
-        let given = match password(&frame.body) {
-            Ok(text) => Given::Token(text),
+        let token = match password(&frame.body) {
+            Ok(text) => text,
             Err(error) => {
                 authenticator.refused(&attempt, error.message()).await;
                 return Err(Stop::Fatal(error));
             }
         };
-        let credential = authenticator.judge(&attempt, given).await.map_err(Stop::Fatal)?;
+        let credential = authenticator.decide_by_token(&attempt, token).await;
+        let credential = credential.map_err(Stop::Fatal)?;
         wire.put(&Authentication::Ok)?;
         return Ok(credential);
     }

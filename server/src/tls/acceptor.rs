@@ -99,12 +99,10 @@ impl Acceptor {
         clients: Option<&Clients>,
         protocols: &[&[u8]],
     ) -> Result<Acceptor> {
+        // Before they are read: what is written meanwhile is newer than what was looked at.
+        let of = clients.map(Clients::written).unwrap_or_default();
         let config = identity.server_config(protocols, clients)?;
-        let current = Current {
-            acceptor: TlsAcceptor::from(config),
-            of: clients.map(Clients::written).unwrap_or_default(),
-            looked: Instant::now(),
-        };
+        let current = Current { acceptor: TlsAcceptor::from(config), of, looked: Instant::now() };
         Ok(Acceptor {
             identity: identity.clone(),
             protocols: protocols.iter().map(|it| it.to_vec()).collect(),

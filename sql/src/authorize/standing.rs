@@ -31,8 +31,8 @@ use super::rights::{Rights, refuse_changed};
 use crate::bind::Read;
 use crate::engine::Shared;
 use crate::errors::to_engine;
-use crate::limit::bound::{refuse_used_up_agreements, with_quota};
-use crate::limit::meter::{Meter, Tally};
+use crate::limit::bound::refuse_used_up_agreements;
+use crate::limit::meter::{Meter, Tally, Under};
 use crate::limit::{OfServer, STATEMENT_TIME};
 use crate::scope::{Scope, lock};
 use crate::session::{Credential, Facts};
@@ -61,7 +61,7 @@ pub struct Standing {
     seen: Arc<State>,
     until_ms: Option<i64>,
     /// Under which agreements that is.
-    agreements: Vec<Oid>,
+    agreements: Under,
     shared: Arc<Shared>,
     /// What was given of it; `None` where no dataset is read.
     tally: Option<Tally>,
@@ -103,10 +103,11 @@ impl Standing {
             ..Standing::of_role(scope, stated)
         };
         standing.decide_by(Arc::clone(&scope.latest))?;
-        for agreement in &standing.agreements {
+        let agreements = standing.agreements.get();
+        for agreement in agreements.iter() {
             scope.facts.decided_by(format!("agreement {agreement}"));
         }
-        refuse_used_up_agreements(&scope.shared, &scope.latest, &standing.agreements)?;
+        refuse_used_up_agreements(&scope.shared, &scope.latest, &agreements)?;
         Ok(standing)
     }
 
@@ -133,7 +134,7 @@ impl Standing {
             planned: (!is_own).then(|| Arc::clone(&scope.latest)),
             seen: Arc::clone(&scope.latest),
             until_ms: None,
-            agreements: Vec::new(),
+            agreements: Under::default(),
             shared: Arc::clone(&scope.shared),
             tally: None,
         }
@@ -146,7 +147,7 @@ impl Standing {
             shared: Arc::clone(&self.shared),
             role: self.role,
             tally,
-            agreements: with_quota(&self.seen, &self.agreements),
+            agreements: self.agreements.clone(),
             facts: facts.clone(),
             act: act.to_owned(),
         })
@@ -211,7 +212,8 @@ impl Standing {
         let now_ms = self.environment.now_ms();
         let by = (self.role, self.credential.as_ref());
         let term = decide(&state, by, &self.stated, &self.reads, now_ms)?;
-        (self.until_ms, self.agreements) = (term.until_ms, term.agreements);
+        self.until_ms = term.until_ms;
+        self.agreements.set(term.agreements);
         self.seen = state;
         Ok(())
     }

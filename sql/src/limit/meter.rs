@@ -17,7 +17,8 @@ use kho_catalog::error::{Error, Result};
 use kho_catalog::limit;
 use kho_catalog::state::{LimitName, Oid, State};
 
-use super::bound::{self, Bound};
+use super::bound::{self, Bound, with_quota};
+use super::bytes::value_bytes;
 use super::usage::Today;
 use crate::engine::Shared;
 use crate::errors::to_engine;
@@ -35,14 +36,25 @@ struct Given {
     prepaid: bool,
 }
 
+/// The agreements that what runs stands on. All copies are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Under(Arc<Mutex<Arc<[Oid]>>>);
+
+/// What an act put down in the ledger, of which day.
+#[derive(Clone, Copy, Debug, Default)]
+struct PutDown {
+    day: i64,
+    used: Used,
+}
+
 /// Counts for one act.
 #[derive(Clone)]
 pub(crate) struct Meter {
     pub shared: Arc<Shared>,
     pub role: Oid,
     pub tally: Tally,
-    /// Those under which data is read, that have a quota.
-    pub agreements: Vec<Oid>,
+    /// Those under which data is read, as they are decided while it is.
+    pub agreements: Under,
     /// Where the record of the act is told.
     pub facts: Facts,
     /// The act's id in the ledger.
@@ -57,6 +69,16 @@ enum To {
     All,
     /// Elsewhere in the warehouse: that counts for agreements alone.
     Warehouse,
+}
+
+impl Under {
+    pub(crate) fn set(&self, agreements: Vec<Oid>) {
+        *lock(&self.0) = agreements.into();
+    }
+
+    pub(crate) fn get(&self) -> Arc<[Oid]> {
+        Arc::clone(&lock(&self.0))
+    }
 }
 
 impl Meter {
@@ -79,9 +101,20 @@ impl Meter {
     pub(crate) async fn prepay(&self, all: Used) -> Result<()> {
         // No part of it is given.
         let none = |_: u64| u64::MAX;
-        self.admit(all, none, To::All, &mut Used::default()).await?.1.map_or(Ok(()), Err)?;
+        self.admit(all, none, To::All, &mut PutDown::default()).await?.1.map_or(Ok(()), Err)?;
         lock(&self.tally.0).prepaid = true;
         Ok(())
+    }
+
+    /// Takes back what was prepaid for rows that are not given after all.
+    pub(crate) fn give_back(&self) {
+        let given = std::mem::take(&mut *lock(&self.tally.0));
+        if given.prepaid {
+            let state = self.shared.catalog.subscribe().borrow().clone();
+            let released = self.released(&state, given.used, Used::default());
+            self.shared.usage.today().give_back(&released);
+            self.facts.not_released(&released);
+        }
     }
 
     /// How many rows of `whole` may be given, and why not all. `bytes_of` says what so many of them
@@ -91,15 +124,20 @@ impl Meter {
         whole: Used,
         bytes_of: impl Fn(u64) -> u64,
         to: To,
-        put_down: &mut Used,
+        put_down: &mut PutDown,
     ) -> Result<(u64, Option<Error>)> {
+        let state = self.shared.catalog.subscribe().borrow().clone();
+        self.shared.usage.refresh(&state).await;
         let (count, refused, durable) = self.take(whole, bytes_of, to)?;
         if let Some(released) = durable {
             let now = released.given().plus(released.under_agreements());
-            if now.rows > put_down.rows || now.bytes > put_down.bytes {
+            // What was put down on an earlier day is none of today's.
+            let (day, was) = (self.shared.usage.day(), put_down.used);
+            if day != put_down.day || now.rows > was.rows || now.bytes > was.bytes {
                 // More than is needed, so that it is put down seldom: twice as much each time.
                 let more = doubled(&released);
-                *put_down = more.given().plus(more.under_agreements());
+                let used = more.given().plus(more.under_agreements());
+                *put_down = PutDown { day, used };
                 self.shared.ledger.releasing(&self.act, more).await?;
             }
         }
@@ -139,23 +177,23 @@ impl Meter {
             To::All | To::Warehouse if refused.is_some() => return Ok((0, refused, None)),
             To::Client | To::All => {
                 given.used = given.used.plus(taken);
-                self.released(taken, Used::default())
+                self.released(&state, taken, Used::default())
             }
-            To::Warehouse => self.released(Used::default(), taken),
+            To::Warehouse => self.released(&state, Used::default(), taken),
         };
         today.add(&released);
         let all = self.facts.released(&released);
         Ok((taken.rows, refused, durable.then_some(all)))
     }
 
-    fn released(&self, given: Used, kept: Used) -> Released {
+    fn released(&self, state: &State, given: Used, kept: Used) -> Released {
         Released {
             role: self.role,
             rows: given.rows,
             bytes: given.bytes,
             kept_rows: kept.rows,
             kept_bytes: kept.bytes,
-            agreements: self.agreements.clone(),
+            agreements: with_quota(state, &self.agreements.get()),
         }
     }
 
@@ -178,7 +216,7 @@ impl Meter {
             }
             To::Warehouse => Vec::new(),
         };
-        bounds.extend(bound::of_agreements(state, today, &self.agreements));
+        bounds.extend(bound::of_agreements(state, today, &self.agreements.get()));
         if !bounds.is_empty() {
             today.require_known()?;
         }
@@ -191,7 +229,7 @@ pub(crate) fn metered(
     rows: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     meter: Option<Meter>,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
-    let state = (Box::pin(rows), Used::default(), None::<Error>);
+    let state = (Box::pin(rows), PutDown::default(), None::<Error>);
     futures::stream::unfold(Some(state), move |state| {
         let meter = meter.clone();
         async move {
@@ -218,11 +256,12 @@ pub(crate) fn metered(
 
 /// Rows that are written elsewhere in the warehouse, counted for the agreements they are read under.
 pub(crate) fn kept(rows: SendableRecordBatchStream, meter: Meter) -> SendableRecordBatchStream {
-    if meter.agreements.is_empty() {
+    // One is stood on, or none will be: a dataset that asks for none asks for none while it is read.
+    if meter.agreements.get().is_empty() {
         return rows;
     }
     let schema = rows.schema();
-    let state = Some((rows, meter, Used::default()));
+    let state = Some((rows, meter, PutDown::default()));
     let counted = futures::stream::unfold(state, |state| async move {
         let (mut rows, meter, mut put_down) = state?;
         let batch = match rows.next().await? {
@@ -237,15 +276,6 @@ pub(crate) fn kept(rows: SendableRecordBatchStream, meter: Meter) -> SendableRec
         }
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, counted))
-}
-
-/// The size of the values of a batch, of what it shares with others only its own part.
-pub(crate) fn value_bytes(batch: &RecordBatch) -> u64 {
-    let bytes = |column: &arrow::array::ArrayRef| {
-        let data = column.to_data();
-        data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-    };
-    batch.columns().iter().map(|column| bytes(column) as u64).sum()
 }
 
 fn first(batch: &RecordBatch, count: u64) -> RecordBatch {

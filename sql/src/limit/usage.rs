@@ -12,7 +12,7 @@
 //! On failure: while the ledger cannot be read for the first time, what has a quota is refused.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use kho_catalog::audit::{Ledger, Released, Spent, Used};
@@ -48,6 +48,8 @@ pub(crate) struct Today {
     elsewhere_agreements: HashMap<Oid, Used>,
     /// When that was read, by the monotonic clock; `None` is never.
     read_ms: Option<i64>,
+    /// When that was last tried.
+    tried_ms: Option<i64>,
 }
 
 impl Usage {
@@ -63,7 +65,7 @@ impl Usage {
 
     /// Reads what others did, where there are quotas and it was not read of late. Who comes while
     /// somebody reads goes on with what is known.
-    pub(crate) async fn refresh(&self, state: &Arc<State>) {
+    pub(crate) async fn refresh(&self, state: &State) {
         if !self.is_needed(state) || self.is_fresh() {
             return;
         }
@@ -81,6 +83,8 @@ impl Usage {
         let (now_ms, day) = (self.environment.monotonic_ms(), self.today().day);
         let reading = spent.read_on(day.saturating_mul(DAY_MS));
         let read = tokio::time::timeout(READ_WITHIN, reading).await;
+        // A storage that does not answer is not asked by each statement in turn.
+        self.today().tried_ms = Some(self.environment.monotonic_ms());
         match read {
             Ok(Ok(())) => {
                 let (roles, agreements) = (spent.by_role(), spent.by_agreement());
@@ -95,11 +99,17 @@ impl Usage {
         }
     }
 
+    /// Days since the epoch.
+    pub(crate) fn day(&self) -> i64 {
+        self.environment.now_ms().div_euclid(DAY_MS)
+    }
+
     /// The use of today, to be looked at and added to.
     pub(crate) fn today(&self) -> MutexGuard<'_, Today> {
-        let day = self.environment.now_ms().div_euclid(DAY_MS);
+        let day = self.day();
         let mut today = lock(&self.today);
-        if today.day != day {
+        // A clock that is set back opens no day anew.
+        if day > today.day {
             // What is read of others is of yesterday, too: it is read again.
             let read_ms = today.read_ms.map(|_| i64::MIN);
             *today = Today { day, read_ms, ..Today::default() };
@@ -109,7 +119,9 @@ impl Usage {
 
     fn is_fresh(&self) -> bool {
         let now_ms = self.environment.monotonic_ms();
-        self.today().read_ms.is_some_and(|read| now_ms.saturating_sub(read) < KNOWN_FOR_MS)
+        let is_new = |at: i64| now_ms.saturating_sub(at) < KNOWN_FOR_MS;
+        let today = self.today();
+        today.read_ms.is_some_and(is_new) || today.tried_ms.is_some_and(is_new)
     }
 
     fn is_needed(&self, state: &State) -> bool {
@@ -150,6 +162,18 @@ impl Today {
         }
         let message = "what was used of today's quotas cannot be read from the ledger";
         Err(Error::new(Kind::Io, message).with_hint("Try again when the storage answers."))
+    }
+
+    /// What was counted before it was given, and was not.
+    pub(super) fn give_back(&mut self, released: &Released) {
+        let less = |used: &mut Used, by: Used| {
+            used.rows = used.rows.saturating_sub(by.rows);
+            used.bytes = used.bytes.saturating_sub(by.bytes);
+        };
+        less(self.roles.entry(released.role).or_default(), released.given());
+        for agreement in &released.agreements {
+            less(self.agreements.entry(*agreement).or_default(), released.under_agreements());
+        }
     }
 
     pub(crate) fn add(&mut self, released: &Released) {

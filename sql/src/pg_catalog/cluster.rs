@@ -5,7 +5,6 @@
 //! their literals.
 
 use kho_catalog::error::Result;
-use kho_catalog::privilege::Principal;
 
 use super::CatalogView;
 use super::definition::PG_CATALOG;
@@ -119,8 +118,7 @@ fn activity(view: &CatalogView, rows: &mut Rows) -> Result<()> {
     let setting = |wanted: &str| {
         view.settings.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| value.clone())
     };
-    let who = Principal::of(&view.state, view.role);
-    for session in view.activity.visible(&view.state, &who) {
+    for session in view.activity.visible(&view.state, &view.who) {
         let own = session.process_id == view.process_id;
         // What a client says at the start it may say anew; of one's own session that is known.
         let application = own.then(|| setting("application_name")).flatten();

@@ -6,7 +6,7 @@
 
 use kho_catalog::error::Result;
 use kho_catalog::policy::{Policy, PolicyCommand};
-use kho_catalog::privilege::{KHO_AUDITOR, Principal};
+use kho_catalog::privilege::KHO_AUDITOR;
 use kho_catalog::state::{Oid, Relation};
 use kho_catalog::text::Text;
 
@@ -71,7 +71,7 @@ fn listed(view: &CatalogView, relation: &Relation, policy: &Policy, rows: &mut R
 }
 
 fn expression(view: &CatalogView, relation: &Relation, text: Option<&Text>) -> Value {
-    let who = Principal::of(&view.state, view.role);
+    let who = &view.who;
     if !who.is(relation.owner) && !who.is(KHO_AUDITOR) {
         return Value::Null;
     }

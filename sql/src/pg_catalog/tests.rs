@@ -6,6 +6,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::collect;
 use kho_catalog::error::Error;
+use kho_catalog::privilege::Principal;
 use kho_catalog::state::{
     BUILT_IN_ROLES, Change, Check, Classification, Column, Governance, Grant, MembershipOption,
     Oid, Privilege, Relation, RelationKind, Role, Schema, State, Table, View,
@@ -176,8 +177,10 @@ pub fn view_of(role: Oid, relations: &[Oid], schemas: &[Oid]) -> Arc<CatalogView
     let visible =
         Visible::found_by(|| (relations.into_iter().collect(), schemas.into_iter().collect()));
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned(), String::new());
+    let state = state();
     Arc::new(CatalogView {
-        state: Arc::new(state()),
+        who: Principal::of(&state, role),
+        state: Arc::new(state),
         role,
         session_role: role,
         visible,

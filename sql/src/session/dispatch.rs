@@ -189,7 +189,7 @@ impl Session {
 
     /// The place that a statement takes among those that run, where it takes one.
     fn take_place(&self, statement: &Statement) -> Result<Option<Place>> {
-        if super::is_own(statement.ast()) || statement.fetches().is_some() || cancels(statement) {
+        if super::is_own(statement.ast()) || statement.takes_of_cursor() || cancels(statement) {
             return Ok(None);
         }
         let shared = &self.engine.shared;
@@ -218,15 +218,17 @@ impl Session {
         }
         let returning = pending.returning.take();
         // What cannot be computed is to fail the statement, not what comes after it.
+        let (act, facts) = self.act.clone().unwrap_or_default();
+        let meter = returning.as_ref().and_then(|it| it.plan.standing().meter(&facts, &act));
         let kept = match &returning {
-            Some(returning) => {
-                let (act, facts) = self.act.clone().unwrap_or_default();
-                let meter = returning.plan.standing().meter(&facts, &act);
-                limits.run(returning.rehearse(meter)).await?
-            }
+            Some(returning) => limits.run(returning.rehearse(meter.clone())).await?,
             None => None,
         };
-        let tag = self.settle(pending).await?;
+        let settled = self.settle(pending).await;
+        if let (Err(_), Some(meter)) = (&settled, &meter) {
+            meter.give_back();
+        }
+        let tag = settled?;
         let Some(Returning { plan, names, command }) = returning else {
             return Ok(Done::Tag(tag));
         };

@@ -20,7 +20,8 @@ use kho_catalog::state::{Oid, Privilege, Relation};
 
 use super::Login;
 use crate::bind::Read;
-use crate::limit::meter::{metered, value_bytes};
+use crate::limit::bytes::value_bytes;
+use crate::limit::meter::metered;
 use crate::outcome::{Rows, Tag};
 use crate::scope::{Scope, lock};
 use crate::settings::Settings;
@@ -99,6 +100,14 @@ impl Facts {
             }
         }
         all.clone()
+    }
+
+    /// The same, of rows that are not given after all.
+    pub(crate) fn not_released(&self, less: &Released) {
+        if let Some(all) = &mut lock(&self.0).released {
+            all.rows = all.rows.saturating_sub(less.rows);
+            all.bytes = all.bytes.saturating_sub(less.bytes);
+        }
     }
 
     /// The end of the record.

@@ -68,12 +68,13 @@ pub(super) fn agreements(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 
 pub(super) fn access_requests(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let (state, who) = (&scope.state, &scope.who);
-    let owns = |it: &Request| {
-        let relation = it.relation.and_then(|oid| state.relations.get(&oid));
-        relation.is_some_and(|it| who.is(it.owner))
+    let relation = |it: &Request| it.relation.and_then(|oid| state.relations.get(&oid));
+    let owns = |it: &Request| relation(it).is_some_and(|it| who.owns(it));
+    let is_own = |it: &Request| {
+        who.is(it.requester) && who.may_know(relation(it).map(|relation| relation.as_ref()))
     };
     let rows: Vec<_> = (state.access.requests.values())
-        .filter(|it| who.is(it.requester) || who.serves(KHO_AUDITOR) || owns(it))
+        .filter(|it| is_own(it) || who.serves(KHO_AUDITOR) || owns(it))
         .collect();
     let answers = || rows.iter().map(|it| it.answer.as_ref());
     let refused = |of: fn(&Text, &Text) -> Option<String>| {
@@ -140,7 +141,7 @@ pub(super) fn third_parties(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 pub(super) fn freezes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let (state, who) = (&scope.state, &scope.who);
     let all = who.serves(KHO_ADMIN) || who.serves(KHO_AUDITOR);
-    let owns = |oid| state.relations.get(oid).is_some_and(|it| who.is(it.owner));
+    let owns = |oid| state.relations.get(oid).is_some_and(|it| who.owns(it));
     let rows: Vec<_> =
         (state.access.freezes.values()).filter(|it| all || who.is(it.of) || owns(&it.of)).collect();
     let of_role = |oid: Oid| state.roles.get(&oid).map(|it| it.name.clone());
@@ -157,8 +158,11 @@ pub(super) fn freezes(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
 /// Whether an agreement concerns the scope's role.
 fn sees(scope: &Scope, agreement: &Agreement) -> bool {
     let (state, who) = (&scope.state, &scope.who);
-    let owns = state.relations.get(&agreement.relation).is_some_and(|it| who.is(it.owner));
-    owns || who.serves(KHO_AUDITOR) || who.is(agreement.role) || binds(state, who, agreement)
+    let relation = state.relations.get(&agreement.relation).map(|it| it.as_ref());
+    let concerned = who.is(agreement.role) || binds(state, who, agreement);
+    who.serves(KHO_AUDITOR)
+        || relation.is_some_and(|it| who.owns(it))
+        || (concerned && who.may_know(relation))
 }
 
 /// The name of now, or that of then.

@@ -21,7 +21,7 @@ pub(super) fn jobs(scope: &Scope) -> Result<Arc<dyn TableProvider>> {
     let all = is_keeper(&scope.state, &scope.who);
     let relation = |job: &Job| job.dataset.and_then(|oid| scope.state.relations.get(&oid));
     let mut jobs = scope.shared.jobs.all();
-    jobs.retain(|job| all || relation(job).is_some_and(|it| scope.who.is(it.owner)));
+    jobs.retain(|job| all || relation(job).is_some_and(|it| scope.who.owns(it)));
     let text = |of: &dyn Fn(&Job) -> Option<String>| -> ArrayRef {
         Arc::new(jobs.iter().map(of).collect::<StringArray>())
     };

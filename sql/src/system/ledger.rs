@@ -139,15 +139,24 @@ fn removals(scope: Scope) -> impl Stream<Item = Result<RecordBatch>> + Send {
 fn concerns(
     scope: &Scope,
     (role, id): (&str, Option<Oid>),
-    mut relations: impl Iterator<Item = Oid>,
+    relations: impl Iterator<Item = Oid>,
 ) -> bool {
-    let own = |oid: Oid| {
-        let relation = scope.state.relations.get(&oid);
-        relation.is_some_and(|relation| scope.who.is(relation.owner))
-    };
+    let who = &scope.who;
+    let (mut any, mut own, mut known) = (false, false, true);
+    for oid in relations {
+        let relation = scope.state.relations.get(&oid).map(|it| it.as_ref());
+        any = true;
+        own |= relation.is_some_and(|it| who.owns(it));
+        known &= who.may_know(relation);
+    }
+    // A text in which a bound session could read of others' datasets is shown only if it was about
+    // those it may know.
+    if !known || !(any || who.may_know_all()) {
+        return false;
+    }
     // Of a refused login, and of old records, there is the name alone.
     let by = id.or_else(|| scope.state.role(role).map(|role| role.oid));
-    by.is_some_and(|by| scope.who.is(by)) || relations.any(own)
+    by.is_some_and(|by| who.is(by)) || own
 }
 
 fn completion(act: &Act) -> Option<&Completion> {

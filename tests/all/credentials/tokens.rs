@@ -195,6 +195,46 @@ fn policies_hold_for_a_token_for_some_datasets_whatever_they_look_up() {
     assert_eq!(wire.refusal("SELECT * FROM o.secret").sqlstate, "42P01");
 }
 
+/// What a session sets itself it must know itself: else its own table would read another for it.
+#[test]
+fn a_token_for_some_datasets_cannot_look_others_up_by_a_policy_it_writes() {
+    let kho = city();
+    let mut officer = kho.connect("officer");
+    officer.run("CREATE POLICY all_of_it ON o.t USING (true)");
+    let text = token(&kho, "officer", "some", "scope => 'write', datasets => 'o.t'");
+    let mut wire = by_token(&kho, "officer", &text).unwrap();
+    wire.run("CREATE POLICY own ON o.t USING (id IN (SELECT t.id FROM o.t))");
+    for statement in [
+        "CREATE POLICY p ON o.t USING (id IN (SELECT id FROM o.secret))",
+        "CREATE POLICY p ON o.t FOR INSERT WITH CHECK (id IN (SELECT id FROM o.secret))",
+        "ALTER POLICY all_of_it ON o.t USING (id IN (SELECT id FROM o.secret))",
+        "CALL kho.set_mask(dataset => 'o.t', column => 'id', using => '(SELECT max(id) FROM o.secret)')",
+        "CALL kho.grant_agreement(dataset => 'o.t', role => 'an', purposes => 'c', valid_until => '2999-01-01', \
+         basis => 'x', row_predicate => 'id IN (SELECT id FROM o.secret)')",
+    ] {
+        assert_eq!(wire.refusal(statement).sqlstate, "42P01", "{statement}");
+    }
+}
+
+/// What others run, and what was done to other datasets, does not exist for such a token either.
+#[test]
+fn a_token_for_some_datasets_reads_nothing_of_others_in_what_is_kept_about_them() {
+    let kho = city();
+    let mut officer = kho.connect("officer");
+    officer.run("SELECT * FROM o.secret");
+    officer.run("SELECT * FROM o.t");
+    let text = token(&kho, "officer", "some", "scope => 'read', datasets => 'o.t'");
+    let mut wire = by_token(&kho, "officer", &text).unwrap();
+    let told = |what: &str| format!("SELECT count(*) FROM {what} LIKE '%secret%'");
+    assert_eq!(wire.value(&told("kho.audit_log WHERE statement")), "0");
+    assert_eq!(wire.value(&told("pg_stat_activity WHERE query")), "0");
+    assert_eq!(wire.value(&told("kho.activity WHERE statement")), "0");
+    assert_ne!(
+        wire.value("SELECT count(*) FROM kho.audit_log WHERE statement LIKE '%FROM o.t'"),
+        "0"
+    );
+}
+
 /// libpq takes the option from the environment, so that every program that uses it can.
 #[test]
 fn libpq_logs_in_by_token() {

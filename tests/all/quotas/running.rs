@@ -101,6 +101,7 @@ fn a_portal_and_a_cursor_that_are_left_half_way_are_running() {
     wire.run("BEGIN");
     wire.run("DECLARE c CURSOR FOR SELECT id FROM o.t");
     assert_eq!(wire.rows("FETCH 10 FROM c").len(), 10);
+    wire.run("MOVE 3 IN c");
     assert_eq!(running(&kho, "an"), "1");
     assert_eq!(wire.rows("FETCH 10 FROM c").len(), 10);
     assert_eq!(kho.connect("an").refusal("SELECT 1").sqlstate, "53400");

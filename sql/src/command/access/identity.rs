@@ -1,8 +1,8 @@
 //! `kho.map_identity`, `kho.unmap_identity`: who is which role, by the word of somebody else.
 //!
-//! What it guarantees: only `kho_admin` maps, and not to a role of its own; one identity is not both a
-//! role that manages accounts and one that owns or reads data (`KH014`).
-//! What it does not: it knows no certificate and no token. Whoever holds the authority's key, or the
+//! What it guarantees: only `kho_admin` maps, and not to a role of its own; one identity is not mapped
+//! to both a role that manages accounts and one that owns or reads data then (`KH014`).
+//! What it does not: what its roles are given later is not looked at for the identity's sake; it knows no certificate and no token. Whoever holds the authority's key, or the
 //! identity provider's, is whoever they say: that is what it is to trust them.
 
 use kho_catalog::error::{Error, Kind, Result};
@@ -105,7 +105,8 @@ fn of_certificate(identity: &str) -> Result<String> {
     if PREFIXES.iter().any(|prefix| identity.starts_with(prefix)) {
         return Ok(identity.to_owned());
     }
-    if !identity.contains('=') || identity.contains(", ") {
+    let blank = identity.match_indices(", ").any(|(at, _)| !identity[..at].ends_with('\\'));
+    if !identity.contains('=') || blank {
         return Err(invalid("the identity is no name of a certificate").with_hint(
             "Write the subject as CN=etl,O=City (RFC 4514: the last part first, no blanks between), or \
              dns:, email: or uri: and an alternative name. kho.audit_log shows what came.",
