@@ -69,16 +69,23 @@ pub async fn rotate(config: &Config) -> Result<PublicKey> {
     }
     let before = of_warehouse(config, &catalog).await?;
     let text = fs::read_to_string(&path).map_err(|error| unusable(&path, error))?;
-    let (text, next) = (Keys::successor(&text)?, next_to(&path));
-    // One that is there was never used: what is used has been adopted.
-    match fs::remove_file(&next) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unusable(&next, error)),
-        _ => create(&next, &text).map_err(|error| unusable(&next, error))?,
-    }
+    let next = next_to(&path);
+    // One that is there already is used: whoever else rotates at this moment uses it, too, and no key
+    // is put into the catalog whose private half is in no file.
+    create(&next, &Keys::successor(&text)?).map_err(|error| unusable(&next, error))?;
+    refuse_open_key(&next)?;
+    let text = fs::read_to_string(&next).map_err(|error| unusable(&next, error))?;
     let after = Keys::parse(&text)?;
     audit::rotate(&catalog, &before, &after).await?;
-    adopt(&path, &after.public().to_string())?;
-    Ok(after.public())
+    let adopted = adopt(&path, &after.public().to_string())?;
+    match adopted.map_or_else(|| load(config), Ok)?.public() {
+        used if used == after.public() => Ok(used),
+        _ => {
+            let message = format!("{} is not the key that was put in use", path.display());
+            Err(Error::new(Kind::ConfigFile, message)
+                .with_detail(format!("It is in {}, or was.", next.display())))
+        }
+    }
 }
 
 /// Makes the keys that lie ready the ones of the file, if they are those that the warehouse uses.

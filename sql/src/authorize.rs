@@ -60,6 +60,7 @@ pub(crate) fn authorize(scope: &Scope, bound: Bound) -> Result<AuthorizedPlan> {
     note_rights(scope, &reads);
     let rights = Rights::new(rights);
     let standing = Standing::take(scope, &reads, rights.clone())?;
+    scope.note_sources(&reads);
     only_reads(&plan)?;
     secure::settle_shape(&session, &plan)?;
     Ok(AuthorizedPlan { plan, session, standing, rights })
@@ -119,7 +120,10 @@ fn note_columns(scope: &Scope, reads: &[Read], uses: &Uses) {
 fn require_read(scope: &Scope, read: &Read, uses: &Uses) -> Result<Vec<Action>> {
     let whole = Action::Relation(read.relation, RelationAction::Select);
     let denied = match scope.decide(read.by, whole) {
-        Decision::Allowed(_) => return Ok(vec![whole]),
+        Decision::Allowed(_) => {
+            scope.note_asked(read.by, whole);
+            return Ok(vec![whole]);
+        }
         Decision::Denied if read.needs == Needs::Nothing => return Ok(Vec::new()),
         Decision::Denied | Decision::Hidden => || {
             scope.require(read.by, whole)?;

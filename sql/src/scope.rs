@@ -53,6 +53,8 @@ pub(crate) struct Scope {
     pub reads: Reads,
     /// What it was allowed so far, and of which roles; for a write, to be asked again.
     pub asked: Arc<Mutex<Vec<(Oid, Action)>>>,
+    /// What it has read so far, by whose right; for a write, too.
+    pub sources: Arc<Mutex<Vec<(Oid, Oid)>>>,
     /// The newest place in the order of commits before it read anything.
     pub order_seen: u64,
     /// The load that this statement's rows are.
@@ -208,11 +210,26 @@ impl Scope {
         if let Some(now) = self.later(action) {
             privilege::require(now, &self.acting(now, by), action)?;
         }
+        self.note_asked(by, action);
+        Ok(())
+    }
+
+    /// Notes what was allowed, to be asked again when a write is committed.
+    pub(crate) fn note_asked(&self, by: Oid, action: Action) {
         let mut asked = lock(&self.asked);
         if !asked.contains(&(by, action)) {
             asked.push((by, action));
         }
-        Ok(())
+    }
+
+    /// Notes what was read, to be decided again when a write is committed.
+    pub(crate) fn note_sources(&self, reads: &[Read]) {
+        let mut sources = lock(&self.sources);
+        for source in reads.iter().map(|read| (read.relation, read.by)) {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
     }
 
     /// The catalog of now, where it is another one and has the object of `action`.

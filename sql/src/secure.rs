@@ -159,12 +159,15 @@ pub(crate) fn stored_name(column: &str) -> String {
     format!("\u{1}stored {column}")
 }
 
-/// Whether a mask covers the column for the session's role.
-pub(crate) fn is_masked(scope: &Scope, relation: &Relation, column: &str) -> bool {
-    let Some(id) = relation.column(column).map(|column| column.id) else { return false };
-    let Governing { state, relation, session, .. } = scope.governing(relation);
-    let column = relation.columns.iter().find(|column| column.id == id);
-    column.is_some_and(|column| !policy::masks(&state, &relation, column, &session).is_empty())
+/// Those of the columns, by name, that a mask covers for the session's role.
+pub(crate) fn masked_columns(scope: &Scope, relation: &Relation, names: &[String]) -> Vec<String> {
+    let Governing { state, relation: by, session, .. } = scope.governing(relation);
+    let is_masked = |name: &&String| {
+        let id = relation.column(name).map(|column| column.id);
+        let column = by.columns.iter().find(|column| Some(column.id) == id);
+        column.is_some_and(|column| !policy::masks(&state, &by, column, &session).is_empty())
+    };
+    names.iter().filter(is_masked).cloned().collect()
 }
 
 /// Whether policies decide which rows of `relation` the scope's role sees.

@@ -589,6 +589,7 @@ impl Session {
             block,
             reads: Reads::default(),
             asked: Arc::default(),
+            sources: Arc::default(),
             order_seen: shared.tables.order_seen(),
             load: self.settings.load().ok().flatten(),
             memory: shared.statement_memory_of(&latest, self.role),

@@ -18,7 +18,7 @@ use super::key::{Keys, PublicKey};
 use crate::error::{Error, Kind, Result};
 use crate::log::{Author, Catalog};
 use crate::privilege::KHO_AUDITOR;
-use crate::state::{Change, State};
+use crate::state::{Change, LedgerState, State};
 
 const FORMAT: u32 = 1;
 
@@ -64,22 +64,28 @@ fn message(format: u32, before: &str, after: &str) -> Vec<u8> {
     format!("kho ledger key rotation {format}\n{before}\n{after}\n").into_bytes()
 }
 
-/// The keys that are a warehouse's if `key` is: itself, and all that it is connected with.
-pub(super) fn trusted(key: &PublicKey, rotations: &[Rotation]) -> Vec<PublicKey> {
-    let mut found = vec![key.clone()];
-    let pairs: Vec<[PublicKey; 2]> = rotations.iter().filter_map(Rotation::verified).collect();
-    loop {
-        let known = found.len();
-        for pair in &pairs {
-            if pair.iter().any(|it| found.contains(it)) {
-                let new: Vec<_> = pair.iter().filter(|it| !found.contains(it)).cloned().collect();
-                found.extend(new);
-            }
-        }
-        if found.len() == known {
-            return found;
+/// The keys of a warehouse, by the line that its catalog names, each signed for by the one before it.
+///
+/// # Errors
+/// `XX001` for a key that came into the line otherwise.
+pub(super) fn line(ledger: &LedgerState) -> Result<Vec<PublicKey>> {
+    let keys: Vec<PublicKey> = ledger.keys.iter().map(|it| it.parse()).collect::<Result<_>>()?;
+    let pairs: Vec<[PublicKey; 2]> =
+        ledger.rotations.iter().filter_map(Rotation::verified).collect();
+    match keys.windows(2).find(|step| !pairs.iter().any(|pair| pair.as_slice() == *step)) {
+        None => Ok(keys),
+        Some(step) => {
+            let key = step.last().map(PublicKey::to_string).unwrap_or_default();
+            let message = format!("the ledger's key {key} was put in place without a signature");
+            Err(Error::new(Kind::DataCorrupted, message))
         }
     }
+}
+
+/// The keys that are a warehouse's if `key` is: the line that it stands in, or itself alone.
+pub(super) fn trusted(key: &PublicKey, ledger: &LedgerState) -> Result<Vec<PublicKey>> {
+    let line = line(ledger)?;
+    Ok(if line.contains(key) { line } else { vec![key.clone()] })
 }
 
 /// Puts `after` into use in place of `before`; that it is in use already is no error.

@@ -46,8 +46,8 @@ impl Source {
         catalog.verify().await?;
         let state = catalog.refresh().await?;
         let keys = match key {
-            Some(key) => rotation::trusted(key, &state.ledger.rotations),
-            None => of_catalog(&state)?,
+            Some(key) => rotation::trusted(key, &state.ledger)?,
+            None => rotation::line(&state.ledger)?,
         };
         let mut servers = self.servers().await?;
         servers.extend(state.ledger.anchors.keys().cloned());
@@ -109,21 +109,6 @@ impl Source {
             }
         }
         chain.end()
-    }
-}
-
-/// The keys that the catalog names, each signed for by the one before it.
-fn of_catalog(state: &State) -> Result<Vec<PublicKey>> {
-    let named = state.ledger.keys.iter().map(|key| key.parse());
-    let named: Vec<PublicKey> = named.collect::<Result<_>>()?;
-    let Some(last) = named.last() else { return Ok(named) };
-    let trusted = rotation::trusted(last, &state.ledger.rotations);
-    match named.iter().find(|key| !trusted.contains(key)) {
-        None => Ok(named),
-        Some(key) => {
-            let message = format!("the ledger's key {key} was put in place without a signature");
-            Err(Error::new(Kind::DataCorrupted, message))
-        }
     }
 }
 

@@ -115,8 +115,10 @@ impl Standing {
     pub(crate) fn of_write(scope: &Scope) -> Result<Standing> {
         let rights = Rights::new(lock(&scope.asked).clone()).of_others(scope);
         let shown = rights.relations();
+        let mut reads = lock(&scope.sources).clone();
+        reads.retain(|(oid, _)| !scope.block.made_here(*oid));
         let stated = purpose::stated(&scope.settings)?;
-        Ok(Standing { rights, shown, ..Standing::of_role(scope, stated) })
+        Ok(Standing { rights, shown, reads: reads.into(), ..Standing::of_role(scope, stated) })
     }
 
     fn of_role(scope: &Scope, stated: Stated) -> Standing {

@@ -11,7 +11,7 @@ mod identity;
 mod limit;
 mod purpose;
 mod request;
-mod tied;
+pub(crate) mod tied;
 mod token;
 
 use kho_catalog::error::{Error, Kind, Result};

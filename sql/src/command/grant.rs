@@ -31,6 +31,7 @@ use sqlparser::ast::ObjectName;
 pub(crate) use self::chain::supported;
 pub(crate) use self::default::{apply as apply_default, forget_schema, of_new};
 use self::words::{Wanted, on_relation, on_schema};
+use super::access::tied;
 use super::relation::same;
 use super::{Context, Planned, name, warning};
 use crate::outcome::Notice;
@@ -92,6 +93,7 @@ fn on_relations(
         let mut changed = Relation::clone(relation);
         let mut on = Object::relation(&mut changed);
         wish.fulfil(ctx, &mut on, &wanted, &mut planned.notices)?;
+        planned.changes.extend(tied::given_by_hand(ctx, relation, &on.given));
         if changed != **relation {
             planned.changes.push(Change::PutRelation(Box::new(changed)));
         }
@@ -112,6 +114,8 @@ struct Object<'a> {
     owner: Oid,
     columns: Vec<(u32, String)>,
     grants: &'a mut Vec<Grant>,
+    /// What was given, be it held already or not.
+    given: Vec<Grant>,
 }
 
 impl<'a> Object<'a> {
@@ -121,6 +125,7 @@ impl<'a> Object<'a> {
             owner: schema.owner,
             columns: Vec::new(),
             grants: &mut schema.grants,
+            given: Vec::new(),
         }
     }
 
@@ -131,6 +136,7 @@ impl<'a> Object<'a> {
             owner: relation.owner,
             columns: relation.columns.iter().map(|it| (it.id, it.name.clone())).collect(),
             grants: &mut relation.grants,
+            given: Vec::new(),
         }
     }
 
@@ -237,6 +243,7 @@ impl<'a> Wish<'a> {
         if grant.grantable {
             chain::refuse_circle(on.grants, on.owner, &grant)?;
         }
+        on.given.push(grant.clone());
         match on.grants.iter_mut().find(|it| same(it, &grant)) {
             Some(held) => held.grantable |= grant.grantable,
             None => on.grants.push(grant),

@@ -72,7 +72,7 @@ fn listed(view: &CatalogView, relation: &Relation, policy: &Policy, rows: &mut R
 
 fn expression(view: &CatalogView, relation: &Relation, text: Option<&Text>) -> Value {
     let who = &view.who;
-    if !who.is(relation.owner) && !who.is(KHO_AUDITOR) {
+    if !who.is(relation.owner) && !who.serves(KHO_AUDITOR) {
         return Value::Null;
     }
     let text = text.and_then(Text::value);

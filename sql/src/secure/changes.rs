@@ -91,11 +91,17 @@ fn query(schema: &SchemaRef, key: Option<&[String]>) -> Result<ast::Statement> {
         quoted(if is_masked { &stored } else { name })
     };
     let alone = match key {
-        Some(key) => format!(
-            "({is_update} AND count(*) OVER (PARTITION BY {}, {is_update}, {}) = 1)",
-            quoted(COMMIT_VERSION),
-            key.iter().map(stored).collect::<Vec<_>>().join(", ")
-        ),
+        Some(key) => {
+            let key = key.iter().map(stored).collect::<Vec<_>>().join(", ");
+            let one = |image: &str| {
+                let version = quoted(COMMIT_VERSION);
+                format!(
+                    "count(*) FILTER (WHERE {change} = '{image}') OVER (PARTITION BY {version}, {key}) = 1"
+                )
+            };
+            let paired = [one("update_preimage"), one("update_postimage")].join(" AND ");
+            format!("({is_update} AND NOT ({paired}))")
+        }
         None => format!("({is_update})"),
     };
     let is_kept = |name: &String| {

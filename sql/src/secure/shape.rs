@@ -11,7 +11,7 @@
 //! What it does not: the time a statement takes follows them.
 
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
@@ -60,9 +60,12 @@ fn fails_early(plan: &LogicalPlan, above: bool, while_it_runs: bool) -> bool {
         _ => false,
     };
     let above = above || !gathers;
-    let own = plan.expressions().iter().any(|expr| {
-        subquery_fails(expr, while_it_runs) || (above && !infallible::holds(expr, &schema))
+    let mut own = above && plan.expressions().iter().any(|it| !infallible::holds(it, &schema));
+    let walked = plan.apply_subqueries(|subquery| {
+        own |= fails_early(subquery, true, while_it_runs);
+        Ok(TreeNodeRecursion::Jump)
     });
+    own |= walked.is_err();
     own || plan.inputs().iter().any(|input| fails_early(input, above, while_it_runs))
 }
 
@@ -83,19 +86,4 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(it) => is_sorted(&it.input),
         _ => false,
     }
-}
-
-fn subquery_fails(expr: &Expr, while_it_runs: bool) -> bool {
-    let mut fails = false;
-    let walked = expr.apply(|part| {
-        let subquery = match part {
-            Expr::ScalarSubquery(it) => Some(it),
-            Expr::InSubquery(it) => Some(&it.subquery),
-            Expr::Exists(it) => Some(&it.subquery),
-            _ => None,
-        };
-        fails |= subquery.is_some_and(|it| fails_early(&it.subquery, true, while_it_runs));
-        Ok(TreeNodeRecursion::Continue)
-    });
-    fails || walked.is_err()
 }

@@ -205,7 +205,7 @@ fn masked(scope: &Scope, who: &Principal, relation: &Relation) -> Vec<Line> {
 
 /// Whether the one who asks may know what policies and masks say.
 fn tells_texts(scope: &Scope, relation: &Relation) -> bool {
-    scope.who.is(relation.owner) || scope.who.is(KHO_AUDITOR)
+    scope.who.is(relation.owner) || scope.who.serves(KHO_AUDITOR)
 }
 
 /// What would be answered for each purpose that the role could state.

@@ -73,6 +73,9 @@ pub(crate) enum Act {
     Update(Vec<(String, ast::Expr)>),
     Delete,
     Insert(Vec<(String, ast::Expr)>),
+    /// Checked as if it were inserted, and then not: of a row that is in another's way nobody learns
+    /// that from what is not checked.
+    Propose(Vec<(String, ast::Expr)>),
     Nothing,
     /// The statement would affect this row twice.
     Fail,
@@ -84,6 +87,7 @@ pub(super) enum Step {
     Update(Vec<usize>),
     Delete,
     Insert(Vec<usize>),
+    Propose(Vec<usize>),
     Nothing,
     Fail,
 }
@@ -135,7 +139,7 @@ impl Modification {
     /// Whether nothing is asked of the table's rows but whether their key is there: `ON CONFLICT DO
     /// NOTHING`, which adds no second row of a key, whoever may see the first.
     pub(super) fn asks_for_keys_alone(&self) -> bool {
-        let inserts = |clause: &Clause| matches!(clause.act, Act::Insert(_));
+        let inserts = |clause: &Clause| matches!(clause.act, Act::Insert(_) | Act::Propose(_));
         self.command == "INSERT" && self.clauses.iter().all(inserts)
     }
 
@@ -169,7 +173,7 @@ impl Modification {
         let mut steps = Vec::new();
         for (index, clause) in self.clauses.iter().enumerate() {
             let given = match &clause.act {
-                Act::Update(given) | Act::Insert(given) => given,
+                Act::Update(given) | Act::Insert(given) | Act::Propose(given) => given,
                 Act::Delete => {
                     steps.push(Step::Delete);
                     continue;
@@ -184,12 +188,11 @@ impl Modification {
                 }
             };
             refuse_unknown(given, relation, columns)?;
-            let is_update = matches!(clause.act, Act::Update(_));
             let mut places = Vec::new();
             for (place, column) in columns.iter().enumerate() {
                 let value = match given.iter().find(|(name, _)| name == column) {
                     Some((_, value)) if !is_default(value) => value.clone(),
-                    None if is_update => {
+                    None if matches!(clause.act, Act::Update(_)) => {
                         places.push(2 + place);
                         continue;
                     }
@@ -202,9 +205,10 @@ impl Modification {
                     None => value,
                 });
             }
-            steps.push(match is_update {
-                true => Step::Update(places),
-                false => Step::Insert(places),
+            steps.push(match &clause.act {
+                Act::Update(_) => Step::Update(places),
+                Act::Propose(_) => Step::Propose(places),
+                _ => Step::Insert(places),
             });
         }
         Ok(RowQuery { query: self.select(projection, shown)?, steps })
@@ -228,7 +232,7 @@ impl Modification {
             _ => None,
         };
         let values = self.clauses.iter().flat_map(|clause| match &clause.act {
-            Act::Update(given) | Act::Insert(given) => given.as_slice(),
+            Act::Update(given) | Act::Insert(given) | Act::Propose(given) => given.as_slice(),
             _ => &[],
         });
         for (_, value) in values {
@@ -336,7 +340,7 @@ impl Clause {
         match self.act {
             Act::Update(_) => Some(PolicyCommand::Update),
             Act::Delete => Some(PolicyCommand::Delete),
-            Act::Insert(_) | Act::Nothing | Act::Fail => None,
+            Act::Insert(_) | Act::Propose(_) | Act::Nothing | Act::Fail => None,
         }
     }
 }

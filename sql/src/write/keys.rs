@@ -245,12 +245,14 @@ impl Told {
     /// the columns of every key.
     pub(crate) fn of_write(scope: &Scope, relation: &Relation) -> Told {
         let columns = relation.keys().iter().flat_map(|key| relation.key_columns(key));
+        let columns: Vec<&Column> = columns.collect();
+        let names: Vec<String> = columns.iter().map(|it| it.name.clone()).collect();
         let reads = |column: &Column| {
             let action = Action::Column(relation.oid, column.id, ColumnAction::Select);
             privilege::require(&scope.state, &scope.who, action).is_ok()
-                && !secure::is_masked(scope, relation, &column.name)
         };
-        let hidden = secure::is_policied(scope, relation);
+        let hidden = secure::is_policied(scope, relation)
+            || !secure::masked_columns(scope, relation, &names).is_empty();
         match !hidden && columns.into_iter().all(reads) {
             true => Told::Write,
             false => Told::WriteBlindly,

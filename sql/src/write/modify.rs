@@ -163,6 +163,7 @@ fn target(scope: &Scope, change: &Modification) -> Result<Arc<Relation>> {
             }
             // The rows of an INSERT were asked for when they were bound.
             Act::Insert(_) if change.command == "INSERT" => {}
+            Act::Propose(_) => continue,
             Act::Insert(given) => {
                 let given = given.iter().map(|(column, _)| column.as_str());
                 rights::require(scope, &relation, ColumnAction::Insert, given)?;
@@ -206,8 +207,7 @@ fn masked(
     if change.asks_for_keys_alone() {
         return Vec::new();
     }
-    let is_masked = |name: &&String| secure::is_masked(scope, relation, name);
-    columns.iter().filter(is_masked).cloned().collect()
+    secure::masked_columns(scope, relation, columns)
 }
 
 /// A clause's condition is computed once for each of its columns: it must come out the same.
@@ -294,7 +294,7 @@ impl Policies {
                 None => None,
             });
             let mut commands = match clause.act {
-                Act::Insert(_) => vec![PolicyCommand::Insert],
+                Act::Insert(_) | Act::Propose(_) => vec![PolicyCommand::Insert],
                 Act::Update(_) => vec![PolicyCommand::Update],
                 Act::Delete | Act::Nothing | Act::Fail => Vec::new(),
             };
@@ -426,6 +426,10 @@ impl Work {
         let places = match self.steps.get(index) {
             Some(Step::Nothing) | None => return Ok(()),
             Some(Step::Fail) => return Err(twice(change)),
+            Some(Step::Propose(places)) => {
+                let new = self.conformer.conform(&columns(rows, places)?)?;
+                return refuse(&mut self.policies.new, index, &new).await;
+            }
             Some(Step::Insert(places)) => {
                 let new = self.conformer.conform(&columns(rows, places)?)?;
                 refuse(&mut self.policies.new, index, &new).await?;

@@ -178,13 +178,14 @@ fn clauses(relation: &Relation, key: &[String], conflict: &ast::OnConflict) -> R
         right: Box::new(other),
     });
     let values = relation.columns.iter().map(|it| (it.name.clone(), excluded(&it.name)));
-    let insert = Clause {
-        when: When::NotMatched,
-        condition: Some(first),
-        act: Act::Insert(values.collect()),
-    };
+    let values: Vec<_> = values.collect();
+    let insert =
+        Clause { when: When::NotMatched, condition: Some(first), act: Act::Insert(values.clone()) };
+    let propose = |when| Clause { when, condition: None, act: Act::Propose(values.clone()) };
     let update = match &conflict.action {
-        ast::OnConflictAction::DoNothing => return Ok(vec![insert]),
+        ast::OnConflictAction::DoNothing => {
+            return Ok(vec![insert, propose(When::NotMatched), propose(When::Matched)]);
+        }
         ast::OnConflictAction::DoUpdate(update) => update,
     };
     let again = Clause { when: When::NotMatched, condition: None, act: Act::Fail };

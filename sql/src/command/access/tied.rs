@@ -2,15 +2,18 @@
 //!
 //! What it guarantees: what a role has by hand is not touched, neither when the agreement comes nor
 //! when it is ended; a right that two agreements brought is there until both are ended.
-//! What it does not: it does not turn row security on, which would take rows from others.
+//! A right that is granted by hand while it is an agreement's is the role's own from then on.
+//! What it does not: it does not turn row security on, which would take rows from others. The right to
+//! reach what is in the schema stays when the agreement ends: alone it shows no row.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::{Policy, PolicyCommand};
 use kho_catalog::privilege::{self, Action, Principal, SchemaAction, grantor_for};
 use kho_catalog::state::{
-    Agreement, Change, Grant, Oid, Privilege, Relation, RelationKind, Schema, Tied,
+    AccessChange, Agreement, Change, Grant, Oid, Privilege, Relation, RelationKind, Schema, Tied,
 };
 
 use super::invalid;
@@ -100,6 +103,24 @@ pub(super) fn without(ctx: &Context<'_>, agreement: &Agreement) -> Option<Change
         table.policies.retain(|policy| tied.policy != Some(policy.oid));
     }
     (changed != **relation).then(|| Change::PutRelation(Box::new(changed)))
+}
+
+/// The agreements that `given` rights on `relation` are no longer tied to, since they were given by
+/// hand, too.
+pub(crate) fn given_by_hand(
+    ctx: &Context<'_>,
+    relation: &Relation,
+    given: &[Grant],
+) -> Vec<Change> {
+    let untied = |agreement: &Arc<Agreement>| {
+        let mut changed = Agreement::clone(agreement);
+        let tied = changed.tied.as_mut().filter(|_| agreement.ended.is_none())?;
+        let count = tied.grants.len();
+        tied.grants.retain(|it| !given.iter().any(|grant| is_tied_as(relation, it, grant)));
+        (tied.grants.len() < count)
+            .then(|| Change::Access(AccessChange::PutAgreement(Box::new(changed))))
+    };
+    ctx.state.agreements_on(relation.oid).filter_map(untied).collect()
 }
 
 /// Names separated by commas, folded as identifiers are; none is all.
