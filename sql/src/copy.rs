@@ -4,6 +4,7 @@
 //! `Session::finish_copy`, and a dropped [`CopyIn`] leaves nothing visible behind.
 //! What it does not: it reads and writes no bytes of a format; the wire does.
 
+mod fit;
 mod options;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use kho_catalog::privilege::{ColumnAction, RelationAction};
 use kho_catalog::state::Relation;
 use sqlparser::ast;
 
+pub use fit::{Fit, Pieces};
 pub use options::{CopyFormat, CopyHeader, CopyOptions};
 
 use crate::authorize::AuthorizedPlan;
@@ -33,12 +35,15 @@ use crate::write::{Base, Pending, rights};
 
 /// Where a `COPY … FROM STDIN` puts its rows.
 pub struct CopyIn {
+    relation: String,
     schema: SchemaRef,
     options: CopyOptions,
     scope: Scope,
     append: Option<Append>,
     /// For each column of the table: its place among the copied ones, or its default.
     sources: Vec<Source>,
+    found: u64,
+    applied: bool,
     pub(crate) record: Option<(Opened, Facts)>,
     /// Until when the rows must be in.
     pub deadline: Deadline,
@@ -58,6 +63,16 @@ impl CopyIn {
 
     pub fn options(&self) -> &CopyOptions {
         &self.options
+    }
+
+    /// The version of the table that the rows go behind.
+    pub fn found_version(&self) -> u64 {
+        self.found
+    }
+
+    /// Whether the session's load was applied before: then its rows are checked and dropped.
+    pub fn is_applied(&self) -> bool {
+        self.applied
     }
 
     /// Takes one batch of [`CopyIn::schema`]; waits while the storage is slower than the client.
@@ -124,6 +139,7 @@ pub(crate) async fn begin_in(
     }
     let session = scope.shared.session_state(scope)?;
     let base = Base::take_to_add(scope, &relation, limits).await?;
+    let (found, applied) = (base.snapshot.version(), base.loaded);
     let commands = [PolicyCommand::Insert];
     let append = Append::begin(scope, &session, &relation, base, &commands).await?;
     let table = append.schema().clone();
@@ -142,11 +158,14 @@ pub(crate) async fn begin_in(
     let schema = Arc::new(Schema::new(fields));
     let options = options::parse(&copy.options, &schema)?;
     Ok(CopyIn {
+        relation: relation.name.clone(),
         schema,
         options,
         scope: scope.clone(),
         append: Some(append),
         sources,
+        found,
+        applied,
         record: None,
         deadline: Deadline::default(),
     })

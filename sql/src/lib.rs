@@ -37,6 +37,6 @@ mod settings;
 mod show;
 mod system;
 mod transaction;
-mod types;
+pub mod types;
 mod write;
 mod yielding;

@@ -94,6 +94,28 @@ impl Statement {
         }
     }
 
+    /// Whether it only gives rows, and running it twice is as good as once.
+    pub fn is_query(&self) -> bool {
+        use ast::Statement as S;
+        matches!(self.ast(), Ast::Sql(statement) if matches!(
+            statement.as_ref(),
+            S::Query(_) | S::Explain { .. } | S::ShowVariable { .. }
+        ))
+    }
+
+    /// Whether it is a `COPY`, which brings or takes bytes beside its answer.
+    pub fn is_copy(&self) -> bool {
+        matches!(self.ast(), Ast::Copy(_))
+    }
+
+    /// Whether its rows come in an order that it names.
+    pub fn is_ordered(&self) -> bool {
+        matches!(self.ast(), Ast::Sql(statement) if matches!(
+            statement.as_ref(),
+            ast::Statement::Query(query) if query.order_by.is_some()
+        ))
+    }
+
     /// Whether it only ends a transaction block: all that a failed block still takes.
     pub(crate) fn ends_block(&self) -> bool {
         matches!(self.ast(), Ast::Sql(statement) if matches!(
@@ -163,6 +185,11 @@ impl Statement {
     pub(crate) fn ast(&self) -> &Ast {
         &self.inner.ast
     }
+}
+
+/// Whether a text is one statement that only gives rows.
+pub fn is_query(text: &str) -> bool {
+    of_client(text).is_ok_and(|all| matches!(all.as_slice(), [one] if one.is_query()))
 }
 
 /// Splits and parses what a client sent.

@@ -144,6 +144,8 @@ pub struct Session {
     present: Present,
     /// The `COPY … FROM STDIN` that is being fed.
     copying: Option<(Running, Option<Place>)>,
+    /// What the last commit made of the table it wrote.
+    version: Option<u64>,
 }
 
 impl Engine {
@@ -191,11 +193,12 @@ impl Engine {
     /// Records a login that was refused, before it is answered.
     pub async fn audit_refused_login(
         &self,
+        protocol: &str,
         role: &str,
         client: Option<SocketAddr>,
         reason: &str,
     ) -> Result<()> {
-        self.refuse_login("pgwire", role, client, (Kind::InvalidPassword, reason), None).await
+        self.refuse_login(protocol, role, client, (Kind::InvalidPassword, reason), None).await
     }
 
     async fn refuse_login(
@@ -298,12 +301,32 @@ impl Engine {
             _seat: seat,
             present: self.shared.activity.open(&login, role.oid, environment.now_ms()),
             copying: None,
+            version: None,
             login,
         })
     }
 }
 
 impl Session {
+    /// Another session of the same client: by the same credential, with the settings as they are here.
+    ///
+    /// # Errors
+    /// As [`Engine::connect`].
+    pub async fn beside(&mut self) -> Result<Session> {
+        let mut session = self.engine.connect(self.login.clone()).await?;
+        session.settings = self.settings.clone();
+        session.settings.begin();
+        Ok(session)
+    }
+
+    /// What a setting stands at.
+    ///
+    /// # Errors
+    /// `42704` where there is none of that name.
+    pub fn setting(&self, name: &str) -> Result<&str> {
+        self.settings.get(name)
+    }
+
     /// What the ledger is told when an act begins.
     fn entry(&self, kind: RecordKind, statement: Option<&Statement>) -> Record {
         let Stated { purpose, order_number } = Stated::by(&self.settings);
@@ -373,6 +396,7 @@ impl Session {
     ) -> Result<Outcome> {
         let now_ms = self.engine.shared.catalog.environment().now_ms();
         let running = self.present.runs(statement.redacted(), stop, now_ms);
+        self.version = None;
         let mut place = None;
         let result = self.run_recorded(statement, parameters, stop, &mut place).await;
         let running = (running, place);
@@ -406,6 +430,24 @@ impl Session {
         self.copying = None;
         self.present.stands(self.status());
         result
+    }
+
+    /// Gives up a `COPY … FROM STDIN` because of `error`, which its record says.
+    pub fn abort_copy(&mut self, mut copy: CopyIn, error: &Error) {
+        if let Some((opened, facts)) = copy.record.take() {
+            record::failed(opened, error, &facts);
+        }
+        drop(copy);
+        self.fail();
+    }
+
+    /// Names the load that what is written next is, by its stream and its number in that, empty for
+    /// none; gives what was named before. A wire that has them beside the statement says them so.
+    ///
+    /// # Errors
+    /// `22023` for a number that is none; nothing is changed then.
+    pub fn name_load(&mut self, load: [&str; 2]) -> Result<[String; 2]> {
+        self.settings.name_load(load)
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client
@@ -480,6 +522,12 @@ impl Session {
             ),
         };
         (limit_ms > 0).then(|| (limit_ms, Error::new(kind, message)))
+    }
+
+    /// The version that the table has by what was committed last; `None` where the last statement
+    /// committed no rows, or is one of a block that is still open.
+    pub fn committed_version(&self) -> Option<u64> {
+        self.version
     }
 
     /// How long a statement that is taken up again may go on, in milliseconds; 0 is without end.

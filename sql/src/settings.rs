@@ -88,13 +88,14 @@ const SETTINGS: &[Setting] = &[
     setting("kho.authentication", Rule::Fixed(""), "By what the session was let in."),
     setting("kho.expand_star", Rule::OneOf(&["all", "readable"]), "What a role gets for \"*\"."),
     setting("kho.as_of", Rule::Text(""), "Reads every dataset at one instant; empty is now."),
-    setting("kho.load_stream", Rule::Text(""), "The stream of loads that a write is one of."),
-    setting("kho.load_sequence", Rule::Sequence, "Its number in the stream; each is applied once."),
+    setting(LOAD_STREAM, Rule::Text(""), "The stream of loads that a write is one of."),
+    setting(LOAD_SEQUENCE, Rule::Sequence, "Its number in the stream; each is applied once."),
     setting("kho.order_number", Rule::Text(""), "The order that is acted on, for purpose g."),
     setting("kho.purpose", Rule::Text(""), "Why data is used: a code from the purpose list."),
-    setting("kho.order_number", Rule::Text(""), "The order that is acted on, for purpose g."),
 ];
 
+const LOAD_STREAM: &str = "kho.load_stream";
+const LOAD_SEQUENCE: &str = "kho.load_sequence";
 const READ_ONLY: &str = "transaction_read_only";
 const DEFAULT_READ_ONLY: &str = "default_transaction_read_only";
 const IN_ISOLATION: &str = "transaction_isolation";
@@ -303,7 +304,7 @@ impl Settings {
     /// # Errors
     /// `22023` for a stream without a number, or a number without a stream.
     pub(crate) fn load(&self) -> Result<Option<Load>> {
-        match (self.get("kho.load_stream")?, self.get("kho.load_sequence")?) {
+        match (self.get(LOAD_STREAM)?, self.get(LOAD_SEQUENCE)?) {
             ("", "") => Ok(None),
             (stream, number) if !stream.is_empty() && !number.is_empty() => {
                 let sequence = number.parse();
@@ -315,6 +316,21 @@ impl Settings {
                 "kho.load_stream and kho.load_sequence are set together",
             )),
         }
+    }
+
+    /// Names the load that writes are, with empty names for none; gives what was named before.
+    ///
+    /// # Errors
+    /// `22023` for a number that is none; nothing is changed then.
+    pub(crate) fn name_load(&mut self, [stream, sequence]: [&str; 2]) -> Result<[String; 2]> {
+        let before = [self.get(LOAD_STREAM)?.to_owned(), self.get(LOAD_SEQUENCE)?.to_owned()];
+        let sequence = match sequence {
+            "" => String::new(),
+            given => check(find(LOAD_SEQUENCE)?, given)?,
+        };
+        self.values.insert(LOAD_STREAM, stream.to_owned());
+        self.values.insert(LOAD_SEQUENCE, sequence);
+        Ok(before)
     }
 
     /// Whether transactions are to be serializable.

@@ -250,7 +250,7 @@ impl Transaction {
         Ok(tag)
     }
 
-    /// Makes everything visible and durable.
+    /// Makes everything visible and durable; gives the version that the written table became.
     ///
     /// # Errors
     /// `40001` where another commit came first; then nothing of the block is visible.
@@ -259,9 +259,9 @@ impl Transaction {
         shared: &Shared,
         stated: &Stated,
         serializable: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<u64>> {
         if !self.has_written() {
-            return Ok(());
+            return Ok(None);
         }
         let turn = match self.dependence(serializable) {
             Some((dependence, author)) => {
@@ -276,8 +276,9 @@ impl Transaction {
         committed
     }
 
-    async fn commit_in_turn(mut self, shared: &Shared, stated: &Stated) -> Result<()> {
+    async fn commit_in_turn(mut self, shared: &Shared, stated: &Stated) -> Result<Option<u64>> {
         let mut leases = Vec::new();
+        let mut version = None;
         for Written { relation, mut branch, basis, _lease } in std::mem::take(&mut self.written) {
             leases.push(_lease);
             let is_new = !self.began.relations.contains_key(&relation);
@@ -295,7 +296,7 @@ impl Transaction {
                 true => Basis::Exact,
                 false => basis,
             };
-            commit_branch(shared, stated, relation, branch, (basis, is_new)).await?;
+            version = commit_branch(shared, stated, relation, branch, (basis, is_new)).await?;
         }
         if let Some(CatalogCommit { decide, author }) = folded(self.catalog) {
             let is_gone = |oid: &Oid| !self.state.relations.contains_key(oid);
@@ -306,7 +307,7 @@ impl Transaction {
             committed?;
         }
         drop(leases);
-        Ok(())
+        Ok(version)
     }
 
     /// What the commit depends on besides what it writes; `None` where that is nothing.
@@ -362,14 +363,14 @@ impl Transaction {
     }
 }
 
-/// Makes what a block did to one table visible.
+/// Makes what a block did to one table visible; gives the version that it became.
 async fn commit_branch(
     shared: &Shared,
     stated: &Stated,
     relation: Oid,
     branch: Branch,
     (basis, is_new): (Basis, bool),
-) -> Result<()> {
+) -> Result<Option<u64>> {
     let changes = match branch.must_net_changes() {
         // All rows of a new table came with it.
         _ if is_new => Changes::OfFiles,
@@ -378,7 +379,7 @@ async fn commit_branch(
     };
     let Some(commit) = branch.squash(basis, changes) else {
         branch.discard(&HashSet::new()).await;
-        return Ok(());
+        return Ok(None);
     };
     branch.persist(&commit).await?;
     let named = commit.files();
@@ -397,7 +398,7 @@ async fn commit_branch(
         }
         Err(_) => {}
     }
-    committed.map(|_version| ())
+    committed.map(Some)
 }
 
 /// What the files of a table are made to be searched by.

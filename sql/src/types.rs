@@ -25,6 +25,21 @@ const NUMERIC_MAX: u64 = 38;
 const NUMERIC_MAX_POSTGRESQL: u64 = 1000;
 const MICROSECONDS: u64 = 6;
 
+/// The type that a name stands for, as `format_type` of PostgreSQL spells it.
+///
+/// # Errors
+/// `0A000` for a type that Kho's tables cannot have, `42704` for one that nobody knows.
+pub fn named(name: &str) -> Result<Type> {
+    let parsed = sqlparser::parser::Parser::new(&crate::parse::DIALECT)
+        .try_with_sql(name)
+        .and_then(|mut parser| {
+            let declared = parser.parse_data_type()?;
+            parser.expect_token(&sqlparser::tokenizer::Token::EOF)?;
+            Ok(declared)
+        });
+    from_sql(&parsed.map_err(|_| unknown(name))?)
+}
+
 /// The type that `declared` names.
 pub(crate) fn from_sql(declared: &DataType) -> Result<Type> {
     Ok(match declared {

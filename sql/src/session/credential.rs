@@ -7,6 +7,7 @@
 //! catalog; the server checks the others and says so here.
 //! On failure: `28000` once it has ended, `KH002` for a purpose that it is not for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -86,6 +87,39 @@ impl Engine {
             until_ms: Some(until_ms),
             within: Some(Arc::default()),
         }))
+    }
+
+    /// The role that a token is of, whether or not it still holds, for a client that names none.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn role_of_token(&self, text: &str) -> Result<Option<String>> {
+        let state = self.catalog().fresh().await?;
+        let hash = token_hash(text);
+        let mut found = None;
+        for token in state.access.tokens.values() {
+            if bool::from(token.hash.as_bytes().ct_eq(hash.as_bytes())) {
+                found = state.roles.get(&token.role).map(|role| role.name.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The role that one of `identities` is mapped to, where it is one alone.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn role_of_identity(
+        &self,
+        kind: IdentityKind,
+        identities: &[String],
+    ) -> Result<Option<String>> {
+        let state = self.catalog().fresh().await?;
+        let mapped = identities.iter().flat_map(|it| state.mapped(kind, it));
+        let roles: BTreeSet<Oid> = mapped.map(|it| it.role).collect();
+        let mut roles = roles.into_iter();
+        let (Some(role), None) = (roles.next(), roles.next()) else { return Ok(None) };
+        Ok(state.roles.get(&role).map(|role| role.name.clone()))
     }
 
     /// What `text`, presented as an API token of `role`, is worth. It takes the same time whether

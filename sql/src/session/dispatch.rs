@@ -271,7 +271,9 @@ impl Session {
             Some(transaction) => transaction.take(shared, pending).await,
             None => {
                 let stated = Stated::by(&self.settings);
-                pending.commit(shared, &stated).await.map(|(tag, _version)| tag)
+                let (tag, version) = pending.commit(shared, &stated).await?;
+                self.version = version;
+                Ok(tag)
             }
         }
     }
@@ -279,7 +281,9 @@ impl Session {
     pub(super) async fn commit_transaction(&mut self, transaction: Transaction) -> Result<()> {
         self.watch().check()?;
         let stated = Stated::by(&self.settings);
-        transaction.commit(&self.engine.shared, &stated, self.settings.is_serializable()).await
+        let serializable = self.settings.is_serializable();
+        self.version = transaction.commit(&self.engine.shared, &stated, serializable).await?;
+        Ok(())
     }
 
     pub(super) async fn perform(
