@@ -41,6 +41,7 @@ pub struct Authenticator {
 
 /// One try to log in: what must be proved, and what is then found out.
 pub struct Attempt {
+    protocol: &'static str,
     role: String,
     client: Option<SocketAddr>,
     account: Option<Account>,
@@ -63,11 +64,16 @@ impl Authenticator {
         Authenticator { engine, throttle: Throttle::default(), mock_secret, oidc }
     }
 
-    /// Starts a try to log in as `role`, slower for those who have failed before.
+    /// Starts a try to log in over `protocol` as `role`, slower for those who have failed before.
     ///
     /// # Errors
     /// `28000` after too many failures; `58030` and the like where the catalog cannot be read.
-    pub async fn begin(&self, role: &str, client: Option<SocketAddr>) -> Result<Attempt> {
+    pub async fn begin(
+        &self,
+        protocol: &'static str,
+        role: &str,
+        client: Option<SocketAddr>,
+    ) -> Result<Attempt> {
         for key in keys(role, client) {
             match self.throttle.admit(&key, Instant::now()) {
                 Verdict::Now => {}
@@ -84,7 +90,7 @@ impl Authenticator {
             Some(verifier) => (verifier, Standing::Usable),
             None => (self.mock_verifier(role), Standing::Hopeless),
         };
-        Ok(Attempt { role: role.to_owned(), client, account, verifier, standing })
+        Ok(Attempt { protocol, role: role.to_owned(), client, account, verifier, standing })
     }
 
     /// Decides an attempt by an API token, or by one that the identity provider signed.
@@ -103,6 +109,17 @@ impl Authenticator {
                 Err(wrong_password(&attempt.role))
             }
         }
+    }
+
+    /// Decides an attempt by the password itself, which came over a channel that nobody reads.
+    ///
+    /// # Errors
+    /// `28P01` or `28000`; the refusal is in the ledger when this returns.
+    pub async fn decide_by_password(&self, attempt: &Attempt, text: String) -> Result<Credential> {
+        let verifier = attempt.verifier.clone();
+        // It takes a while, in which the other clients of the thread would wait.
+        let checked = tokio::task::spawn_blocking(move || verifier.matches(&text)).await;
+        self.decide(attempt, checked.unwrap_or(false)).await
     }
 
     /// Decides an attempt whose proof was checked.
@@ -156,6 +173,28 @@ impl Authenticator {
         }
     }
 
+    /// The role that a token stands for, where the client names none.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn role_of_token(&self, text: &str) -> Result<Option<String>> {
+        if !oidc::looks_like(text) {
+            return self.engine.role_of_token(text).await;
+        }
+        let Some(oidc) = &self.oidc else { return Ok(None) };
+        let Ok(bearer) = oidc.verify(text).await else { return Ok(None) };
+        let identity = std::slice::from_ref(&bearer.identity);
+        self.engine.role_of_identity(IdentityKind::Oidc, identity).await
+    }
+
+    /// The role that a certificate stands for, where the client names none.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn role_of_certificate(&self, certificate: &Certificate) -> Result<Option<String>> {
+        self.engine.role_of_identity(IdentityKind::Certificate, &certificate.identities).await
+    }
+
     /// What a token of the identity provider is worth, or why nothing.
     async fn bearer(&self, attempt: &Attempt, text: &str) -> Result<Presented> {
         let Some(oidc) = &self.oidc else { return Ok(Presented::Wrong("wrong token")) };
@@ -175,14 +214,16 @@ impl Authenticator {
         for key in keys(&attempt.role, attempt.client) {
             self.throttle.failed(&key, Instant::now());
         }
-        self.audit(&attempt.role, attempt.client, reason).await;
+        self.audit(attempt, reason).await;
     }
 
     /// The login is refused whether or not the ledger can be written.
-    async fn audit(&self, role: &str, client: Option<SocketAddr>, reason: &str) {
+    async fn audit(&self, attempt: &Attempt, reason: &str) {
         metrics::counter!("kho_refused_logins_total").increment(1);
-        let shown: String = role.chars().take(LONGEST_ROLE_SHOWN).collect();
-        if let Err(error) = self.engine.audit_refused_login(&shown, client, reason).await {
+        let shown: String = attempt.role.chars().take(LONGEST_ROLE_SHOWN).collect();
+        let (protocol, client) = (attempt.protocol, attempt.client);
+        let engine = &self.engine;
+        if let Err(error) = engine.audit_refused_login(protocol, &shown, client, reason).await {
             tracing::error!(?error, "a refused login could not be written to the audit ledger");
         }
     }

@@ -73,11 +73,14 @@ pub struct Http {
     pub listen: SocketAddr,
 }
 
-/// Arrow Flight SQL, which is not served yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Arrow Flight SQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flight {
-    pub listen: Option<SocketAddr>,
+    /// Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// How long a bearer token holds, and a client that says nothing is kept.
+    pub token_lifetime_s: u64,
 }
 
 /// The certificate of every listener; without one, a self-signed one is made and kept.
@@ -213,7 +216,10 @@ impl Default for Config {
             data: "./kho-data".to_owned(),
             pg: Pg { listen: SocketAddr::from(([127, 0, 0, 1], 5433)) },
             http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
-            flight: Flight::default(),
+            flight: Flight {
+                listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+                token_lifetime_s: 60 * 60,
+            },
             tls: Tls::default(),
             passwords: Passwords::default(),
             oidc: Oidc::default(),
@@ -297,10 +303,6 @@ impl Config {
 
     /// Refuses what cannot be obeyed, or must not be.
     pub fn check(&self) -> Result<()> {
-        if let Some(listen) = self.flight.listen {
-            let message = format!("flight.listen is set to {listen}, but Flight is not served yet");
-            return Err(Error::unsupported(message).with_hint("Remove the key."));
-        }
         if !self.http.listen.ip().is_loopback() {
             let message =
                 format!("http.listen must be a loopback address, not {}", self.http.listen);
@@ -328,6 +330,7 @@ impl Config {
             ("limits.memory_bytes", limits.memory_bytes),
             ("limits.query_memory_bytes", limits.query_memory_bytes),
             ("limits.message_bytes", u64::from(limits.message_bytes)),
+            ("flight.token_lifetime_s", self.flight.token_lifetime_s),
             ("audit.seal_interval_s", self.audit.seal_interval_s),
             ("maintenance.round_interval_s", self.maintenance.round_interval_s),
             ("maintenance.sweep_interval_s", self.maintenance.sweep_interval_s),

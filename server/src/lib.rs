@@ -7,6 +7,8 @@ pub mod authenticate;
 pub mod bootstrap;
 pub mod config;
 pub mod demo;
+pub mod entrance;
+pub mod flight;
 pub mod http;
 pub mod jobs;
 pub mod keys;

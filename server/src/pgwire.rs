@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use kho_catalog::error::Result;
 use kho_sql::session::Engine;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::authenticate::Authenticator;
 use crate::authenticate::oidc::Oidc;
+use crate::entrance::{Entrance, watch_over};
 use crate::pgwire::cancel::Registry;
 use crate::pgwire::connection::Ending;
 use crate::tls::{Acceptor, Clients, Identity};
@@ -84,12 +83,10 @@ pub struct Trusted {
 
 /// What all connections of one server share.
 pub struct Shared {
-    engine: Arc<Engine>,
-    authenticator: Authenticator,
+    entrance: Arc<Entrance>,
     tls: Option<Tls>,
     limits: Limits,
     registry: Arc<Registry>,
-    connections: Arc<Semaphore>,
     startups: Arc<Semaphore>,
 }
 
@@ -99,13 +96,6 @@ struct Tls {
     end_point: Option<Vec<u8>>,
 }
 
-/// A client whose machine or network is gone says nothing; it is asked after this much silence.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// One that does not even acknowledge what it was sent is given up: nothing is asked while data is
-/// on its way.
-#[cfg(target_os = "linux")]
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(120);
 /// How long statements that were cancelled at the deadline of a stop may take to end.
 const LAST_MOMENT: Duration = Duration::from_secs(5);
 /// Accepting fails where there is no file handle left: it comes back in its own time.
@@ -133,15 +123,19 @@ impl Shared {
             Some(identity) => identity.derive_secret("kho mock authentication"),
             None => rand::random(),
         };
+        let places = (limits.connections, limits.reserved);
         Ok(Arc::new(Shared {
-            authenticator: Authenticator::new(Arc::clone(&engine), mock_secret, oidc),
-            engine,
+            entrance: Arc::new(Entrance::new(engine, mock_secret, oidc, places)),
             tls,
             registry: Arc::new(Registry::default()),
-            connections: Arc::new(Semaphore::new(limits.connections)),
             startups: Arc::new(Semaphore::new(limits.startups)),
             limits,
         }))
+    }
+
+    /// The door that other wires let their clients in by, too.
+    pub fn entrance(&self) -> Arc<Entrance> {
+        Arc::clone(&self.entrance)
     }
 }
 
@@ -197,16 +191,7 @@ async fn client(
     startup: OwnedSemaphorePermit,
 ) {
     metrics::counter!("kho_pgwire_connections_total").increment(1);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-    #[cfg(target_os = "linux")]
-    let prepared = prepared
-        .and_then(|()| SockRef::from(&stream).set_tcp_user_timeout(Some(ACKNOWLEDGED_WITHIN)));
-    if let Err(error) = prepared {
-        tracing::debug!(%error, "the options of a socket cannot be set");
-    }
+    watch_over(&stream);
     let (reader, writer) = stream.into_split();
     let (reader, writer) = (Box::new(reader), Box::new(writer));
     connection::serve(reader, writer, peer, &shared, ending, startup).await;

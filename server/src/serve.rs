@@ -31,7 +31,7 @@ use crate::jobs::Jobs;
 use crate::pgwire::Trusted;
 use crate::server_name::ServerName;
 use crate::tls::{Clients, Identity};
-use crate::{bootstrap, config, http, keys, ledger, maintenance, observe, pgwire};
+use crate::{bootstrap, config, flight, http, keys, ledger, maintenance, observe, pgwire};
 
 /// A change of rights made by another server holds here within a second: this, and one read.
 const FOLLOW_INTERVAL_MS: u64 = 500;
@@ -43,6 +43,7 @@ const METRICS_INTERVAL_MS: u64 = 5_000;
 /// A server that serves until it is stopped.
 pub struct Server {
     pub pg_address: SocketAddr,
+    pub flight_address: SocketAddr,
     pub http_address: SocketAddr,
     engine: Arc<Engine>,
     catalog: Catalog,
@@ -66,7 +67,9 @@ pub async fn start(config: Config) -> Result<Server> {
     let metrics = observe::metrics()?;
     let pg_listener = listen("pg", config.pg.listen).await?;
     let http_listener = listen("http", config.http.listen).await?;
+    let flight_listener = listen("flight", config.flight.listen).await?;
     let (pg_address, http_address) = (pg_listener.local_addr()?, http_listener.local_addr()?);
+    let flight_address = flight_listener.local_addr()?;
 
     // Before the warehouse is made, so that a bad certificate leaves none.
     let identity = identity(&config)?;
@@ -74,7 +77,8 @@ pub async fn start(config: Config) -> Result<Server> {
     let environment = open_environment(&config).await?;
     let catalog = Catalog::open(environment.clone(), name.as_str()).await?;
     let trusted = trusted(&config).await?;
-    let rules = config.passwords.rules(config.pg.listen.ip().is_loopback());
+    let listens = [config.pg.listen, config.flight.listen];
+    let rules = config.passwords.rules(listens.iter().all(|it| it.ip().is_loopback()));
     let admin = config.admin_password.as_ref();
     let made =
         bootstrap::make_warehouse(&catalog, admin, |password| verifier(&rules, password)).await?;
@@ -90,7 +94,11 @@ pub async fn start(config: Config) -> Result<Server> {
     let engine = Engine::open_with(catalog.clone(), ledger.clone(), &limits, rules)?;
     let engine = Arc::new(engine);
     let limits = wire_limits(&config.limits)?;
+    let authorities = trusted.clients.clone();
     let shared = pgwire::Shared::new(Arc::clone(&engine), Some(&identity), trusted, limits)?;
+    let limits = flight_limits(&config)?;
+    let (entrance, authorities) = (shared.entrance(), authorities.as_ref());
+    let flights = flight::Shared::new(entrance, Some(&identity), authorities, limits)?;
 
     let jobs = Jobs::new();
     let seal_every = Duration::from_secs(config.audit.seal_interval_s);
@@ -99,6 +107,7 @@ pub async fn start(config: Config) -> Result<Server> {
     let (serving, seen) = watch::channel(true);
     jobs.spawn("catalog follower", follow(catalog.clone(), jobs.stopping()));
     jobs.spawn("pgwire", pgwire::serve(pg_listener, shared, jobs.stopping()).map(Ok));
+    jobs.spawn("flight", flight::serve(flight_listener, flights, jobs.stopping()).map(Ok));
     let ready = ready_check(seen, catalog.clone());
     jobs.spawn("http", http::serve(http_listener, ready, metrics.clone(), jobs.stopping()));
     jobs.spawn("metrics", keep_metrics(metrics, jobs.stopping()));
@@ -109,9 +118,10 @@ pub async fn start(config: Config) -> Result<Server> {
     }
 
     let stop_grace = Duration::from_millis(config.limits.stop_grace_ms) + AFTER_GRACE;
-    tracing::info!(pg = %pg_address, http = %http_address, "serving");
+    tracing::info!(pg = %pg_address, flight = %flight_address, http = %http_address, "serving");
     Ok(Server {
         pg_address,
+        flight_address,
         http_address,
         engine,
         catalog,
@@ -133,7 +143,8 @@ impl Server {
 
     /// The line that tells whoever started the process where to connect.
     pub fn ready_line(&self) -> String {
-        format!("ready pg={} http={}", self.pg_address, self.http_address)
+        let Server { pg_address, flight_address, http_address, .. } = self;
+        format!("ready pg={pg_address} flight={flight_address} http={http_address}")
     }
 
     /// Returns when a part of the server ended that should not have.
@@ -248,8 +259,8 @@ fn identity(config: &Config) -> Result<Identity> {
         return Identity::load(certificate, key);
     }
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
-    let address = Some(config.pg.listen.ip());
-    let address = address.filter(|it| !it.is_unspecified() && !it.is_loopback());
+    let addresses = [config.pg.listen.ip(), config.flight.listen.ip()];
+    let address = addresses.into_iter().filter(|it| !it.is_unspecified() && !it.is_loopback());
     let names: Vec<String> = names.chain(address.map(|it| it.to_string())).collect();
     Identity::load_or_create(&config.keys_directory(), &names)
 }
@@ -279,6 +290,19 @@ fn maintenance_limits(config: &Config, name: &str) -> Result<kho_sql::session::L
     let memory_bytes = config.maintenance.memory_bytes;
     let limits = Limits { memory_bytes, query_memory_bytes: memory_bytes, ..config.limits.clone() };
     engine_limits(&limits, &format!("kho-maintenance-spill-{name}"))
+}
+
+fn flight_limits(config: &Config) -> Result<flight::Limits> {
+    let whole = |value: u32| usize::try_from(value).map_err(|_| Error::internal("a small machine"));
+    let limits = &config.limits;
+    Ok(flight::Limits {
+        startups: 100,
+        connections: whole(limits.connections)?.saturating_mul(2),
+        startup_timeout_ms: 15_000,
+        message_bytes: whole(limits.message_bytes)?,
+        token_lifetime_ms: config.flight.token_lifetime_s.saturating_mul(1000),
+        stop_timeout_ms: limits.stop_grace_ms,
+    })
 }
 
 fn wire_limits(limits: &Limits) -> Result<pgwire::Limits> {

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+use crate::flight::Flight;
 use crate::process::{Ended, Process};
 use crate::wire::{Target, Wire};
 
@@ -22,6 +23,7 @@ pub struct Kho {
     process: Process,
     folders: Folders,
     pub pg: SocketAddr,
+    pub flight: SocketAddr,
     pub http: SocketAddr,
 }
 
@@ -85,15 +87,15 @@ impl Kho {
     /// Starts a Kho by a command of the test's own, which serves on `folders`.
     pub fn start_by(folders: Folders, command: &mut Command) -> Kho {
         let process = Process::start(command);
-        let (pg, http) = process.wait_for(ready);
-        Kho { process, folders, pg, http }
+        let (pg, flight, http) = process.wait_for(ready);
+        Kho { process, folders, pg, flight, http }
     }
 
     /// The same for one that may end before it serves: then its folders are given back.
     pub fn try_start_with(folders: Folders, environment: &[(&str, &str)]) -> Result<Kho, Folders> {
         let process = Kho::spawn(&folders, environment);
         match process.wait_for_or_end(ready) {
-            Some((pg, http)) => Ok(Kho { process, folders, pg, http }),
+            Some((pg, flight, http)) => Ok(Kho { process, folders, pg, flight, http }),
             None => Err(folders),
         }
     }
@@ -117,6 +119,12 @@ impl Kho {
     /// A connection of `role`, whose password is its name, as in every test.
     pub fn connect(&self, role: &str) -> Wire {
         let connected = Wire::connect(&self.target(role, role));
+        connected.unwrap_or_else(|error| panic!("{role} cannot connect: {error}\n{}", self.log()))
+    }
+
+    /// The same over Flight.
+    pub fn fly(&self, role: &str) -> Flight {
+        let connected = Flight::connect(self.flight, role, role);
         connected.unwrap_or_else(|error| panic!("{role} cannot connect: {error}\n{}", self.log()))
     }
 
@@ -162,6 +170,7 @@ pub fn serve(data: &Path, keys: &Path) -> Command {
         .env("KHO_KEYS__DIRECTORY", keys)
         .env("KHO_LIMITS__SPILL_DIRECTORY", spill_beside(keys))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
+        .env("KHO_FLIGHT__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0")
         .env("KHO_ADMIN_PASSWORD", ADMIN_PASSWORD);
     command
@@ -255,11 +264,11 @@ fn target_folder() -> PathBuf {
     target.unwrap_or_else(|| panic!("{} is in no target folder", test.display())).to_owned()
 }
 
-/// Reads `ready pg=HOST:PORT … http=HOST:PORT`.
-fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// Reads `ready pg=HOST:PORT flight=HOST:PORT http=HOST:PORT`.
+fn ready(line: &str) -> Option<(SocketAddr, SocketAddr, SocketAddr)> {
     let rest = line.strip_prefix("ready ")?;
     let value = |key: &str| {
         rest.split_whitespace().find_map(|word| word.strip_prefix(key)?.parse::<SocketAddr>().ok())
     };
-    Some((value("pg=")?, value("http=")?))
+    Some((value("pg=")?, value("flight=")?, value("http=")?))
 }

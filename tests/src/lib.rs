@@ -13,6 +13,7 @@
 
 pub mod disk;
 pub mod faults;
+pub mod flight;
 pub mod inside;
 pub mod kho;
 pub mod model;

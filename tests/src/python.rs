@@ -30,6 +30,7 @@ pub(crate) fn succeed(kho: &Kho, command: &mut Command) -> String {
 fn told<'a>(kho: &Kho, command: &'a mut Command) -> &'a mut Command {
     command
         .env("KHO_PG_PORT", kho.pg.port().to_string())
+        .env("KHO_FLIGHT_PORT", kho.flight.port().to_string())
         .env("KHO_HTTP_PORT", kho.http.port().to_string())
         .env("KHO_DATA", kho.data())
         .env("KHO_CERTIFICATE", kho.certificate())

@@ -9,12 +9,15 @@
 //! what was expected and what came.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sqllogictest::{
-    Connection, DB, DBOutput, DefaultColumnType, Record, Runner, strict_column_validator,
+    Connection, DB, DBOutput, DefaultColumnType, ExpectedError, Record, Runner, StatementExpect,
+    strict_column_validator,
 };
 
+use crate::flight::Flight;
 use crate::wire::{Answer, Error, Target, Wire};
 
 /// How statements travel.
@@ -24,13 +27,51 @@ pub enum Protocol {
     Simple,
     /// `Parse`, `Bind`, `Describe`, `Execute`, `Sync`.
     Extended,
+    /// `GetFlightInfo` and `DoGet`, or `DoPut`.
+    Flight,
 }
 
-/// Runs `tests/slt/<name>.slt`; `target` says how a role connects.
+/// Runs `tests/slt/<name>.slt` over the PostgreSQL wire; `target` says how a role connects.
 ///
 /// Records without a connection run as `admin`; a connection named `an` is the role `an`, whose
 /// password is `an`; `an#2` is a second session of the same role.
 pub fn run(name: &str, protocol: Protocol, target: impl Fn(&str) -> Target) {
+    let speaker = |role: &str| Ok(Speaker::Wire { wire: Wire::connect(&target(role))?, protocol });
+    run_over(name, protocol, speaker, |_| {});
+}
+
+/// The same over Flight.
+pub fn run_over_flight(name: &str, connect: impl Fn(&str) -> Result<Flight, Error>) {
+    let counts = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&counts);
+    let speaker = move |role: &str| {
+        let flight = Box::new(connect(role)?);
+        Ok(Speaker::Flight { flight, counts: Arc::clone(&told) })
+    };
+    run_over(name, Protocol::Flight, speaker, |record| {
+        let counted =
+            matches!(record, Record::Statement { expected: StatementExpect::Count(_), .. });
+        counts.store(counted, Ordering::Relaxed);
+        copies_are_refused(record);
+    });
+}
+
+/// `COPY` has no place in Flight SQL: there it is refused, whatever else would have to be said of it.
+fn copies_are_refused(record: &mut Record<DefaultColumnType>) {
+    if let Record::Statement { sql, expected, .. } = record
+        && sql.trim_start().to_ascii_uppercase().starts_with("COPY")
+        && !matches!(expected, StatementExpect::Error(ExpectedError::Empty))
+    {
+        *expected = StatementExpect::Error(ExpectedError::SqlState("0A000".to_owned()));
+    }
+}
+
+fn run_over(
+    name: &str,
+    protocol: Protocol,
+    connect: impl Fn(&str) -> Result<Speaker, Error>,
+    prepare: impl Fn(&mut Record<DefaultColumnType>),
+) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt").join(format!("{name}.slt"));
     let records = sqllogictest::parse_file::<DefaultColumnType>(&path);
     let records = records.unwrap_or_else(|error| panic!("{error}"));
@@ -38,13 +79,12 @@ pub fn run(name: &str, protocol: Protocol, target: impl Fn(&str) -> Target) {
     let next = role.clone();
     let mut runner = Runner::new(move || {
         let role = next.lock().map(|role| role.clone()).unwrap_or_default();
-        let role = role.split('#').next().unwrap_or_default();
-        let connected = Wire::connect(&target(role)).map(|wire| Speaker { wire, protocol });
-        std::future::ready(connected)
+        std::future::ready(connect(role.split('#').next().unwrap_or_default()))
     });
     let mut failures = Vec::new();
     runner.with_column_validator(strict_column_validator);
-    for record in records {
+    for mut record in records {
+        prepare(&mut record);
         if let Some(name) = connection(&record)
             && let Ok(mut role) = role.lock()
         {
@@ -63,10 +103,10 @@ pub fn run(name: &str, protocol: Protocol, target: impl Fn(&str) -> Target) {
     );
 }
 
-/// A connection that speaks one of the two protocols.
-struct Speaker {
-    wire: Wire,
-    protocol: Protocol,
+/// A connection that speaks one of the protocols.
+enum Speaker {
+    Wire { wire: Wire, protocol: Protocol },
+    Flight { flight: Box<Flight>, counts: Arc<AtomicBool> },
 }
 
 impl DB for Speaker {
@@ -74,9 +114,15 @@ impl DB for Speaker {
     type ColumnType = DefaultColumnType;
 
     fn run(&mut self, statement: &str) -> Result<DBOutput<DefaultColumnType>, Error> {
-        let answer = match self.protocol {
-            Protocol::Simple => self.wire.simple(statement)?.pop().unwrap_or_default(),
-            Protocol::Extended => self.wire.extended(statement)?,
+        let answer = match self {
+            Speaker::Wire { wire, protocol: Protocol::Simple } => {
+                wire.simple(statement)?.pop().unwrap_or_default()
+            }
+            Speaker::Wire { wire, .. } => wire.extended(statement)?,
+            Speaker::Flight { flight, counts } => match counts.load(Ordering::Relaxed) {
+                true => flight.count(statement)?,
+                false => flight.run(statement)?,
+            },
         };
         if !answer.has_rows {
             return Ok(DBOutput::StatementComplete(answer.affected()));

@@ -20,7 +20,7 @@ use postgres_protocol::message::frontend;
 mod answer;
 mod copy;
 
-pub use answer::{Answer, ServerError};
+pub use answer::{Answer, ServerError, rows_of};
 pub use copy::copy_in;
 
 /// No answer of a healthy server takes this long, on the slowest machine we test on.

@@ -117,7 +117,7 @@ async fn open(
             return Err(Stop::Gone);
         }
     };
-    let permit = seat(shared, &startup.user).await.map_err(Stop::Fatal)?;
+    let permit = shared.entrance.place(&startup.user).await.map_err(Stop::Fatal)?;
     let (minor, _) = startup.negotiate();
     let registration = shared.registry.register(minor);
     let login = Login {
@@ -128,24 +128,10 @@ async fn open(
         process_id: registration.process_id(),
         credential,
     };
-    let session = shared.engine.connect(login).await.map_err(Stop::Fatal)?;
+    let session = shared.entrance.engine.connect(login).await.map_err(Stop::Fatal)?;
     let secret = SecretKey::Bytes(registration.secret().to_vec().into());
     wire.put(&BackendKeyData::new(registration.process_id(), secret))?;
     Ok((session, registration, permit))
-}
-
-/// One of the places for clients; the last ones are for those who look after the server.
-async fn seat(shared: &Shared, role: &str) -> kho_catalog::error::Result<OwnedSemaphorePermit> {
-    let none = |message: &str| Error::new(Kind::TooManyConnections, message);
-    let permit = Arc::clone(&shared.connections)
-        .try_acquire_owned()
-        .map_err(|_| none("sorry, too many clients already"))?;
-    if shared.connections.available_permits() < shared.limits.reserved
-        && !shared.engine.account(role).await?.is_some_and(|account| account.administers)
-    {
-        return Err(none("remaining connection slots are reserved for members of kho_admin"));
-    }
-    Ok(permit)
 }
 
 /// Tells a client why its connection ends, if there is something to tell, and closes.

@@ -172,12 +172,13 @@ async fn log_in(
     channel: &Channel,
     peer: SocketAddr,
 ) -> Result<Credential, Stop> {
-    let authenticator = &shared.authenticator;
+    let authenticator = &shared.entrance.authenticator;
     let binding = match channel.privacy {
         Privacy::Encrypted => shared.tls.as_ref().and_then(|tls| tls.end_point.as_deref()),
         Privacy::Plain => None,
     };
-    let attempt = authenticator.begin(&startup.user, Some(peer)).await.map_err(Stop::Fatal)?;
+    let attempt =
+        authenticator.begin("pgwire", &startup.user, Some(peer)).await.map_err(Stop::Fatal)?;
     if startup.authentication == startup::Authentication::Token {
         wire.put(&Authentication::CleartextPassword)?;
         let frame = answer(wire).await?;

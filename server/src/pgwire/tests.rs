@@ -120,7 +120,10 @@ async fn the_salt_of_a_role_that_does_not_exist_never_changes() {
             .unwrap();
     let salt = |role: &'static str| {
         let shared = Arc::clone(&shared);
-        async move { shared.authenticator.begin(role, None).await.unwrap().verifier().salt.clone() }
+        async move {
+            let begun = shared.entrance.authenticator.begin("pgwire", role, None).await.unwrap();
+            begun.verifier().salt.clone()
+        }
     };
     assert_eq!(salt("nobody").await, salt("nobody").await);
     assert_ne!(salt("nobody").await, salt("noone").await);

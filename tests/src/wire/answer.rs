@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::BytesMut;
 use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Message};
 
 use super::Error;
@@ -50,6 +51,21 @@ impl Answer {
     pub fn affected(&self) -> u64 {
         self.tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0)
     }
+}
+
+/// The rows of some `DataRow` messages.
+///
+/// # Errors
+/// What is wrong with a message.
+pub fn rows_of(messages: &[u8]) -> Result<Vec<Vec<Option<String>>>, Error> {
+    let mut bytes = BytesMut::from(messages);
+    let mut rows = Vec::new();
+    while let Some(message) = Message::parse(&mut bytes)? {
+        if let Message::DataRow(body) = message {
+            rows.push(row(&body)?);
+        }
+    }
+    Ok(rows)
 }
 
 fn columns(

@@ -1,0 +1,383 @@
+//! Clients that have logged in: what each keeps between its calls.
+//!
+//! What it is: a [`Client`] has one session for what it says without a transaction's id, as a
+//! connection to the PostgreSQL wire has; a session for each transaction it began; and what it was
+//! promised: prepared statements, and rows that were not fetched yet.
+//! What it guarantees: all of it is bounded; it ends with the credential or the role, when the
+//! client says so, when it was silent for as long as a token holds, or soon after its connection is
+//! gone. What one client keeps no other can reach.
+//! What it does not: it authenticates nobody.
+//! On failure: `53300` for one client too many, `54000` for one thing too many.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::state::Oid;
+use kho_sql::session::{Credential, Engine, Login, Session};
+use tokio::sync::{Mutex as SessionMutex, OwnedSemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::listener::Peer;
+use super::prepared::Prepared;
+use super::statement::Held;
+use super::transaction::Transaction;
+use crate::entrance::Entrance;
+
+/// A session that calls take turns with.
+pub type Shared = Arc<SessionMutex<Session>>;
+
+/// What a client may keep of each kind.
+const TRANSACTIONS: usize = 16;
+const PREPARED: usize = 1024;
+const HELD: usize = 256;
+/// How long rows wait to be fetched.
+pub const HELD_FOR: Duration = Duration::from_secs(300);
+/// How long a client may be without a connection before it is taken to be gone.
+const RECONNECTS_WITHIN: Duration = Duration::from_secs(60);
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
+/// Process ids of the PostgreSQL wire are below.
+const FIRST_PROCESS_ID: i32 = 1_000_000_000;
+
+/// Who is logged in, and what is open for them.
+pub struct Client {
+    pub id: Uuid,
+    pub role: Oid,
+    /// When all that it runs is to stop.
+    pub ended: CancellationToken,
+    pub transactions: Kept<Arc<Transaction>>,
+    pub prepared: Kept<Arc<Prepared>>,
+    pub held: Kept<Held>,
+    main: Shared,
+    running: Mutex<HashMap<Uuid, BTreeMap<u64, CancellationToken>>>,
+    started: AtomicU64,
+    calls: AtomicUsize,
+    seen: Mutex<Seen>,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Seen {
+    at: Instant,
+    over: Weak<()>,
+}
+
+/// Things of one kind that a client keeps, by their ids.
+pub struct Kept<T> {
+    what: &'static str,
+    most: usize,
+    most_bytes: usize,
+    things: Mutex<HashMap<Uuid, Thing<T>>>,
+}
+
+struct Thing<T> {
+    since: Instant,
+    bytes: usize,
+    thing: T,
+}
+
+/// All clients of one server.
+pub struct Clients {
+    entrance: Arc<Entrance>,
+    lifetime: Duration,
+    /// What one client may keep of each kind.
+    bytes: usize,
+    by_id: Mutex<HashMap<Uuid, Arc<Client>>>,
+    /// Those that prove who they are with every call.
+    by_proof: Mutex<HashMap<[u8; 32], Uuid>>,
+    last_process_id: AtomicI32,
+}
+
+/// A call or a stream of rows that a client is busy with, as long as it lives.
+pub struct Busy(Arc<Client>);
+
+/// A statement that runs, as long as it lives.
+pub struct Running {
+    client: Arc<Client>,
+    ids: Vec<Uuid>,
+    number: u64,
+    pub stop: CancellationToken,
+}
+
+impl Clients {
+    pub fn new(entrance: &Arc<Entrance>, lifetime: Duration, bytes: usize) -> Clients {
+        Clients {
+            entrance: Arc::clone(entrance),
+            lifetime,
+            bytes,
+            by_id: Mutex::default(),
+            by_proof: Mutex::default(),
+            last_process_id: AtomicI32::new(FIRST_PROCESS_ID),
+        }
+    }
+
+    /// Lets a client in, who has proved to be `role`.
+    ///
+    /// # Errors
+    /// `53300` where there is no place; what [`Engine::connect`] says.
+    pub async fn admit(
+        self: &Arc<Self>,
+        role: &str,
+        credential: Credential,
+        peer: &Peer,
+        settings: Vec<(String, String)>,
+        deadline: &CancellationToken,
+    ) -> Result<Arc<Client>> {
+        let place = match self.entrance.place(role).await {
+            Err(error) if error.kind() == Kind::TooManyConnections && self.end_abandoned() => {
+                self.entrance.place(role).await?
+            }
+            place => place?,
+        };
+        let login = Login {
+            role: role.to_owned(),
+            protocol: "flight",
+            client: Some(peer.address),
+            settings,
+            process_id: self.last_process_id.fetch_add(1, Ordering::Relaxed),
+            credential,
+        };
+        let of = login.credential.role;
+        let engine: &Arc<Engine> = &self.entrance.engine;
+        let session = match engine.connect(login.clone()).await {
+            Err(error) if error.kind() == Kind::TooManyConnections && self.end_abandoned() => {
+                engine.connect(login).await?
+            }
+            session => session?,
+        };
+        let ended = session.ended();
+        let client = Arc::new(Client {
+            id: Uuid::new_v4(),
+            role: of.ok_or_else(|| Error::internal("a login without a role"))?,
+
+            ended: deadline.child_token(),
+            transactions: Kept::new("transactions", TRANSACTIONS, self.bytes),
+            prepared: Kept::new("prepared statements", PREPARED, self.bytes),
+            held: Kept::new("results that were not fetched", HELD, self.bytes),
+            main: Arc::new(SessionMutex::new(session)),
+            running: Mutex::default(),
+            started: AtomicU64::new(0),
+            calls: AtomicUsize::new(0),
+            seen: Mutex::new(Seen { at: Instant::now(), over: Arc::downgrade(&peer.alive) }),
+            _place: place,
+        });
+        lock(&self.by_id).insert(client.id, Arc::clone(&client));
+        metrics::gauge!("kho_flight_clients").increment(1);
+        let (clients, watched) = (Arc::downgrade(self), (client.id, client.ended.clone()));
+        tokio::spawn(async move {
+            let (id, over) = watched;
+            if let Some(error) = over.run_until_cancelled(ended).await
+                && let Some(clients) = clients.upgrade()
+            {
+                tracing::info!(?error, "a client is sent away");
+                clients.end(id);
+            }
+        });
+        Ok(client)
+    }
+
+    pub fn get(&self, id: Uuid) -> Option<Arc<Client>> {
+        lock(&self.by_id).get(&id).cloned()
+    }
+
+    /// The client that has given this proof before.
+    pub fn of_proof(&self, proof: &[u8; 32]) -> Option<Arc<Client>> {
+        let id = lock(&self.by_proof).get(proof).copied()?;
+        self.get(id)
+    }
+
+    /// Knows `client` by its proof from now on. Another one that gave the same at the same moment is
+    /// the one that stays.
+    pub fn remember(&self, proof: [u8; 32], client: Arc<Client>) -> Arc<Client> {
+        if let Some(first) = self.of_proof(&proof) {
+            self.end(client.id);
+            return first;
+        }
+        lock(&self.by_proof).insert(proof, client.id);
+        client
+    }
+
+    /// Ends a client, and all that it runs.
+    pub fn end(&self, id: Uuid) {
+        let ended = lock(&self.by_id).remove(&id);
+        if let Some(client) = ended {
+            lock(&self.by_proof).retain(|_, of| *of != id);
+            metrics::gauge!("kho_flight_clients").decrement(1);
+            client.end();
+        }
+    }
+
+    pub fn end_all(&self) {
+        let all: Vec<Uuid> = lock(&self.by_id).keys().copied().collect();
+        all.into_iter().for_each(|id| self.end(id));
+    }
+
+    /// Ends what has come to its end, until `shutdown`.
+    pub async fn sweep(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(SWEPT_EVERY);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            let all: Vec<Arc<Client>> = lock(&self.by_id).values().cloned().collect();
+            for client in all {
+                client.held.forget_older_than(HELD_FOR);
+                client.transactions.retain(|transaction| !transaction.is_idle_for_too_long());
+                if client.is_over(self.lifetime, RECONNECTS_WITHIN) {
+                    self.end(client.id);
+                }
+            }
+        }
+    }
+
+    /// Ends those whose connection is gone; whether there were any.
+    fn end_abandoned(&self) -> bool {
+        let all: Vec<Arc<Client>> = lock(&self.by_id).values().cloned().collect();
+        let gone = all.iter().filter(|client| client.is_over(self.lifetime, Duration::ZERO));
+        gone.map(|client| self.end(client.id)).count() > 0
+    }
+}
+
+impl Client {
+    /// A session for a call: that of a transaction, or the client's own.
+    ///
+    /// # Errors
+    /// `25P01` for a transaction that is none of this client's.
+    pub fn session(&self, transaction: Option<Uuid>) -> Result<Shared> {
+        let Some(id) = transaction else { return Ok(Arc::clone(&self.main)) };
+        let transaction = self.transactions.get(id).ok_or_else(|| {
+            Error::new(Kind::NoActiveTransaction, "there is no such transaction of this client")
+        })?;
+        Ok(transaction.session())
+    }
+
+    /// A call that came over `peer`.
+    pub fn busy(self: &Arc<Self>, peer: Option<&Peer>) -> Busy {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut seen = lock(&self.seen);
+        seen.at = Instant::now();
+        if let Some(peer) = peer {
+            seen.over = Arc::downgrade(&peer.alive);
+        }
+        Busy(Arc::clone(self))
+    }
+
+    /// A statement that starts, under `id`; it stops with the client.
+    pub fn runs(self: &Arc<Self>, id: Uuid) -> Running {
+        let stop = self.ended.child_token();
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let running = Running { client: Arc::clone(self), ids: Vec::new(), number, stop };
+        running.also_as(id)
+    }
+
+    /// Stops what runs under `id`; whether something did.
+    pub fn cancel(&self, id: Uuid) -> bool {
+        let held = self.held.take(id).is_some();
+        let running = lock(&self.running).get(&id).cloned().unwrap_or_default();
+        running.values().for_each(CancellationToken::cancel);
+        !running.is_empty() || held
+    }
+
+    fn end(&self) {
+        self.ended.cancel();
+        self.held.clear();
+        self.prepared.clear();
+        self.transactions.clear();
+    }
+
+    fn is_over(&self, lifetime: Duration, reconnects_within: Duration) -> bool {
+        if self.calls.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let (silent, is_gone) = {
+            let seen = lock(&self.seen);
+            (seen.at.elapsed(), seen.over.strong_count() == 0)
+        };
+        let limit = self.main.try_lock().ok().and_then(|session| session.idle_limit_ms());
+        let limit = limit.map(|(limit_ms, _)| Duration::from_millis(limit_ms));
+        silent > lifetime
+            || (is_gone && silent >= reconnects_within)
+            || limit.is_some_and(|limit| silent > limit)
+    }
+}
+
+impl<T> Kept<T> {
+    fn new(what: &'static str, most: usize, most_bytes: usize) -> Kept<T> {
+        Kept { what, most, most_bytes, things: Mutex::default() }
+    }
+
+    /// Keeps a thing of this size, in place of what is kept under the same id.
+    ///
+    /// # Errors
+    /// `54000` for one too many, or too large.
+    pub fn put(&self, id: Uuid, bytes: usize, thing: T) -> Result<()> {
+        let mut things = lock(&self.things);
+        let others = || things.iter().filter(|(of, _)| **of != id).map(|(_, thing)| thing.bytes);
+        let held = others().fold(bytes, usize::saturating_add);
+        if others().count() >= self.most || held > self.most_bytes {
+            let message = format!("this client keeps too many {}", self.what);
+            return Err(Error::new(Kind::ProgramLimitExceeded, message)
+                .with_hint("Close, end or fetch those that are no longer needed."));
+        }
+        things.insert(id, Thing { since: Instant::now(), bytes, thing });
+        Ok(())
+    }
+
+    pub fn take(&self, id: Uuid) -> Option<T> {
+        lock(&self.things).remove(&id).map(|it| it.thing)
+    }
+
+    fn forget_older_than(&self, age: Duration) {
+        lock(&self.things).retain(|_, it| it.since.elapsed() <= age);
+    }
+
+    fn retain(&self, keep: impl Fn(&T) -> bool) {
+        lock(&self.things).retain(|_, it| keep(&it.thing));
+    }
+
+    fn clear(&self) {
+        let things = std::mem::take(&mut *lock(&self.things));
+        drop(things);
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    pub fn get(&self, id: Uuid) -> Option<T> {
+        lock(&self.things).get(&id).map(|it| it.thing.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        lock(&self.0.seen).at = Instant::now();
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Running {
+    /// The same statement, which goes by another id, too.
+    pub fn also_as(mut self, id: Uuid) -> Running {
+        let mut running = lock(&self.client.running);
+        running.entry(id).or_default().insert(self.number, self.stop.clone());
+        drop(running);
+        self.ids.push(id);
+        self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut running = lock(&self.client.running);
+        for id in &self.ids {
+            if let Some(of) = running.get_mut(id) {
+                of.remove(&self.number);
+                if of.is_empty() {
+                    running.remove(id);
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

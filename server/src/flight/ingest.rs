@@ -1,0 +1,301 @@
+//! Bulk loads: a client's stream of Arrow data into a table, by `CommandStatementIngest` or by a path.
+//!
+//! What it guarantees: rows go by the names of their columns, whatever the order; columns that are
+//! not sent have their defaults. A load is one commit, the table's `CREATE` or the removal of its
+//! old rows included, and it is not there at all unless the client ended its stream. With a stream
+//! and a number of it in the headers a load is applied once: sent again, it is success and nothing
+//! more, also where it was to make its table.
+//! What it does not: a load that replaces a table replaces its rows. The table stays, with its
+//! history, its policies, masks and grants: a loader that could drop those by loading would be past
+//! every rule.
+//! On failure: the session is as usable as after any statement that fails, an open block has failed.
+
+mod arrive;
+mod define;
+
+use std::time::Instant;
+
+use arrow::datatypes::Schema;
+use arrow_flight::sql::{
+    CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use datafusion::scalar::ScalarValue;
+use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::copy::CopyIn;
+use kho_sql::outcome::{Outcome, Tag};
+use kho_sql::session::{DATABASE, Session, TransactionStatus};
+use tokio_util::sync::CancellationToken;
+
+pub use arrive::Arriving;
+
+use crate::flight::name::{RelationName, quoted};
+use crate::flight::run::{self, values};
+
+/// Where a load goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub table: RelationName,
+    /// Whether the table is made where there is none.
+    pub creates: bool,
+    pub existing: Existing,
+}
+
+/// What becomes of a table that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Rows are added.
+    Append,
+    /// Its rows are replaced.
+    Replace,
+    /// The load fails.
+    Fail,
+}
+
+/// The load that a client says its rows are, as its headers have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadName {
+    pub stream: String,
+    pub sequence: String,
+}
+
+/// What a load came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub rows: u64,
+    /// The table's version with the rows in it; `None` where a transaction is still open.
+    pub version: Option<u64>,
+    pub duration_ms: u64,
+}
+
+impl Target {
+    /// What a client's command asks for.
+    ///
+    /// # Errors
+    /// `0A000` for what Kho does not do, `3D000` for another catalog, `22023` for no choice or for
+    /// one by which no rows could be loaded.
+    pub fn of_command(command: &CommandStatementIngest) -> Result<Target> {
+        if command.temporary {
+            return Err(Error::unsupported("temporary tables are not supported"));
+        }
+        if let Some(catalog) = command.catalog.as_deref().filter(|it| *it != DATABASE) {
+            let message = format!("database \"{catalog}\" does not exist");
+            return Err(Error::new(Kind::UndefinedDatabase, message)
+                .with_hint(format!("The one database is \"{DATABASE}\".")));
+        }
+        if let Some(option) = command.options.keys().min() {
+            return Err(Error::unsupported(format!("ingest option \"{option}\" is not supported")));
+        }
+        let options = command.table_definition_options.unwrap_or_default();
+        let (creates, existing) = choice(options)?;
+        let table = RelationName::new(command.schema.clone(), command.table.clone())?;
+        Ok(Target { table, creates, existing })
+    }
+
+    /// Rows that are added to a table that is there.
+    pub fn append(table: RelationName) -> Target {
+        Target { table, creates: false, existing: Existing::Append }
+    }
+
+    /// How many statements it takes: one that is alone need be no block.
+    fn is_plain_append(&self) -> bool {
+        !self.creates && self.existing == Existing::Append
+    }
+}
+
+fn choice(options: TableDefinitionOptions) -> Result<(bool, Existing)> {
+    let invalid = |message: &str| Error::new(Kind::InvalidParameterValue, message);
+    let creates = match options.if_not_exist() {
+        TableNotExistOption::Create => true,
+        TableNotExistOption::Fail => false,
+        TableNotExistOption::Unspecified => {
+            return Err(invalid("an ingest must say what becomes of a table that does not exist"));
+        }
+    };
+    let existing = match options.if_exists() {
+        TableExistsOption::Append => Existing::Append,
+        TableExistsOption::Replace => Existing::Replace,
+        TableExistsOption::Fail => Existing::Fail,
+        TableExistsOption::Unspecified => {
+            return Err(invalid("an ingest must say what becomes of a table that exists"));
+        }
+    };
+    match (creates, existing) {
+        (false, Existing::Fail) => {
+            Err(invalid("an ingest that fails with the table and without it loads nothing"))
+        }
+        choice => Ok(choice),
+    }
+}
+
+/// Loads what arrives: in the session's open block where there is one, else as a commit of its own.
+pub async fn ingest(
+    session: &mut Session,
+    target: &Target,
+    load: Option<&LoadName>,
+    mut arriving: Arriving,
+    stop: &CancellationToken,
+) -> Result<Loaded> {
+    let began = Instant::now();
+    let named = match load {
+        Some(load) => Some(session.name_load([&load.stream, &load.sequence])?),
+        None => None,
+    };
+    let in_block = session.status() != TransactionStatus::Idle;
+    let loaded = match in_block || target.is_plain_append() {
+        true => load_rows(session, target, load, &mut arriving, stop).await,
+        false => {
+            session.begin_implicit();
+            let loaded = load_rows(session, target, load, &mut arriving, stop).await;
+            let ended = session.end_implicit(loaded.is_err()).await;
+            loaded.and_then(|loaded| ended.map(|()| loaded))
+        }
+    };
+    if let Some([stream, sequence]) = named {
+        session.name_load([&stream, &sequence])?;
+    }
+    let (tag, found) = loaded?;
+    Ok(Loaded {
+        rows: tag.rows.unwrap_or_default(),
+        // A load of no rows, and one that was applied before, leave the table as it was found.
+        version: session.committed_version().or(found.filter(|_| !in_block)),
+        duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// What was loaded, and the version that was found.
+async fn load_rows(
+    session: &mut Session,
+    target: &Target,
+    load: Option<&LoadName>,
+    arriving: &mut Arriving,
+    stop: &CancellationToken,
+) -> Result<(Tag, Option<u64>)> {
+    // A client that says what it will send, and then nothing, keeps nobody from the table.
+    let first = match arriving.next().await {
+        Ok(first) => first,
+        Err(error) => {
+            session.fail();
+            return Err(error);
+        }
+    };
+    let schema = arriving.schema().clone();
+    let copy = prepare(session, target, load, &schema, stop).await?;
+    let found = copy.found_version();
+    let mut copy = Box::new(copy);
+    match feed(session, &mut copy, first, arriving, stop).await {
+        Ok(()) => Ok((session.finish_copy(*copy).await?, Some(found))),
+        Err(error) => {
+            session.abort_copy(*copy, &error);
+            Err(error)
+        }
+    }
+}
+
+/// Makes the table or empties it, where that is asked for, and begins the `COPY`.
+async fn prepare(
+    session: &mut Session,
+    target: &Target,
+    load: Option<&LoadName>,
+    schema: &Schema,
+    stop: &CancellationToken,
+) -> Result<CopyIn> {
+    let table = target.table.quoted();
+    let is_there = !target.creates || exists(session, &table, stop).await?;
+    match (is_there, target.existing) {
+        (false, _) => {
+            let create = define::create_table(&target.table, schema)?;
+            run::done(session, &create, stop).await?;
+        }
+        (true, Existing::Replace) => {
+            run::done(session, &format!("TRUNCATE {table}"), stop).await?;
+        }
+        // The same load, sent again, finds the table that it has made.
+        (true, Existing::Fail) if load.is_some() => {
+            let copy = begin(session, target, schema, stop).await?;
+            if copy.is_applied() {
+                return Ok(copy);
+            }
+            let error = already_there(&target.table);
+            session.abort_copy(copy, &error);
+            return Err(error);
+        }
+        (true, Existing::Fail) => {
+            session.fail();
+            return Err(already_there(&target.table));
+        }
+        (true, Existing::Append) => {}
+    }
+    begin(session, target, schema, stop).await
+}
+
+fn already_there(table: &RelationName) -> Error {
+    Error::new(Kind::DuplicateTable, format!("relation \"{}\" already exists", table.name))
+}
+
+async fn exists(session: &mut Session, table: &str, stop: &CancellationToken) -> Result<bool> {
+    let text = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+    let table = ScalarValue::Utf8(Some(table.to_owned()));
+    let batches = run::rows(session, text, &[table], stop).await?;
+    Ok(batches.iter().any(|batch| values::booleans(batch, 0).any(|it| it == Some(true))))
+}
+
+async fn begin(
+    session: &mut Session,
+    target: &Target,
+    schema: &Schema,
+    stop: &CancellationToken,
+) -> Result<CopyIn> {
+    if schema.fields().is_empty() {
+        session.fail();
+        return Err(Error::new(Kind::InvalidParameterValue, "a load needs columns"));
+    }
+    let columns: Vec<String> = schema.fields().iter().map(|it| quoted(it.name())).collect();
+    let text = format!("COPY {} ({}) FROM STDIN", target.table.quoted(), columns.join(", "));
+    let begun = match run::one(session, &text, &[], stop).await {
+        Ok(Outcome::CopyIn(copy)) => Ok(*copy),
+        Ok(_) => Err(Error::internal("a COPY takes no rows")),
+        Err(error) => Err(error),
+    };
+    let asks_for_others =
+        |error: &Error| matches!(error.kind(), Kind::UndefinedColumn | Kind::DatatypeMismatch);
+    begun.map_err(|error| match target.existing {
+        Existing::Replace if asks_for_others(&error) && error.hint().is_none() => error.with_hint(
+            "A load replaces a table's rows. Change its columns with ALTER TABLE, or drop it first.",
+        ),
+        _ => error,
+    })
+}
+
+/// Gives the client's rows to the write path, up to the last one.
+async fn feed(
+    session: &mut Session,
+    copy: &mut CopyIn,
+    first: Option<arrow::array::RecordBatch>,
+    arriving: &mut Arriving,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let fit = copy.fit(arriving.schema())?;
+    let (deadline, ended) = (copy.deadline.clone(), session.ended());
+    let feeding = async {
+        let mut next = first;
+        while let Some(batch) = next {
+            for piece in fit.pieces(&batch) {
+                copy.write(piece?).await?;
+                // A large batch is much work without anything to wait for.
+                tokio::task::yield_now().await;
+            }
+            drop(batch);
+            next = arriving.next().await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            Err(Error::new(Kind::QueryCanceled, "canceling statement due to user request"))
+        }
+        error = ended => Err(error),
+        error = deadline.passed() => Err(error),
+        fed = feeding => fed,
+    }
+}

@@ -1,0 +1,122 @@
+//! The batches of a client's stream of Flight data.
+//!
+//! What it guarantees: no message makes us take more memory than the limits here, whatever it says
+//! of itself; one schema holds for the whole stream; a stream that broke off is told from one that
+//! ended.
+//! What it does not: the size of one message is the listener's limit.
+//! On failure: `22P04` for what is no Arrow data, `42804` for a schema that changes, `54000` for too
+//! much at once, `08006` for a stream that breaks off, `57014` for a client that falls silent.
+
+mod check;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_flight::FlightData;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use futures::{FutureExt, Stream, StreamExt};
+use kho_catalog::error::{Error, Kind, Result};
+use tonic::{Code, Status};
+
+use check::Checked;
+
+/// What a client sends, as batches.
+pub struct Arriving {
+    decoder: FlightDataDecoder,
+    schema: SchemaRef,
+    silence: Duration,
+}
+
+impl Arriving {
+    /// Waits for the schema. `silence` is how long the client may send nothing.
+    pub async fn open(
+        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+        silence: Duration,
+    ) -> Result<Arriving> {
+        let mut checked = Checked::default();
+        let messages = messages.filter_map(move |message| {
+            let checked = match message {
+                Ok(message) => checked.check(message),
+                Err(status) => Err(broken_off(&status)),
+            };
+            let checked = checked.map_err(|error| FlightError::ExternalError(Box::new(error)));
+            std::future::ready(checked.transpose())
+        });
+        let mut decoder = FlightDataDecoder::new(messages);
+        let schema = match next_payload(&mut decoder, silence).await? {
+            Some(DecodedPayload::Schema(schema)) => schema,
+            Some(_) => return Err(no_data("there is no schema before the rows")),
+            None => return Err(no_data("there is no schema")),
+        };
+        Ok(Arriving { decoder, schema, silence })
+    }
+
+    /// What all batches have.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The next batch; `None` when the client said that it is all.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            match next_payload(&mut self.decoder, self.silence).await? {
+                Some(DecodedPayload::RecordBatch(batch)) => return Ok(Some(batch)),
+                Some(DecodedPayload::None) => {}
+                Some(DecodedPayload::Schema(_)) => {
+                    return Err(Error::new(
+                        Kind::DatatypeMismatch,
+                        "the schema of a load cannot change in mid-stream",
+                    )
+                    .with_hint("Send rows of another schema as a load of their own."));
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// # Why a panic is caught
+/// The decoder asserts what it expects of a message, and not all of that can be checked before.
+async fn next_payload(
+    decoder: &mut FlightDataDecoder,
+    silence: Duration,
+) -> Result<Option<DecodedPayload>> {
+    let next = AssertUnwindSafe(decoder.next()).catch_unwind();
+    match tokio::time::timeout(silence, next).await {
+        Err(_) => Err(Error::new(
+            Kind::QueryCanceled,
+            format!("canceling the load: nothing was sent for {} s", silence.as_secs()),
+        )),
+        Ok(Err(_)) => Err(no_data("a message is malformed")),
+        Ok(Ok(None)) => Ok(None),
+        Ok(Ok(Some(Ok(decoded)))) => Ok(Some(decoded.payload)),
+        Ok(Ok(Some(Err(FlightError::ExternalError(inner))))) => match inner.downcast::<Error>() {
+            Ok(ours) => Err(*ours),
+            Err(other) => Err(no_data(&other.to_string())),
+        },
+        Ok(Ok(Some(Err(error)))) => Err(no_data(&error.to_string())),
+    }
+}
+
+fn no_data(why: &str) -> Error {
+    let line: String = why.lines().next().unwrap_or_default().chars().take(200).collect();
+    Error::new(Kind::BadCopyFormat, "the load is no stream of Arrow data")
+        .with_detail(format!("{}.", line.trim_end_matches('.')))
+}
+
+/// What it means that the transport gives no more messages.
+fn broken_off(status: &Status) -> Error {
+    match status.code() {
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Error::new(Kind::ProgramLimitExceeded, "a message of the load is too large")
+                .with_hint("Send smaller batches.")
+        }
+        Code::Internal if status.message().contains("decode") => {
+            no_data("a message is no Flight data")
+        }
+        _ => Error::new(Kind::ConnectionFailure, "the client's stream broke off"),
+    }
+}

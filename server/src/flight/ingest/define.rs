@@ -1,0 +1,70 @@
+//! The statement that makes a table for the rows of a load.
+//!
+//! What it guarantees: a column for each field, in their order, of the type that its values have in
+//! Kho, `NOT NULL` where the field says that it is never NULL; no name is taken for SQL.
+//! On failure: `0A000` for a type that no table can have, with the column's name.
+
+use arrow::datatypes::{Field, Schema};
+use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::types::Type;
+
+use crate::flight::name::{RelationName, literal, quoted};
+
+/// Makes `table` for rows of `schema`.
+pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<String> {
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        columns.push((field, type_of(field)?));
+    }
+    if columns.is_empty() {
+        return Err(Error::new(
+            Kind::InvalidTableDefinition,
+            "a load without columns makes no table",
+        ));
+    }
+    let table = table.quoted();
+    // A struct has a type only as the value of a query.
+    if columns.iter().any(|(_, of)| has_struct(of)) {
+        let items: Vec<String> = (columns.iter())
+            .map(|(field, of)| format!("{} AS {}", empty(of), quoted(field.name())))
+            .collect();
+        return Ok(format!("CREATE TABLE {table} AS SELECT {} WHERE false", items.join(", ")));
+    }
+    let columns: Vec<String> = (columns.iter())
+        .map(|(field, of)| {
+            let null = if field.is_nullable() { "" } else { " NOT NULL" };
+            format!("{} {of}{null}", quoted(field.name()))
+        })
+        .collect();
+    Ok(format!("CREATE TABLE {table} ({})", columns.join(", ")))
+}
+
+fn type_of(field: &Field) -> Result<Type> {
+    Type::from_field(field).ok_or_else(|| {
+        let (name, of) = (field.name(), field.data_type());
+        Error::unsupported(format!("column \"{name}\" is of type {of}, which no table can have"))
+            .with_hint("Convert the column before it is sent.")
+    })
+}
+
+fn has_struct(of: &Type) -> bool {
+    match of {
+        Type::Struct(_) => true,
+        Type::Array(element) => has_struct(element),
+        _ => false,
+    }
+}
+
+/// An expression of this type.
+fn empty(of: &Type) -> String {
+    match of {
+        Type::Struct(fields) => {
+            let fields: Vec<String> = (fields.iter())
+                .map(|(name, of)| format!("{}, {}", literal(name), empty(of)))
+                .collect();
+            format!("named_struct({})", fields.join(", "))
+        }
+        Type::Array(element) if has_struct(element) => format!("make_array({})", empty(element)),
+        other => format!("CAST(NULL AS {other})"),
+    }
+}

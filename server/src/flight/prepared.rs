@@ -1,0 +1,355 @@
+//! Prepared statements.
+//!
+//! What it guarantees: a handle is good for the client that made it alone; nothing is decided ahead:
+//! each run is authorized anew. A statement that changes something is run once for each row of
+//! parameters, all of them in one transaction.
+//! What it does not: parameters are gathered, up to the size of one message.
+//! On failure: `26000` for a handle of nobody, `08P01` for parameters that do not fit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::Array as _;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::sql::ActionCreatePreparedStatementResult;
+use arrow_flight::{FlightDescriptor, FlightInfo, IpcMessage, SchemaAsIpc};
+use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
+use futures::{Stream, StreamExt as _};
+use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::outcome::{Description, Outcome};
+use kho_sql::parse::Statement;
+use kho_sql::session::{Session, TransactionStatus};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::service::Call;
+use super::statement::{Bound, Held, canceled, counted, info, none, one};
+use super::stream::{Messages, Source, relaxed, shown};
+use super::ticket;
+
+/// A statement that was parsed and described.
+pub struct Prepared {
+    statement: Statement,
+    description: Description,
+    transaction: Option<Uuid>,
+    /// What it was bound to last.
+    parameters: Mutex<Arc<Vec<Vec<ScalarValue>>>>,
+    /// Of its text.
+    bytes: usize,
+}
+
+impl Call {
+    /// `CreatePreparedStatement`.
+    ///
+    /// # Errors
+    /// What the session says, `54000` for one too many.
+    pub async fn prepare(
+        &self,
+        text: String,
+        transaction: Option<Uuid>,
+    ) -> Result<ActionCreatePreparedStatementResult> {
+        let bytes = text.len();
+        let described = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
+            Box::pin(async move {
+                let statement = one(session, &text).await?;
+                let description = session.describe(&statement, &[], stop).await?;
+                Ok((statement, description))
+            })
+        });
+        let ((statement, description), _) = described.await?;
+        let fields = description.parameters.iter().enumerate();
+        let fields = fields.map(|(index, of)| of.to_field(&format!("${}", index + 1), true));
+        let parameters = Schema::new(fields.collect::<Vec<_>>());
+        let dataset = description.columns.as_ref().map(relaxed);
+        let dataset = dataset.map(|columns| shown(&columns, self.form));
+        let id = Uuid::new_v4();
+        let result = ActionCreatePreparedStatementResult {
+            prepared_statement_handle: Bytes::copy_from_slice(id.as_bytes()),
+            dataset_schema: dataset.map(|it| encoded(&it)).transpose()?.unwrap_or_default(),
+            parameter_schema: encoded(&parameters)?,
+        };
+        let parameters = Mutex::default();
+        let prepared = Prepared { statement, description, transaction, parameters, bytes };
+        self.client.prepared.put(id, bytes, Arc::new(prepared))?;
+        Ok(result)
+    }
+
+    /// `ClosePreparedStatement`; one that is not there is closed.
+    pub fn close_prepared(&self, handle: &[u8]) {
+        if let Some(id) = ticket::id(handle) {
+            self.client.prepared.take(id);
+        }
+    }
+
+    /// `DoPut` of parameters, for the next run.
+    ///
+    /// # Errors
+    /// `26000`, `08P01`, `22P02` and the like for what is no value of the parameter's type.
+    pub async fn bind(
+        &self,
+        handle: &[u8],
+        batches: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<()> {
+        let prepared = self.prepared(handle)?;
+        let (rows, bytes) = self.rows_of(&prepared, batches).await?;
+        if let Some(id) = ticket::id(handle) {
+            let bytes = bytes.saturating_add(prepared.bytes);
+            self.client.prepared.put(id, bytes, Arc::clone(&prepared))?;
+        }
+        *prepared.parameters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rows);
+        Ok(())
+    }
+
+    /// `DoPut` of an update, with its parameters: how many rows it concerned in all.
+    ///
+    /// # Errors
+    /// As [`Call::bind`]; what the session says.
+    pub async fn update_prepared(
+        &self,
+        handle: &[u8],
+        batches: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<i64> {
+        let prepared = self.prepared(handle)?;
+        let (sent, _) = self.rows_of(&prepared, batches).await?;
+        let rows = if sent.is_empty() { prepared.bound() } else { Arc::new(sent) };
+        prepared.check(&rows)?;
+        let transaction = prepared.transaction;
+        let counted = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
+            Box::pin(run_all(session, prepared, rows, stop))
+        });
+        counted.await.map(|(count, _)| count)
+    }
+
+    /// `GetFlightInfo` of a prepared statement.
+    ///
+    /// # Errors
+    /// `26000`; what the session says.
+    pub async fn info_of_prepared(
+        &self,
+        handle: &[u8],
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo> {
+        let prepared = self.prepared(handle)?;
+        let parameters = prepared.bound();
+        prepared.check(&parameters)?;
+        let id = Uuid::new_v4();
+        if prepared.statement.is_query() {
+            let schema = relaxed(&prepared.description.columns.clone().unwrap_or_else(none));
+            let shown = shown(&schema, self.form);
+            let statement = prepared.statement.clone();
+            let transaction = prepared.transaction;
+            let bytes = parameters.iter().flatten().map(ScalarValue::size).sum();
+            let ticket = self.ticket(id, None, ticket::Rows::Held(true), &schema)?;
+            let bound = Bound { statement, schema, transaction, parameters };
+            self.client.held.put(id, bytes, Held::Bound(Box::new(bound)))?;
+            return info(&shown, [ticket], descriptor);
+        }
+        let transaction = prepared.transaction;
+        let places = self.places(id)?;
+        let ran = self.with_session(id, transaction, move |session, stop| {
+            Box::pin(async move {
+                if parameters.len() > 1 {
+                    return run_all(session, prepared, parameters, stop)
+                        .await
+                        .map(|_| Outcome::Empty);
+                }
+                let row = parameters.first().map(Vec::as_slice).unwrap_or_default();
+                session.run(&prepared.statement, row, stop).await
+            })
+        });
+        match ran.await {
+            Ok((outcome, running)) => self.info_of_outcome(outcome, running, places, descriptor),
+            Err(error) => {
+                places.into_iter().for_each(|id| drop(self.client.held.take(id)));
+                Err(error)
+            }
+        }
+    }
+
+    /// The schema of a prepared query.
+    ///
+    /// # Errors
+    /// `26000`; `0A000` for what would have to be run for it.
+    pub fn schema_of_prepared(&self, handle: &[u8]) -> Result<SchemaRef> {
+        let prepared = self.prepared(handle)?;
+        match prepared.statement.is_query() {
+            true => Ok(relaxed(&prepared.description.columns.clone().unwrap_or_else(none))),
+            false => Err(Error::unsupported("only a query has a schema before it is run")),
+        }
+    }
+
+    /// `DoGet` of a prepared query: for each row of parameters, one after the other.
+    ///
+    /// # Errors
+    /// What the session says.
+    pub async fn get_bound(&self, id: Uuid, bound: Bound) -> Result<Messages> {
+        let Bound { statement, schema, transaction, parameters } = bound;
+        let first = parameters.first().cloned().unwrap_or_default();
+        let started = statement.clone();
+        let (outcome, running) = self
+            .with_session(id, transaction, move |session, stop| {
+                Box::pin(async move { session.run(&started, &first, stop).await })
+            })
+            .await?;
+        let Outcome::Rows(rows) = outcome else {
+            return Err(Error::internal("a query gave no rows"));
+        };
+        if relaxed(&rows.schema).fields() != schema.fields() {
+            return Err(Error::unsupported("cached plan must not change result type")
+                .with_hint("Prepare the statement again."));
+        }
+        if parameters.len() <= 1 {
+            let session = self.client.session(transaction)?;
+            return self.send(Source::from(rows).of_session(session), running);
+        }
+        let session = Some(self.client.session(transaction)?);
+        let deadline = rows.deadline.clone();
+        let (call, stop) = (self.clone(), running.stop.clone());
+        let rest = futures::stream::iter(1..parameters.len()).then(move |number| {
+            let row = parameters.get(number).cloned().unwrap_or_default();
+            let (call, statement) = (call.clone(), statement.clone());
+            let stop = stop.clone();
+            async move {
+                let run = call.with_session(Uuid::new_v4(), transaction, move |session, _| {
+                    Box::pin(async move {
+                        if stop.is_cancelled() {
+                            return Err(canceled());
+                        }
+                        session.run(&statement, &row, &stop).await
+                    })
+                });
+                match run.await {
+                    Ok((Outcome::Rows(rows), _)) => rows.left_stream(),
+                    Ok(_) => failed(Error::internal("a query gave no rows")).right_stream(),
+                    Err(error) => failed(error).right_stream(),
+                }
+            }
+        });
+        let batches = Box::pin(rows.chain(rest.flatten()));
+        self.send(Source { schema, batches, deadline, session }, running)
+    }
+
+    fn prepared(&self, handle: &[u8]) -> Result<Arc<Prepared>> {
+        let prepared = ticket::id(handle).and_then(|id| self.client.prepared.get(id));
+        prepared.ok_or_else(|| {
+            let message = "there is no such prepared statement of this client";
+            Error::new(Kind::InvalidStatementName, message)
+        })
+    }
+
+    /// Rows of parameters, each with the types that the statement has for them.
+    async fn rows_of(
+        &self,
+        prepared: &Prepared,
+        batches: impl Stream<Item = Result<RecordBatch>> + Send,
+    ) -> Result<(Vec<Vec<ScalarValue>>, usize)> {
+        let types = &prepared.description.parameters;
+        let fields: Vec<Field> = types.iter().map(|of| of.to_field("", true)).collect();
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        let mut batches = std::pin::pin!(batches);
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            bytes = bytes.saturating_add(batch.get_array_memory_size());
+            if bytes > self.shared.limits.message_bytes {
+                let message = "the parameters are larger than one message may be";
+                return Err(Error::new(Kind::ProgramLimitExceeded, message)
+                    .with_hint("Load many rows with CommandStatementIngest."));
+            }
+            if batch.num_columns() != fields.len() {
+                return Err(misfit(batch.num_columns(), fields.len()));
+            }
+            let columns = batch.columns().iter().zip(&fields).enumerate();
+            let columns = columns.map(|(index, (column, field))| {
+                cast_with_options(column, field.data_type(), &options).map_err(|error| {
+                    let message = format!(
+                        "parameter ${} is {}, not {}",
+                        index + 1,
+                        column.data_type(),
+                        field.data_type()
+                    );
+                    Error::new(Kind::InvalidTextRepresentation, message).with_source(error)
+                })
+            });
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            for row in 0..batch.num_rows() {
+                let value = |column: &arrow::array::ArrayRef| {
+                    debug_assert!(row < column.len());
+                    ScalarValue::try_from_array(column, row).map_err(|error| {
+                        Error::internal("a parameter cannot be read").with_source(error.to_string())
+                    })
+                };
+                rows.push(columns.iter().map(value).collect::<Result<Vec<_>>>()?);
+            }
+        }
+        Ok((rows, bytes))
+    }
+}
+
+impl Prepared {
+    fn bound(&self) -> Arc<Vec<Vec<ScalarValue>>> {
+        Arc::clone(&self.parameters.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check(&self, rows: &[Vec<ScalarValue>]) -> Result<()> {
+        match (rows.is_empty(), self.description.parameters.len()) {
+            (true, wanted @ 1..) => Err(misfit(0, wanted)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs a statement for each row of parameters, all of them in one transaction.
+async fn run_all(
+    session: &mut Session,
+    prepared: Arc<Prepared>,
+    rows: Arc<Vec<Vec<ScalarValue>>>,
+    stop: &CancellationToken,
+) -> Result<i64> {
+    let rows = if rows.is_empty() { Arc::new(vec![Vec::new()]) } else { rows };
+    let implicit = rows.len() > 1 && session.status() == TransactionStatus::Idle;
+    if implicit {
+        session.begin_implicit();
+    }
+    let mut count = 0_i64;
+    let mut failed = None;
+    for row in rows.iter() {
+        let ran = match session.run(&prepared.statement, row, stop).await {
+            Ok(outcome) => counted(session, outcome).await,
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(rows) => count = count.saturating_add(rows),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    if implicit {
+        session.end_implicit(failed.is_some()).await?;
+    }
+    failed.map_or(Ok(count), Err)
+}
+
+fn failed(error: Error) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    futures::stream::once(std::future::ready(Err(error)))
+}
+
+fn misfit(given: usize, wanted: usize) -> Error {
+    let message =
+        format!("{given} parameters are given, but the prepared statement requires {wanted}");
+    Error::new(Kind::ProtocolViolation, message)
+}
+
+/// A schema as the protocol has it: an encapsulated IPC message.
+fn encoded(schema: &Schema) -> Result<Bytes> {
+    let options = IpcWriteOptions::default();
+    let message: IpcMessage = SchemaAsIpc::new(schema, &options)
+        .try_into()
+        .map_err(|error| Error::internal("a schema cannot be told").with_source(error))?;
+    Ok(message.0)
+}
