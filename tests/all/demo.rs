@@ -16,6 +16,7 @@ fn start(folder: &Path, arguments: &[&str]) -> Process {
         .args(arguments)
         .env("KHO_LIMITS__SPILL_DIRECTORY", folder.with_file_name("spill"))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
+        .env("KHO_FLIGHT__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let process = Process::start(&mut command);
     process.wait_for(|line| line.strip_prefix("ready pg=").map(drop));
@@ -170,6 +171,7 @@ fn a_demo_that_was_killed_while_it_was_built_is_built_anew() {
         .arg(&demo)
         .env("KHO_LIMITS__SPILL_DIRECTORY", demo.with_file_name("spill"))
         .env("KHO_PG__LISTEN", "127.0.0.1:0")
+        .env("KHO_FLIGHT__LISTEN", "127.0.0.1:0")
         .env("KHO_HTTP__LISTEN", "127.0.0.1:0");
     let first = Process::start(&mut command);
     first.wait_for(|line| line.contains("business.registry").then_some(()));

@@ -33,6 +33,16 @@ fn odbc() {
 }
 
 #[test]
+fn adbc_over_flight() {
+    client(&Kho::start(), "flight_adbc", &[]);
+}
+
+#[test]
+fn pyarrow_over_flight() {
+    client(&Kho::start(), "flight_pyarrow", &[]);
+}
+
+#[test]
 fn sqlalchemy() {
     client(&Kho::start(), "sqlalchemy_client", &[]);
 }

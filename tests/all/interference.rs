@@ -11,6 +11,7 @@
 mod queries;
 mod world;
 
+use kho_tests::flight::Flight;
 use kho_tests::kho::Kho;
 use kho_tests::seeds;
 use kho_tests::wire::{Answer, Error, Wire};
@@ -83,6 +84,7 @@ fn compare(seeds: impl Iterator<Item = u64>) -> Found {
     for seed in seeds {
         let world = World::new(seed);
         let (mut here, mut there) = (reader(&one, &world, 0), reader(&other, &world, 1));
+        let (mut here_flies, mut there_flies) = (one.fly("reader"), other.fly("reader"));
         let mut owner = one.admin();
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed);
         for number in 0..QUERIES {
@@ -98,6 +100,11 @@ fn compare(seeds: impl Iterator<Item = u64>) -> Found {
             let also = see(&mut there, &statement, &query, Protocol::Binary);
             if binary != also {
                 found.differ.push(format!("{about}\n  binary: {binary:?}\n  other: {also:?}"));
+            }
+            let flown = see_over_flight(&mut here_flies, &statement, &query);
+            let also = see_over_flight(&mut there_flies, &statement, &query);
+            if flown != also {
+                found.differ.push(format!("{about}\n  flight: {flown:?}\n  other: {also:?}"));
             }
             match &seen {
                 Seen::Answer { .. } => found.answered += 1,
@@ -179,6 +186,26 @@ fn see(wire: &mut Wire, statement: &str, query: &Query, protocol: Protocol) -> S
     for after in &query.after {
         let _ = wire.simple(after);
     }
+    seen(answer, statement, query)
+}
+
+/// The same over Flight, where `COPY` is refused and nothing else is.
+fn see_over_flight(flight: &mut Flight, statement: &str, query: &Query) -> Seen {
+    for before in &query.before {
+        let _ = flight.run(&before.replace("{statement}", statement));
+    }
+    let sent = match query.before.is_empty() {
+        true => statement,
+        false => &query.main.replace("{statement}", statement),
+    };
+    let answer = flight.run(sent);
+    for after in &query.after {
+        let _ = flight.run(after);
+    }
+    seen(answer, statement, query)
+}
+
+fn seen(answer: Result<Answer, Error>, statement: &str, query: &Query) -> Seen {
     match answer {
         Ok(answer) => Seen::of(answer, query),
         Err(Error::Server(error)) => Seen::Error {

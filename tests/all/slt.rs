@@ -4,6 +4,7 @@
 //! too, so that what we call PostgreSQL's behaviour is. A file that is not listed here fails
 //! `every_file_is_listed`.
 
+use kho_tests::flight::Flight;
 use kho_tests::slt::{Protocol, run};
 
 macro_rules! files {
@@ -24,6 +25,11 @@ macro_rules! on_kho {
         #[test]
         fn kho_extended() {
             super::run_on_kho(stringify!($name), super::Protocol::Extended);
+        }
+
+        #[test]
+        fn kho_over_flight() {
+            super::run_over_flight(stringify!($name));
         }
 
         #[test]
@@ -143,6 +149,11 @@ files! { on_kho:
     table_history_and_changes
     time_travel
     transactions_one_table
+}
+
+fn run_over_flight(name: &str) {
+    let kho = kho_tests::kho::Kho::start();
+    kho_tests::slt::run_over_flight(name, |role| Flight::connect(kho.flight, role, role));
 }
 
 fn run_on_kho(name: &str, protocol: Protocol) {

@@ -18,3 +18,15 @@ def url(role: str, driver: str) -> str:
     """The same as SQLAlchemy and others write it."""
     return (f"{driver}://{role}:{role}@{HOST}:{PORT}/{DATABASE}"
             f"?sslmode=verify-full&sslrootcert={CERTIFICATE}")
+
+FLIGHT_PORT = int(os.environ.get("KHO_FLIGHT_PORT", "0"))
+
+
+def flight_location(tls: bool) -> str:
+    """Where Arrow Flight is served, as pyarrow and ADBC write it."""
+    return f"grpc+{'tls' if tls else 'tcp'}://{HOST}:{FLIGHT_PORT}"
+
+
+def certificate() -> str:
+    with open(CERTIFICATE, encoding="ascii") as file:
+        return file.read()

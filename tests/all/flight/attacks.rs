@@ -1,0 +1,136 @@
+//! What a stranger, or another client, tries.
+
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    CommandPreparedStatementQuery,
+};
+use arrow_flight::{CancelFlightInfoRequest, FlightDescriptor, Ticket};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::*;
+
+fn handle(results: &[Bytes]) -> Bytes {
+    let any = Any::decode(results[0].as_ref()).unwrap();
+    let result: ActionCreatePreparedStatementResult = any.unpack().unwrap().unwrap();
+    result.prepared_statement_handle
+}
+
+#[test]
+fn nobody_is_told_anything() {
+    let kho = Kho::start();
+    let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+    for (authorization, expected) in [
+        ("", "28000"),
+        ("Bearer", "28000"),
+        ("Bearer flight.", "28000"),
+        ("Bearer flight.AAAA", "28000"),
+        ("Bearer kho_0000", "28P01"),
+        ("Negotiate x", "28000"),
+        (&basic("admin"), "28000"),
+        (&basic("admin:wrong"), "28P01"),
+        (&basic("nobody:wrong"), "28P01"),
+        ("Basic \u{7f}", "28000"),
+    ] {
+        let Ok(mut stranger) = Flight::calling(kho.flight, authorization) else { continue };
+        assert_eq!(state(info(&mut stranger, "SELECT 1")), expected, "{authorization}");
+        assert_eq!(state(stranger.act("CloseSession", "")), expected, "{authorization}");
+    }
+    assert_eq!(state(Flight::connect(kho.flight, "admin", "wrong").map(drop)), "28P01");
+    assert_eq!(state(Flight::connect(kho.flight, "nobody", "wrong").map(drop)), "28P01");
+}
+
+#[test]
+fn a_refused_login_is_in_the_ledger_as_one_over_flight() {
+    let kho = Kho::start();
+    let _ = Flight::connect(kho.flight, "nobody", "wrong");
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE kho_auditor").unwrap();
+    let mut auditor = kho.fly("auditor");
+    let query = "SELECT protocol FROM kho.audit_log WHERE kind = 'login_refused'";
+    assert_eq!(value(&mut auditor, query), "flight");
+}
+
+#[test]
+fn a_ticket_of_somebody_else_is_refused() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'").unwrap();
+    let told = info(&mut admin, "SELECT 1").unwrap();
+    let ticket = told.endpoint[0].ticket.clone().unwrap();
+    let mut an = kho.fly("an");
+    assert_eq!(state(an.get(ticket.clone())), "42501");
+    let cancel = CancelFlightInfoRequest::new(told).encode_to_vec();
+    assert_eq!(state(an.act("CancelFlightInfo", cancel)), "42501");
+    let mut changed = ticket.ticket.to_vec();
+    changed[20] ^= 1;
+    for wrong in [Vec::new(), b"SELECT 1".to_vec(), vec![0; 64], changed] {
+        assert_eq!(state(admin.get(Ticket::new(wrong))), "42501");
+    }
+    admin.get(ticket).unwrap();
+}
+
+#[test]
+fn what_a_client_keeps_no_other_reaches() {
+    let kho = Kho::start();
+    let (mut admin, mut other) = (kho.fly("admin"), kho.fly("admin"));
+    let handle = handle(&prepare(&mut admin, "SELECT 1").unwrap());
+    let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.clone() };
+    assert_eq!(state(other.info(&command)), "26000");
+    let close = ActionClosePreparedStatementRequest { prepared_statement_handle: handle };
+    other.act("ClosePreparedStatement", close.as_any().encode_to_vec()).unwrap();
+    admin.info(&command).unwrap();
+    let transaction = admin.begin().unwrap();
+    assert_eq!(state(end(&mut other, &transaction, EndTransaction::Commit)), "25P01");
+    other.is_in(Some(transaction));
+    assert_eq!(state(other.run("SELECT 1")), "25P01");
+}
+
+#[test]
+fn a_client_ends_with_its_role_and_when_it_says_so() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'").unwrap();
+    let mut an = kho.fly("an");
+    assert_eq!(value(&mut an, "SELECT current_user"), "an");
+    admin.run("DROP ROLE an").unwrap();
+    assert_eq!(state(an.run("SELECT 1")), "28000");
+    let mut again = Flight::calling(kho.flight, &admin.authorization()).unwrap();
+    again.act("CloseSession", "").unwrap();
+    assert_eq!(state(admin.run("SELECT 1")), "28000");
+}
+
+#[test]
+fn bytes_that_are_no_message_are_refused_as_such() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    for body in [b"x".to_vec(), vec![0xff; 100], Vec::new()] {
+        for kind in ["CreatePreparedStatement", "EndTransaction", "BeginSavepoint", "CancelQuery"] {
+            let refused = state(admin.act(kind, body.clone()));
+            assert!(matches!(refused.as_str(), "08P01" | "22023" | "25P01"), "{kind}: {refused}");
+        }
+    }
+    assert_eq!(state(admin.act("NoSuchThing", "")), "0A000");
+    let _ = FlightDescriptor::new_cmd(Vec::new());
+    assert_eq!(value(&mut admin, "SELECT 1"), "1");
+}
+
+#[test]
+fn what_is_not_fetched_is_bounded_and_nothing_is_done_beyond_it() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    let mut refused = 0;
+    for _ in 0..300 {
+        match info(&mut admin, "INSERT INTO s.t VALUES (1) RETURNING id") {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(state::<()>(Err(error)), "54000");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 44);
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "256");
+}

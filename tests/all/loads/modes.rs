@@ -1,0 +1,188 @@
+//! What becomes of a table that is there, or is not; and columns by their names.
+
+use arrow_flight::sql::{
+    CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use kho_server::flight::ingest::{Existing, Target};
+use kho_tests::inside::run;
+
+use super::{answer, append, batch, load, numbers, play, refused, served, target, texts};
+
+#[test]
+fn rows_go_by_the_names_of_their_columns() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let create = "CREATE TABLE s.t (id integer, ward text DEFAULT 'Phú Hội', \"Born In\" text)";
+        run(&mut session, create).await.unwrap();
+        let rows = batch(&[("Born In", texts(&["Huế", "Hội An"])), ("id", numbers(&[1, 2]))]);
+        let loaded = load(&mut session, &append("t"), &[rows.clone(), rows]).await.unwrap();
+        assert_eq!((loaded.rows, loaded.version), (4, Some(1)));
+        let found = answer(&mut session, "SELECT * FROM s.t WHERE id = 2").await;
+        assert_eq!(found, "2 Phú Hội Hội An; 2 Phú Hội Hội An");
+
+        for (columns, sqlstate, said) in [
+            (vec![("id", numbers(&[1])), ("born in", texts(&["x"]))], "42703", "\"born in\""),
+            (vec![("id", numbers(&[1])), ("extra", numbers(&[1]))], "42703", "\"extra\""),
+            (vec![("id", numbers(&[1])), ("Born In", numbers(&[1]))], "", ""),
+            (
+                vec![(
+                    "id",
+                    std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true])) as _,
+                )],
+                "42804",
+                "column \"id\" of relation \"t\" is of type integer, but the load has values of type Boolean",
+            ),
+        ] {
+            let result = load(&mut session, &append("t"), &[batch(&columns)]).await;
+            match sqlstate {
+                "" => assert_eq!(result.unwrap().rows, 1),
+                sqlstate => {
+                    let error = refused(result);
+                    assert_eq!(error.sqlstate(), sqlstate, "{error:?}");
+                    assert!(error.message().contains(said), "{error:?}");
+                }
+            }
+        }
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.t").await, "5");
+    });
+}
+
+#[test]
+fn a_load_makes_its_table_or_fails_with_the_one_that_is_there() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let rows = batch(&[("id", numbers(&[1, 2])), ("na\"me", texts(&["a", "b"]))]);
+        let create = target("n", true, Existing::Fail);
+        let loaded = load(&mut session, &create, std::slice::from_ref(&rows)).await.unwrap();
+        assert_eq!(loaded.rows, 2);
+        assert!(loaded.version.is_some());
+        let columns = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) \
+             FROM information_schema.columns WHERE table_name = 'n'";
+        assert_eq!(answer(&mut session, columns).await, "id bigint, na\"me text");
+        let error = refused(load(&mut session, &create, std::slice::from_ref(&rows)).await);
+        assert_eq!(error.sqlstate(), "42P07", "{error:?}");
+        let either = target("n", true, Existing::Append);
+        load(&mut session, &either, std::slice::from_ref(&rows)).await.unwrap();
+        load(&mut session, &target("m", true, Existing::Append), std::slice::from_ref(&rows))
+            .await
+            .unwrap();
+        let counts = "SELECT (SELECT count(*) FROM s.n), (SELECT count(*) FROM s.m)";
+        assert_eq!(answer(&mut session, counts).await, "4 2");
+        let error = refused(load(&mut session, &append("nowhere"), &[rows]).await);
+        assert_eq!(error.sqlstate(), "42P01", "{error:?}");
+    });
+}
+
+#[test]
+fn a_load_that_fails_makes_no_table() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let create = target("n", true, Existing::Fail);
+        let rows = batch(&[("id", numbers(&[1])), ("id", numbers(&[1]))]);
+        let error = refused(load(&mut session, &create, &[rows]).await);
+        assert_eq!(error.sqlstate(), "42701", "{error:?}");
+        assert_eq!(answer(&mut session, "SELECT to_regclass('s.n')").await, "NULL");
+        assert_eq!(answer(&mut session, "SELECT 1").await, "1");
+    });
+}
+
+/// Its rows are replaced in one commit; what rules it stays.
+#[test]
+fn a_table_that_is_replaced_keeps_its_rules_and_its_history() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        for statement in [
+            "CREATE TABLE s.t (id integer, ward text)",
+            "INSERT INTO s.t VALUES (1, 'a'), (2, 'b')",
+            "ALTER TABLE s.t ENABLE ROW LEVEL SECURITY",
+        ] {
+            run(&mut session, statement).await.unwrap();
+        }
+        let replace = target("t", true, Existing::Replace);
+        let rows = batch(&[("ward", texts(&["c"])), ("id", numbers(&[3]))]);
+        let loaded = load(&mut session, &replace, &[rows]).await.unwrap();
+        assert_eq!((loaded.rows, loaded.version), (1, Some(2)));
+        assert_eq!(answer(&mut session, "SELECT * FROM s.t").await, "3 c");
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.t VERSION AS OF 1").await, "2");
+        let guarded = "SELECT relrowsecurity FROM pg_class WHERE relname = 't'";
+        assert_eq!(answer(&mut session, guarded).await, "true");
+
+        let rows = batch(&[("id", numbers(&[3])), ("new", numbers(&[3]))]);
+        let error = refused(load(&mut session, &replace, &[rows]).await);
+        assert_eq!(error.sqlstate(), "42703", "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("ALTER TABLE")), "{error:?}");
+        assert_eq!(answer(&mut session, "SELECT * FROM s.t").await, "3 c");
+        let missing = target("m", false, Existing::Replace);
+        let error = refused(load(&mut session, &missing, &[batch(&[("id", numbers(&[1]))])]).await);
+        assert_eq!(error.sqlstate(), "42P01", "{error:?}");
+    });
+}
+
+#[test]
+fn a_load_in_a_block_is_the_blocks() {
+    play(|| async {
+        let (server, mut session) = served().await;
+        let mut other = server.connect().await.unwrap();
+        run(&mut session, "CREATE TABLE s.t (id integer)").await.unwrap();
+        let rows = [batch(&[("id", numbers(&[1, 2]))])];
+        run(&mut session, "BEGIN").await.unwrap();
+        let loaded = load(&mut session, &append("t"), &rows).await.unwrap();
+        assert_eq!((loaded.rows, loaded.version), (2, None));
+        load(&mut session, &append("t"), &rows).await.unwrap();
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.t").await, "4");
+        assert_eq!(answer(&mut other, "SELECT count(*) FROM s.t").await, "0");
+        run(&mut session, "COMMIT").await.unwrap();
+        assert_eq!(answer(&mut other, "SELECT count(*) FROM s.t").await, "4");
+
+        run(&mut session, "BEGIN").await.unwrap();
+        load(&mut session, &target("n", true, Existing::Fail), &rows).await.unwrap();
+        run(&mut session, "ROLLBACK").await.unwrap();
+        assert_eq!(answer(&mut session, "SELECT to_regclass('s.n')").await, "NULL");
+
+        run(&mut session, "BEGIN").await.unwrap();
+        refused(load(&mut session, &append("nowhere"), &rows).await);
+        assert_eq!(refused(run(&mut session, "SELECT 1").await).sqlstate(), "25P02");
+        run(&mut session, "ROLLBACK").await.unwrap();
+    });
+}
+
+#[test]
+fn what_a_command_asks_for_is_done_or_refused() {
+    use TableExistsOption as E;
+    use TableNotExistOption as N;
+    let command = |not_exist: N, exists: E| CommandStatementIngest {
+        table_definition_options: Some(TableDefinitionOptions {
+            if_not_exist: not_exist.into(),
+            if_exists: exists.into(),
+        }),
+        table: "t".to_owned(),
+        schema: Some("s".to_owned()),
+        ..CommandStatementIngest::default()
+    };
+    let state = |command: &CommandStatementIngest| {
+        Target::of_command(command).map_or_else(|error| error.sqlstate(), |_| "")
+    };
+    for (not_exist, exists, sqlstate) in [
+        (N::Create, E::Append, ""),
+        (N::Create, E::Replace, ""),
+        (N::Create, E::Fail, ""),
+        (N::Fail, E::Append, ""),
+        (N::Fail, E::Replace, ""),
+        (N::Fail, E::Fail, "22023"),
+        (N::Unspecified, E::Append, "22023"),
+        (N::Fail, E::Unspecified, "22023"),
+    ] {
+        assert_eq!(state(&command(not_exist, exists)), sqlstate, "{not_exist:?} {exists:?}");
+    }
+    let append = command(N::Fail, E::Append);
+    let temporary = CommandStatementIngest { temporary: true, ..append.clone() };
+    assert_eq!(state(&temporary), "0A000");
+    let catalog =
+        |name: &str| CommandStatementIngest { catalog: Some(name.to_owned()), ..append.clone() };
+    assert_eq!((state(&catalog("kho")), state(&catalog("other"))), ("", "3D000"));
+    let options = [("fast".to_owned(), "yes".to_owned())].into();
+    assert_eq!(state(&CommandStatementIngest { options, ..append.clone() }), "0A000");
+    assert_eq!(state(&CommandStatementIngest { table: String::new(), ..append.clone() }), "42602");
+    let unsaid = CommandStatementIngest { table_definition_options: None, ..append };
+    assert_eq!(state(&unsaid), "22023");
+}
