@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kho_catalog::environment::ManualClock;
 use kho_sql::session::Session;
-use kho_tests::inside::{STACK_BYTES, Server, Warehouse, run, runtime};
+use kho_tests::inside::{Server, Warehouse, play, run};
 
 /// Rows of the dataset: several batches, more than a statement works ahead.
 const ROWS: usize = 400_000;
@@ -86,14 +86,5 @@ async fn refusal(session: &mut Session, statement: &str) -> String {
     match run(session, statement).await {
         Ok(reply) => panic!("{statement}: was not refused: {} rows", reply.rows.len()),
         Err(error) => error.sqlstate().to_owned(),
-    }
-}
-
-/// Runs a test of sessions; planning in a debug build goes deep.
-fn play<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    let played = thread.spawn(move || runtime().block_on(test())).unwrap().join();
-    if let Err(panic) = played {
-        std::panic::resume_unwind(panic);
     }
 }

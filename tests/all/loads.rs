@@ -19,19 +19,11 @@ use kho_catalog::error::{Error, Result};
 use kho_server::flight::ingest::{Arriving, Existing, LoadName, Loaded, Target, ingest};
 use kho_server::flight::name::RelationName;
 use kho_sql::session::Session;
-use kho_tests::inside::{STACK_BYTES, Server, Warehouse, run, runtime};
+use kho_tests::inside::{Server, Warehouse, play, run};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 const SILENCE: Duration = Duration::from_secs(60);
-
-fn play<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    let played = thread.spawn(move || runtime().block_on(test())).unwrap().join();
-    if let Err(panic) = played {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 async fn served() -> (Server, Session) {
     let server = Warehouse::in_memory().serve_well("one").await.unwrap();

@@ -10,16 +10,8 @@ use arrow_flight::sql::{
 };
 use kho_server::flight::metadata;
 use kho_sql::session::Session;
-use kho_tests::inside::{STACK_BYTES, Server, Warehouse, run, runtime};
+use kho_tests::inside::{Server, Warehouse, play, run};
 use tokio_util::sync::CancellationToken;
-
-fn play<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-    let played = thread.spawn(move || runtime().block_on(test())).unwrap().join();
-    if let Err(panic) = played {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 async fn city() -> (Server, Session) {
     let server = Warehouse::in_memory().serve_well("one").await.unwrap();

@@ -27,6 +27,17 @@ use tokio_util::sync::CancellationToken;
 /// Planning in a debug build goes deep: as deep as the server's own threads may.
 pub const STACK_BYTES: usize = 32 * 1024 * 1024;
 
+/// Runs a test of sessions, on a thread whose stack is deep enough.
+pub fn play<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    let played = thread.spawn(move || runtime().block_on(test())).map(|it| it.join());
+    match played {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => panic!("no thread: {error}"),
+    }
+}
+
 /// What a warehouse lies on.
 pub struct Warehouse {
     pub store: Arc<dyn ObjectStore>,

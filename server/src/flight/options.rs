@@ -12,14 +12,17 @@
 use std::collections::HashMap;
 
 use arrow::ipc::CompressionType;
+use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::outcome::Outcome;
 use kho_sql::session::{DATABASE, Session, TransactionStatus};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 
 use super::ingest::LoadName;
+use super::name::quoted;
+use super::run;
+use super::run::values::texts;
 
 /// Metadata that are settings.
 const SETTINGS: &[(&str, &str)] =
@@ -224,10 +227,10 @@ pub async fn all(
 ) -> Result<GetSessionOptionsResult> {
     let query = "SELECT name, setting FROM pg_settings";
     let mut options = HashMap::new();
-    for row in super::statement::texts(session, query, stop).await? {
-        if let [Some(name), Some(value)] = row.as_slice() {
-            let name = if name == SEARCH_PATH { SCHEMA } else { name };
-            options.insert(name.to_owned(), of_text(value));
+    for batch in run::rows(session, query, &[], stop).await? {
+        for (name, value) in texts(&batch, 0).flatten().zip(texts(&batch, 1)) {
+            let name = if name == SEARCH_PATH { SCHEMA.to_owned() } else { name };
+            options.insert(name, of_text(&value.unwrap_or_default()));
         }
     }
     options.insert(CATALOG.to_owned(), of_text(DATABASE));
@@ -252,22 +255,22 @@ async fn set_one(
         Some(Given::Number(number)) => Some(number.to_string()),
         Some(Given::Real(real)) => Some(real.to_string()),
         Some(Given::Texts(texts)) => {
-            let quoted = texts.values.iter().map(|it| format!("\"{}\"", it.replace('"', "\"\"")));
-            Some(quoted.collect::<Vec<_>>().join(", "))
+            let names = texts.values.iter().map(|it| quoted(it));
+            Some(names.collect::<Vec<_>>().join(", "))
         }
     };
     match name {
         CATALOG if value.as_deref().is_none_or(|it| it == DATABASE) => Ok(()),
         CATALOG => Err(invalid("there is one catalog, kho")),
         SCHEMA => {
-            let path = value.map(|it| format!("\"{}\"", it.replace('"', "\"\"")));
+            let path = value.map(|it| quoted(&it));
             set(session, SEARCH_PATH, path.as_deref(), stop).await
         }
         name => set(session, name, value.as_deref(), stop).await,
     }
 }
 
-/// Runs `SET`, or `RESET`; only what looks like a setting's name gets into its text.
+/// Sets, or resets; only what looks like a setting's name gets into its text.
 async fn set(
     session: &mut Session,
     name: &str,
@@ -279,17 +282,13 @@ async fn set(
         let message = format!("unrecognized configuration parameter \"{name}\"");
         return Err(Error::new(Kind::UndefinedObject, message));
     }
-    // A function, since a list in a text is one there.
-    let text = match value {
+    match value {
+        // A function, since a list in a text is one there.
         Some(value) => {
-            format!("SELECT set_config('{name}', '{}', false)", value.replace('\'', "''"))
+            let texts = [name, value].map(|it| ScalarValue::Utf8(Some(it.to_owned())));
+            run::rows(session, "SELECT set_config($1, $2, false)", &texts, stop).await.map(drop)
         }
-        None => format!("RESET {name}"),
-    };
-    let statement = super::statement::one(session, &text).await?;
-    match session.run(&statement, &[], stop).await? {
-        Outcome::Rows(rows) => super::statement::drain(rows).await.map(drop),
-        _ => Ok(()),
+        None => run::done(session, &format!("RESET {name}"), stop).await.map(drop),
     }
 }
 

@@ -25,6 +25,7 @@ use kho_sql::session::{Session, TransactionStatus};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::ingest::Arriving;
 use super::service::Call;
 use super::statement::{Bound, Held, canceled, counted, info, none, one};
 use super::stream::{Messages, Source, relaxed, shown};
@@ -88,13 +89,9 @@ impl Call {
     ///
     /// # Errors
     /// `26000`, `08P01`, `22P02` and the like for what is no value of the parameter's type.
-    pub async fn bind(
-        &self,
-        handle: &[u8],
-        batches: impl Stream<Item = Result<RecordBatch>> + Send,
-    ) -> Result<()> {
+    pub async fn bind(&self, handle: &[u8], arriving: Option<Arriving>) -> Result<()> {
         let prepared = self.prepared(handle)?;
-        let (rows, bytes) = self.rows_of(&prepared, batches).await?;
+        let (rows, bytes) = self.rows_of(&prepared, arriving).await?;
         if let Some(id) = ticket::id(handle) {
             let bytes = bytes.saturating_add(prepared.bytes);
             self.client.prepared.put(id, bytes, Arc::clone(&prepared))?;
@@ -107,13 +104,9 @@ impl Call {
     ///
     /// # Errors
     /// As [`Call::bind`]; what the session says.
-    pub async fn update_prepared(
-        &self,
-        handle: &[u8],
-        batches: impl Stream<Item = Result<RecordBatch>> + Send,
-    ) -> Result<i64> {
+    pub async fn update_prepared(&self, handle: &[u8], arriving: Option<Arriving>) -> Result<i64> {
         let prepared = self.prepared(handle)?;
-        let (sent, _) = self.rows_of(&prepared, batches).await?;
+        let (sent, _) = self.rows_of(&prepared, arriving).await?;
         let rows = if sent.is_empty() { prepared.bound() } else { Arc::new(sent) };
         prepared.check(&rows)?;
         let transaction = prepared.transaction;
@@ -161,7 +154,10 @@ impl Call {
             })
         });
         match ran.await {
-            Ok((outcome, running)) => self.info_of_outcome(outcome, running, places, descriptor),
+            Ok((outcome, running)) => {
+                let session = self.client.session(transaction)?;
+                self.info_of_outcome(outcome, (running, session), places, descriptor)
+            }
             Err(error) => {
                 places.into_iter().for_each(|id| drop(self.client.held.take(id)));
                 Err(error)
@@ -244,15 +240,14 @@ impl Call {
     async fn rows_of(
         &self,
         prepared: &Prepared,
-        batches: impl Stream<Item = Result<RecordBatch>> + Send,
+        arriving: Option<Arriving>,
     ) -> Result<(Vec<Vec<ScalarValue>>, usize)> {
         let types = &prepared.description.parameters;
         let fields: Vec<Field> = types.iter().map(|of| of.to_field("", true)).collect();
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-        let mut batches = std::pin::pin!(batches);
-        while let Some(batch) = batches.next().await {
-            let batch = batch?;
+        let Some(mut arriving) = arriving else { return Ok((rows, bytes)) };
+        while let Some(batch) = arriving.next().await? {
             bytes = bytes.saturating_add(batch.get_array_memory_size());
             if bytes > self.shared.limits.message_bytes {
                 let message = "the parameters are larger than one message may be";

@@ -9,12 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::record_batch::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::session::TransactionStatus;
 use prost::Message as _;
@@ -58,13 +55,13 @@ impl Call {
                 Ok(Put::updated(self.update(update.query, transaction).await?))
             }
             Command::CommandPreparedStatementUpdate(update) => {
-                let batches = batches(first, stream);
+                let arriving = parameters(first, stream).await?;
                 let handle = &update.prepared_statement_handle;
-                Ok(Put::updated(self.update_prepared(handle, batches).await?))
+                Ok(Put::updated(self.update_prepared(handle, arriving).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = query.prepared_statement_handle;
-                self.bind(&handle, batches(first, stream)).await?;
+                self.bind(&handle, parameters(first, stream).await?).await?;
                 let result =
                     DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
                 Ok(Put::of(result.encode_to_vec(), Vec::new()))
@@ -105,20 +102,19 @@ impl Call {
     }
 }
 
-/// The batches of a stream whose first message was taken; of one that has only that message, which
-/// says what it is, there are none.
-pub fn batches(
+/// What comes of a stream whose first message was taken; of one that has only that message, which says
+/// what it is, nothing does.
+async fn parameters(
     first: FlightData,
-    stream: Streaming<FlightData>,
-) -> impl Stream<Item = Result<RecordBatch>> + Send {
-    let is_said = !first.data_header.is_empty();
-    let first = futures::stream::iter(is_said.then_some(Ok(first)));
-    let data = first.chain(stream.map_err(|status| FlightError::Tonic(Box::new(status))));
-    FlightRecordBatchStream::new_from_flight_data(data).map_err(|error| match error {
-        FlightError::Tonic(status) => broken(*status),
-        other => Error::new(Kind::ProtocolViolation, "the stream holds no Arrow batches")
-            .with_detail(other.to_string()),
-    })
+    mut stream: Streaming<FlightData>,
+) -> Result<Option<Arriving>> {
+    let first = match first.data_header.is_empty() {
+        true => stream.message().await.map_err(broken)?,
+        false => Some(first),
+    };
+    let Some(first) = first else { return Ok(None) };
+    let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
+    Arriving::open(messages, SILENCE).await.map(Some)
 }
 
 pub fn no_substrait() -> Error {

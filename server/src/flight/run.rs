@@ -13,6 +13,8 @@ use kho_sql::outcome::{Outcome, Tag};
 use kho_sql::session::Session;
 use tokio_util::sync::CancellationToken;
 
+use super::statement;
+
 /// Runs one statement.
 pub async fn one(
     session: &mut Session,
@@ -20,17 +22,8 @@ pub async fn one(
     parameters: &[ScalarValue],
     stop: &CancellationToken,
 ) -> Result<Outcome> {
-    let statements = match session.parse(text) {
-        Ok(statements) => statements,
-        Err(error) => {
-            session.fail();
-            return Err(session.refuse(None, error).await);
-        }
-    };
-    match statements.as_slice() {
-        [statement] => session.run(statement, parameters, stop).await,
-        _ => Err(Error::internal("a command is not one statement")),
-    }
+    let statement = statement::parsed(session, text).await?;
+    session.run(&statement, parameters, stop).await
 }
 
 /// The rows of one query, all of them.

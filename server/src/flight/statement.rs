@@ -11,7 +11,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use datafusion::scalar::ScalarValue;
@@ -37,9 +36,9 @@ use super::ticket::{self, Ticket, Use};
 /// Rows that were promised.
 pub enum Held {
     /// Of a statement that was run.
-    Rows(Box<(Rows, Running)>),
+    Rows(Box<(Rows, Running, Shared)>),
     /// Of a statement that was run, for several to take from.
-    Shared(Arc<Mutex<Fuse<Rows>>>, Arc<Running>),
+    Shared(Arc<Mutex<Fuse<Rows>>>, Arc<Running>, Shared),
     /// Of a query that is to be run for each of these parameters.
     Bound(Box<Bound>),
     /// Of a statement that is being run.
@@ -148,7 +147,8 @@ impl Call {
             }
             Ok((Told::Ran(outcome), running)) => {
                 let places = if is_query { self.places(id)? } else { places };
-                self.info_of_outcome(*outcome, running, places, descriptor)
+                let session = self.client.session(transaction)?;
+                self.info_of_outcome(*outcome, (running, session), places, descriptor)
             }
             Err(error) => {
                 places.into_iter().for_each(|id| drop(self.client.held.take(id)));
@@ -181,7 +181,7 @@ impl Call {
     pub fn info_of_outcome(
         &self,
         outcome: Outcome,
-        mut running: Running,
+        (mut running, session): (Running, Shared),
         places: Vec<Uuid>,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
@@ -193,12 +193,13 @@ impl Call {
         };
         let schema = relaxed(&rows.schema);
         if let [id] = places.as_slice() {
-            self.client.held.put(*id, 0, Held::Rows(Box::new((rows, running))))?;
+            self.client.held.put(*id, 0, Held::Rows(Box::new((rows, running, session))))?;
         } else {
             running = places.iter().fold(running, |running, id| running.also_as(*id));
             let (rows, running) = (Arc::new(Mutex::new(rows.fuse())), Arc::new(running));
             for id in &places {
-                let shared = Held::Shared(Arc::clone(&rows), Arc::clone(&running));
+                let (rows, running) = (Arc::clone(&rows), Arc::clone(&running));
+                let shared = Held::Shared(rows, running, Arc::clone(&session));
                 self.client.held.put(*id, 0, shared)?;
             }
         }
@@ -259,10 +260,10 @@ impl Call {
         })?;
         match held {
             Held::Rows(rows) => {
-                let (rows, running) = *rows;
-                self.send(rows.into(), running)
+                let (rows, running, session) = *rows;
+                self.send(Source::from(rows).of_session(session), running)
             }
-            Held::Shared(rows, running) => {
+            Held::Shared(rows, running, session) => {
                 let (schema, deadline) = {
                     let rows = rows.lock().await;
                     let rows = rows.get_ref();
@@ -272,7 +273,8 @@ impl Call {
                     let next = rows.lock().await.next().await;
                     next.map(|batch| (batch, rows))
                 });
-                let source = Source { schema, deadline, batches: Box::pin(batches), session: None };
+                let batches = Box::pin(batches);
+                let source = Source { schema, deadline, batches, session: Some(session) };
                 // One that goes away does not end the others.
                 let stop = running.stop.child_token();
                 messages(source, self.form, stop, (running, self.client.busy(None)))
@@ -350,15 +352,27 @@ fn fingerprint(schema: &SchemaRef) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
+/// The one statement of a client's text; what is not run is in the ledger before that is answered.
+///
+/// # Errors
+/// `42601` for several, or none, `0A000` for a `COPY`.
+pub async fn one(session: &mut Session, text: &str) -> Result<Statement> {
+    let statement = parsed(session, text).await?;
+    if !statement.is_copy() {
+        return Ok(statement);
+    }
+    session.fail();
+    Err(session.refuse(Some(&statement), no_copy()).await)
+}
+
 /// The one statement of a text; what does not parse is in the ledger before that is answered.
 ///
 /// # Errors
 /// `42601` for several, or none.
-pub async fn one(session: &mut Session, text: &str) -> Result<Statement> {
+pub async fn parsed(session: &mut Session, text: &str) -> Result<Statement> {
     let parsed = session.parse(text).and_then(|statements| {
         let mut statements = statements.into_iter();
         match (statements.next(), statements.next()) {
-            (Some(statement), None) if statement.is_copy() => Err(no_copy()),
             (Some(statement), None) => Ok(statement),
             (Some(_), Some(_)) => Err(Error::new(
                 Kind::Syntax,
@@ -408,36 +422,6 @@ pub async fn drain(mut rows: Rows) -> Result<i64> {
         count = count.saturating_add(i64::try_from(batch?.num_rows()).unwrap_or(i64::MAX));
     }
     Ok(count)
-}
-
-/// The rows of a query of the server's own, as texts.
-///
-/// # Errors
-/// What the session says.
-pub async fn texts(
-    session: &mut Session,
-    query: &str,
-    stop: &CancellationToken,
-) -> Result<Vec<Vec<Option<String>>>> {
-    let statement = one(session, query).await?;
-    let Outcome::Rows(mut rows) = session.run(&statement, &[], stop).await? else {
-        return Err(Error::internal("a query gave no rows"));
-    };
-    let mut texts = Vec::new();
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        for row in 0..batch.num_rows() {
-            let value = |column: &ArrayRef| {
-                let value = ScalarValue::try_from_array(column, row);
-                let value = value.map_err(|error| {
-                    Error::internal("a value cannot be read").with_source(error.to_string())
-                })?;
-                Ok((!value.is_null()).then(|| value.to_string()))
-            };
-            texts.push(batch.columns().iter().map(value).collect::<Result<Vec<_>>>()?);
-        }
-    }
-    Ok(texts)
 }
 
 /// The schema of no columns.

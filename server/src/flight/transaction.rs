@@ -11,14 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::outcome::Outcome;
-use kho_sql::session::{Session, TransactionStatus};
-use tokio_util::sync::CancellationToken;
+use kho_sql::session::TransactionStatus;
 use uuid::Uuid;
 
 use super::client::Shared;
+use super::run;
 use super::service::Call;
-use super::statement::one;
 
 /// A block, and the names of its savepoints.
 pub struct Transaction {
@@ -79,7 +77,7 @@ impl Call {
         let begun = self.with_session(Uuid::new_v4(), None, |session, stop| {
             Box::pin(async move {
                 let mut beside = session.beside().await?;
-                say(&mut beside, "BEGIN", stop).await?;
+                run::done(&mut beside, "BEGIN", stop).await?;
                 Ok(beside)
             })
         });
@@ -103,8 +101,8 @@ impl Call {
             Box::pin(async move {
                 let had_failed = session.status() == TransactionStatus::Failed;
                 let said = match end {
-                    End::Keep => say(session, "COMMIT", stop).await,
-                    End::Undo => say(session, "ROLLBACK", stop).await,
+                    End::Keep => run::done(session, "COMMIT", stop).await.map(drop),
+                    End::Undo => run::done(session, "ROLLBACK", stop).await.map(drop),
                 };
                 match (said, end) {
                     (Ok(()), End::Keep) if had_failed => Err(Error::new(
@@ -162,17 +160,9 @@ impl Call {
 
     async fn say_in(&self, transaction: Uuid, text: String) -> Result<()> {
         let said = self.with_session(Uuid::new_v4(), Some(transaction), move |session, stop| {
-            Box::pin(async move { say(session, &text, stop).await })
+            Box::pin(async move { run::done(session, &text, stop).await.map(drop) })
         });
         said.await.map(drop)
-    }
-}
-
-async fn say(session: &mut Session, text: &str, stop: &CancellationToken) -> Result<()> {
-    let statement = one(session, text).await?;
-    match session.run(&statement, &[], stop).await? {
-        Outcome::Done(_) => Ok(()),
-        _ => Err(Error::internal("the end of a transaction gave something")),
     }
 }
 

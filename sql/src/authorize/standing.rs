@@ -118,7 +118,10 @@ impl Standing {
         let mut reads = lock(&scope.sources).clone();
         reads.retain(|(oid, _)| !scope.block.made_here(*oid));
         let stated = purpose::stated(&scope.settings)?;
-        Ok(Standing { rights, shown, reads: reads.into(), ..Standing::of_role(scope, stated) })
+        // Decided first when it is checked: an agreement may have ended while rows were staged.
+        let until_ms = Some(i64::MIN);
+        let reads = reads.into();
+        Ok(Standing { rights, shown, reads, until_ms, ..Standing::of_role(scope, stated) })
     }
 
     fn of_role(scope: &Scope, stated: Stated) -> Standing {

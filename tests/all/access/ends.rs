@@ -1,9 +1,13 @@
 //! The end of an agreement: by the clock, and by its owner's word.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
+use kho_catalog::environment::Clock;
 use kho_sql::outcome::{Outcome, Rows};
 use kho_sql::session::Session;
-use kho_tests::inside::run;
+use kho_tests::faults::{Access, Area, FaultyStore};
+use kho_tests::inside::{Warehouse, run};
 use tokio_util::sync::CancellationToken;
 
 use super::{City, HOUR, ROWS, play, refusal};
@@ -192,5 +196,48 @@ fn a_third_party_is_shut_out_at_the_end() {
         assert_eq!(refused.sqlstate(), "KH003");
         let mut an = city.an().await;
         assert!(run(&mut an, "SELECT count(*) FROM o.t").await.is_ok(), "of that it has nothing");
+    });
+}
+
+/// A clock that an hour passes on once a store has seen a file of rows being written.
+#[derive(Debug)]
+struct AfterWriting {
+    store: Arc<FaultyStore>,
+    now_ms: i64,
+    before: u32,
+}
+
+impl Clock for AfterWriting {
+    fn now_ms(&self) -> i64 {
+        let wrote = self.store.seen(Area::Data, Access::Write) > self.before;
+        self.now_ms + if wrote { i64::try_from(HOUR.as_millis()).unwrap() } else { 0 }
+    }
+
+    fn monotonic_ms(&self) -> i64 {
+        self.now_ms()
+    }
+}
+
+#[test]
+fn what_was_read_until_the_end_is_not_committed_after_it() {
+    play(|| async {
+        let mut city = City::build().await;
+        run(&mut city.officer, "CREATE TABLE o.copy (id bigint)").await.unwrap();
+        run(&mut city.officer, "GRANT SELECT, INSERT ON o.copy TO an").await.unwrap();
+        let store = Arc::new(FaultyStore::new(&city.warehouse.store, None, Vec::new()));
+        let mut warehouse = Warehouse::in_memory();
+        warehouse.store = Arc::clone(&store) as _;
+        let now_ms = city.now_ms();
+        for (before, expected) in [(u32::MAX, None), (0, Some("KH012"))] {
+            let before = before.max(store.seen(Area::Data, Access::Write));
+            let clock = AfterWriting { store: Arc::clone(&store), now_ms, before };
+            let server = warehouse.serve_by("second", Arc::new(clock)).await.unwrap();
+            let mut an = server.connect_as("an", &[("kho.purpose", "d")]).await.unwrap();
+            let insert = "INSERT INTO o.copy SELECT id FROM o.t";
+            let written = run(&mut an, insert).await;
+            assert_eq!(written.err().map(|it| it.sqlstate()), expected);
+            let found = run(&mut city.officer, "SELECT count(*) FROM o.copy").await.unwrap();
+            assert_eq!(found.rows[0][0], Some(ROWS.to_string()), "what came too late is not there");
+        }
     });
 }
