@@ -19,6 +19,8 @@ use kho_catalog::state::IdentityKind;
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
 use kho_sql::session::{Account, Credential, Engine, How, Presented};
 
+use tokio::sync::Semaphore;
+
 use crate::authenticate::certificate::Certificate;
 use crate::authenticate::oidc::Oidc;
 use crate::authenticate::throttle::{Key, Throttle, Verdict};
@@ -28,6 +30,8 @@ pub mod oidc;
 pub mod scram;
 mod throttle;
 
+/// As many passwords are checked at a time: each takes a processor for a while.
+const CHECKS: usize = 2;
 /// Characters of a role's name that are recorded; strangers choose it.
 const LONGEST_ROLE_SHOWN: usize = 64;
 
@@ -37,6 +41,8 @@ pub struct Authenticator {
     throttle: Throttle,
     mock_secret: [u8; 32],
     oidc: Option<Oidc>,
+    /// Passwords that are checked here at one time.
+    checks: Semaphore,
 }
 
 /// One try to log in: what must be proved, and what is then found out.
@@ -61,7 +67,8 @@ impl Authenticator {
     /// `mock_secret` makes up salts for roles that do not exist; it must outlive restarts, or a
     /// salt that changes tells that its role is not there.
     pub fn new(engine: Arc<Engine>, mock_secret: [u8; 32], oidc: Option<Oidc>) -> Authenticator {
-        Authenticator { engine, throttle: Throttle::default(), mock_secret, oidc }
+        let checks = Semaphore::new(CHECKS);
+        Authenticator { engine, throttle: Throttle::default(), mock_secret, oidc, checks }
     }
 
     /// Starts a try to log in over `protocol` as `role`, slower for those who have failed before.
@@ -116,6 +123,15 @@ impl Authenticator {
     /// # Errors
     /// `28P01` or `28000`; the refusal is in the ledger when this returns.
     pub async fn decide_by_password(&self, attempt: &Attempt, text: String) -> Result<Credential> {
+        // A few at a time: so none of many at once gets past those before it that have failed.
+        let place = self.checks.acquire().await;
+        let _place = place.map_err(|_| Error::internal("passwords are not checked"))?;
+        for key in keys(&attempt.role, attempt.client) {
+            if let Some(wait) = self.throttle.is_shut(&key, Instant::now()) {
+                metrics::counter!("kho_throttled_logins_total").increment(1);
+                return Err(too_many(&attempt.role, wait));
+            }
+        }
         let verifier = attempt.verifier.clone();
         // It takes a while, in which the other clients of the thread would wait.
         let checked = tokio::task::spawn_blocking(move || verifier.matches(&text)).await;

@@ -13,6 +13,7 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use kho_catalog::error::Result;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
 use crate::entrance::Entrance;
@@ -71,6 +72,8 @@ pub struct Shared {
     limits: Limits,
     /// Who still runs something is cancelled now.
     deadline: CancellationToken,
+    /// What goes on when its call is given up.
+    tasks: TaskTracker,
 }
 
 /// Clients send no more of a message than this before it is taken.
@@ -111,6 +114,7 @@ impl Shared {
             sealer: Sealer::new(&secret)?,
             limits,
             deadline: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         }))
     }
 }
@@ -138,12 +142,22 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Cancell
         shared.deadline.cancel();
         tokio::time::sleep(LAST_MOMENT).await;
     };
-    tokio::select! {
-        served = async { tokio::join!(serving, sweeping).0 } => {
-            if let Err(error) = served {
-                tracing::error!(%error, "Flight is not served any more");
+    let work = async {
+        tokio::select! {
+            served = serving => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "Flight is not served any more");
+                }
             }
+            // It goes on for as long as calls may come.
+            () = async { sweeping.await; std::future::pending().await } => {}
         }
+        // Commits whose client is gone are commits.
+        shared.tasks.close();
+        shared.tasks.wait().await;
+    };
+    tokio::select! {
+        () = work => {}
         () = stop => tracing::warn!("calls did not stop in time"),
     }
     shared.clients.end_all();

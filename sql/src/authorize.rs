@@ -120,11 +120,13 @@ fn note_columns(scope: &Scope, reads: &[Read], uses: &Uses) {
 fn require_read(scope: &Scope, read: &Read, uses: &Uses) -> Result<Vec<Action>> {
     let whole = Action::Relation(read.relation, RelationAction::Select);
     let denied = match scope.decide(read.by, whole) {
+        Decision::Allowed(_) | Decision::Denied if read.needs == Needs::Nothing => {
+            return Ok(Vec::new());
+        }
         Decision::Allowed(_) => {
             scope.note_asked(read.by, whole);
             return Ok(vec![whole]);
         }
-        Decision::Denied if read.needs == Needs::Nothing => return Ok(Vec::new()),
         Decision::Denied | Decision::Hidden => || {
             scope.require(read.by, whole)?;
             Err(Error::internal("a right was there that was not"))

@@ -112,7 +112,7 @@ impl Statement {
     pub fn is_ordered(&self) -> bool {
         matches!(self.ast(), Ast::Sql(statement) if matches!(
             statement.as_ref(),
-            ast::Statement::Query(query) if query.order_by.is_some()
+            ast::Statement::Query(query) if has_order(query)
         ))
     }
 
@@ -185,6 +185,14 @@ impl Statement {
     pub(crate) fn ast(&self) -> &Ast {
         &self.inner.ast
     }
+}
+
+fn has_order(query: &ast::Query) -> bool {
+    let within = match query.body.as_ref() {
+        ast::SetExpr::Query(query) => has_order(query),
+        _ => false,
+    };
+    query.order_by.is_some() || within
 }
 
 /// Whether a text is one statement that only gives rows.

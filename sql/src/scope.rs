@@ -222,6 +222,11 @@ impl Scope {
         }
     }
 
+    /// Whether anything was read so far.
+    pub(crate) fn has_sources(&self) -> bool {
+        !lock(&self.sources).is_empty()
+    }
+
     /// Notes what was read, to be decided again when a write is committed.
     pub(crate) fn note_sources(&self, reads: &[Read]) {
         let mut sources = lock(&self.sources);

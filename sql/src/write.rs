@@ -134,10 +134,10 @@ impl Pending {
         }
     }
 
-    /// Notes what the statement was allowed, where it writes rows: a change of the catalog alone is
-    /// decided anew by its own commit.
+    /// Notes what the statement was allowed, where it writes rows, into a table that it makes, too: any
+    /// other change of the catalog alone is decided anew by its own commit.
     pub(crate) fn stand_on(&mut self, scope: &Scope) -> Result<()> {
-        if self.table.is_some() {
+        if self.table.is_some() || scope.has_sources() {
             self.standing = Some(Standing::of_write(scope)?);
         }
         Ok(())

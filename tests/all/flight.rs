@@ -2,11 +2,16 @@
 
 mod attacks;
 
-use arrow_flight::FlightInfo;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, ActionEndTransactionRequest, CommandStatementQuery,
+    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionEndTransactionRequest, Any, CommandPreparedStatementUpdate, CommandStatementQuery,
     EndTransaction, ProstMessageExt,
 };
+use arrow_flight::utils::batches_to_flight_data;
+use arrow_flight::{FlightData, FlightInfo};
 use bytes::Bytes;
 use kho_tests::flight::Flight;
 use kho_tests::kho::Kho;
@@ -190,4 +195,68 @@ fn prepared_statements_are_authorized_at_each_run() {
     admin.run("REVOKE SELECT ON s.t FROM an").unwrap();
     assert_eq!(state(an.get(ticket)), "42P01");
     assert_eq!(state(prepare(&mut an, "SELECT id FROM s.t")), "42P01");
+}
+
+fn parameters(column: ArrayRef) -> Vec<FlightData> {
+    let batch = RecordBatch::try_from_iter([("$1", column)]).unwrap();
+    batches_to_flight_data(&batch.schema(), vec![batch]).unwrap()
+}
+
+fn prepared(flight: &mut Flight, query: &str) -> CommandPreparedStatementUpdate {
+    let any = Any::decode(prepare(flight, query).unwrap()[0].as_ref()).unwrap();
+    let result: ActionCreatePreparedStatementResult = any.unpack().unwrap().unwrap();
+    CommandPreparedStatementUpdate { prepared_statement_handle: result.prepared_statement_handle }
+}
+
+#[test]
+fn a_prepared_change_is_made_for_each_row_of_parameters() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    let insert = prepared(&mut admin, "INSERT INTO s.t VALUES ($1)");
+    let ids = |ids: &[i32]| parameters(Arc::new(Int32Array::from(ids.to_vec())));
+    assert_eq!(admin.put(&insert, ids(&[1, 2, 3])).unwrap(), 3);
+    assert_eq!(admin.put(&insert, ids(&[])).unwrap(), 0, "as many times as there are rows");
+    assert_eq!(state(admin.put(&insert, Vec::new())), "08P01");
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "3");
+    let delete = prepared(&mut admin, "DELETE FROM s.t WHERE id = $1");
+    let half = parameters(Arc::new(Float64Array::from(vec![1.5])));
+    assert_eq!(state(admin.put(&delete, half)), "22003", "it is no row's id");
+    let whole = parameters(Arc::new(Float64Array::from(vec![2.0])));
+    assert_eq!(admin.put(&delete, whole).unwrap(), 1);
+}
+
+#[test]
+fn rows_that_end_late_fail_no_block_but_their_own() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    let mut same = Flight::calling(kho.flight, &admin.authorization()).unwrap();
+    admin.run("BEGIN").unwrap();
+    let told = info(&mut admin, "SELECT g FROM generate_series(1, 1000000000) AS s (g)").unwrap();
+    let ticket = told.endpoint[0].ticket.clone().unwrap();
+    let cancel = arrow_flight::CancelFlightInfoRequest::new(told).encode_to_vec();
+    let meanwhile = || {
+        same.run("COMMIT").unwrap();
+        same.run("BEGIN").unwrap();
+        same.act("CancelFlightInfo", cancel).unwrap();
+    };
+    let ((), ended) = admin.get_while(ticket, meanwhile).unwrap();
+    assert_eq!(state(ended), "57014");
+    assert_eq!(value(&mut admin, "SELECT 1"), "1");
+}
+
+#[test]
+fn a_load_is_named_where_there_is_one() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    let named = |sequence: &str| {
+        kho.fly("admin").saying("kho-load-stream", "x").saying("kho-load-sequence", sequence)
+    };
+    assert_eq!(state(named("1").run("INSERT INTO s.t VALUES (1)")), "22023");
+    assert_eq!(state(named("1").update("INSERT INTO s.t VALUES (1)")), "22023");
+    assert_eq!(state(named("").run("SELECT 1")), "22023");
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "0");
 }

@@ -192,9 +192,26 @@ impl Flight {
             query: statement.to_owned(),
             transaction_id: self.transaction.clone(),
         };
+        self.put(&command, Vec::new())
+    }
+
+    /// `DoPut` of a command, and of what comes with it; gives the count of rows.
+    ///
+    /// # Errors
+    /// What the server refuses it with.
+    pub fn put(
+        &mut self,
+        command: &impl ProstMessageExt,
+        mut data: Vec<FlightData>,
+    ) -> Result<i64, Error> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let data = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
-        let request = self.request(futures::stream::iter([data]))?;
+        if data.is_empty() {
+            data.push(FlightData::default());
+        }
+        if let Some(first) = data.first_mut() {
+            first.flight_descriptor = Some(descriptor);
+        }
+        let request = self.request(futures::stream::iter(data))?;
         self.runtime.block_on(async {
             let stream = self.client.do_put(request).await.map_err(refused)?.into_inner();
             let results: Vec<_> = stream.try_collect().await.map_err(refused)?;

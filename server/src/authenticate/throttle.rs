@@ -92,6 +92,17 @@ impl Throttle {
         if wait.is_zero() { Verdict::Now } else { Verdict::After(wait) }
     }
 
+    /// For how long a try that was let through is refused after all, since others have failed
+    /// meanwhile.
+    pub(super) fn is_shut(&self, key: &Key, now: Instant) -> Option<Duration> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get(&self.hasher.hash_one(&key.kind))?;
+        let counts =
+            entry.failures >= FREE_FAILURES && now.duration_since(entry.last_failure) <= MEMORY;
+        let wait = entry.next_try.saturating_duration_since(now);
+        (counts && wait > LONGEST_WAIT).then_some(wait)
+    }
+
     /// Counts a failure.
     pub(super) fn failed(&self, key: &Key, now: Instant) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

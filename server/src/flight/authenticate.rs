@@ -166,8 +166,11 @@ fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
     }
     let decoded = BASIC.decode(encoded.trim()).map_err(|_| malformed())?;
     let decoded = String::from_utf8(decoded).map_err(|_| malformed())?;
-    let (role, password) = decoded.split_once(':').ok_or_else(malformed)?;
-    let (role, password) = (role.to_owned(), password.to_owned());
+    let (name, password) = decoded.split_once(':').ok_or_else(malformed)?;
+    if role.is_some_and(|role| role != name) {
+        return Err(nobody("authorization and kho-role name two roles"));
+    }
+    let (role, password) = (name.to_owned(), password.to_owned());
     match said(metadata, AUTHENTICATION)? {
         None | Some("password") if password.is_empty() && peer.certificate.is_some() => {
             Ok(Proof::Certificate { role: Some(role) })
@@ -182,26 +185,34 @@ fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
     }
 }
 
-/// What a proof is known by, over this connection: with the password's verifier, so that it is
-/// proved anew once that is another.
+/// What a proof is known by, over this connection: with the password's verifier and whether it may be
+/// used, so that it is proved anew once that is otherwise.
 async fn digest(
     shared: &Shared,
     metadata: &MetadataMap,
     peer: &Peer,
     proof: &Proof,
 ) -> Result<[u8; 32]> {
-    let verifier = match proof {
-        Proof::Password { role, .. } => {
-            let account = shared.entrance.engine.account(role).await?;
-            account.and_then(|it| it.verifier).unwrap_or_default()
-        }
-        _ => String::new(),
+    let account = match proof {
+        Proof::Password { role, .. } => shared.entrance.engine.account(role).await?,
+        _ => None,
     };
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let is_usable = account
+        .as_ref()
+        .is_some_and(|it| it.login && it.valid_until_ms.is_none_or(|until_ms| now_ms < until_ms));
+    let verifier = account.and_then(|it| it.verifier).unwrap_or_default();
     let mut digest = Sha256::new();
     let said = |name| metadata.get(name).map(|it| it.as_bytes()).unwrap_or_default();
     let connection = peer.number.to_be_bytes();
-    let parts: [&[u8]; 5] =
-        [&connection, said(AUTHORIZATION), said(ROLE), said(AUTHENTICATION), verifier.as_bytes()];
+    let parts: [&[u8]; 6] = [
+        &connection,
+        said(AUTHORIZATION),
+        said(ROLE),
+        said(AUTHENTICATION),
+        verifier.as_bytes(),
+        &[u8::from(is_usable)],
+    ];
     for part in parts {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);

@@ -15,11 +15,11 @@ impl Call {
     ///
     /// # Errors
     /// `42501` for a ticket of somebody else, or one that is none.
-    pub fn cancel(&self, info: &FlightInfo) -> Result<CancelFlightInfoResult> {
+    pub async fn cancel(&self, info: &FlightInfo) -> Result<CancelFlightInfoResult> {
         let mut stopped = false;
         for endpoint in &info.endpoint {
             let Some(ticket) = &endpoint.ticket else { continue };
-            let ticket = self.open(&ticket.ticket)?;
+            let ticket = self.open(&ticket.ticket).await?;
             stopped |= ticket::id(&ticket.id).is_some_and(|id| self.client.cancel(id));
         }
         let status = match stopped {

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Oid;
-use kho_sql::session::{Credential, Engine, Login, Session};
-use tokio::sync::{Mutex as SessionMutex, OwnedSemaphorePermit};
+use kho_sql::session::{Credential, Engine, Login, Session, TransactionStatus};
+use tokio::sync::{Mutex as SessionMutex, MutexGuard as Taken, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,8 +28,19 @@ use super::transaction::Transaction;
 use crate::entrance::Entrance;
 
 /// A session that calls take turns with.
-pub type Shared = Arc<SessionMutex<Session>>;
+pub type Shared = Arc<Turn>;
 
+/// A session, and which of its blocks has failed by rows that came late: whoever takes the next turn
+/// is told, so that rows wait for nobody.
+pub struct Turn {
+    session: SessionMutex<Session>,
+    /// Blocks begun so far.
+    block: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// No block has this number.
+const NO_BLOCK: u64 = 0;
 /// What a client may keep of each kind.
 const TRANSACTIONS: usize = 16;
 const PREPARED: usize = 1024;
@@ -69,7 +80,13 @@ pub struct Kept<T> {
     what: &'static str,
     most: usize,
     most_bytes: usize,
-    things: Mutex<HashMap<Uuid, Thing<T>>>,
+    things: Mutex<Things<T>>,
+}
+
+struct Things<T> {
+    by_id: HashMap<Uuid, Thing<T>>,
+    /// Whether the client has ended: nothing is kept for it any more.
+    closed: bool,
 }
 
 struct Thing<T> {
@@ -126,7 +143,7 @@ impl Clients {
         deadline: &CancellationToken,
     ) -> Result<Arc<Client>> {
         let place = match self.entrance.place(role).await {
-            Err(error) if error.kind() == Kind::TooManyConnections && self.end_abandoned() => {
+            Err(error) if error.kind() == Kind::TooManyConnections && self.make_room() => {
                 self.entrance.place(role).await?
             }
             place => place?,
@@ -142,7 +159,7 @@ impl Clients {
         let of = login.credential.role;
         let engine: &Arc<Engine> = &self.entrance.engine;
         let session = match engine.connect(login.clone()).await {
-            Err(error) if error.kind() == Kind::TooManyConnections && self.end_abandoned() => {
+            Err(error) if error.kind() == Kind::TooManyConnections && self.make_room() => {
                 engine.connect(login).await?
             }
             session => session?,
@@ -156,7 +173,7 @@ impl Clients {
             transactions: Kept::new("transactions", TRANSACTIONS, self.bytes),
             prepared: Kept::new("prepared statements", PREPARED, self.bytes),
             held: Kept::new("results that were not fetched", HELD, self.bytes),
-            main: Arc::new(SessionMutex::new(session)),
+            main: Turn::of(session),
             running: Mutex::default(),
             started: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
@@ -191,12 +208,18 @@ impl Clients {
     /// Knows `client` by its proof from now on. Another one that gave the same at the same moment is
     /// the one that stays.
     pub fn remember(&self, proof: [u8; 32], client: Arc<Client>) -> Arc<Client> {
-        if let Some(first) = self.of_proof(&proof) {
+        let first = {
+            let mut by_proof = lock(&self.by_proof);
+            let first = by_proof.get(&proof).and_then(|id| self.get(*id));
+            if first.is_none() {
+                by_proof.insert(proof, client.id);
+            }
+            first
+        };
+        if first.is_some() {
             self.end(client.id);
-            return first;
         }
-        lock(&self.by_proof).insert(proof, client.id);
-        client
+        first.unwrap_or(client)
     }
 
     /// Ends a client, and all that it runs.
@@ -220,8 +243,11 @@ impl Clients {
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let all: Vec<Arc<Client>> = lock(&self.by_id).values().cloned().collect();
             for client in all {
-                client.held.forget_older_than(HELD_FOR);
-                client.transactions.retain(|transaction| !transaction.is_idle_for_too_long());
+                let is_coming = |held: &Held| matches!(held, Held::Coming);
+                client.held.retain(|_, held, age| age <= HELD_FOR || is_coming(held));
+                if let Some(silent) = client.silent() {
+                    client.transactions.retain(|_, it, _| !it.is_idle_for_too_long(silent));
+                }
                 if client.is_over(self.lifetime, RECONNECTS_WITHIN) {
                     self.end(client.id);
                 }
@@ -229,11 +255,57 @@ impl Clients {
         }
     }
 
-    /// Ends those whose connection is gone; whether there were any.
-    fn end_abandoned(&self) -> bool {
+    /// Where there is no place for one more: ends those whose connection is gone, or that have nothing
+    /// open and said nothing for a while; whether there were any.
+    fn make_room(&self) -> bool {
         let all: Vec<Arc<Client>> = lock(&self.by_id).values().cloned().collect();
-        let gone = all.iter().filter(|client| client.is_over(self.lifetime, Duration::ZERO));
+        let gone = all.iter().filter(|client| {
+            client.is_over(self.lifetime, Duration::ZERO) || client.has_nothing_open()
+        });
         gone.map(|client| self.end(client.id)).count() > 0
+    }
+}
+
+impl Turn {
+    pub fn of(session: Session) -> Shared {
+        let block = u64::from(session.status() != TransactionStatus::Idle);
+        let (block, failed) = (AtomicU64::new(block), AtomicU64::new(NO_BLOCK));
+        Arc::new(Turn { session: SessionMutex::new(session), block, failed })
+    }
+
+    /// The session, once it is this call's turn.
+    pub async fn take(&self) -> Taken<'_, Session> {
+        let mut session = self.session.lock().await;
+        // Once: a savepoint may bring the block back.
+        let block = self.block.load(Ordering::SeqCst);
+        let failed =
+            self.failed.compare_exchange(block, NO_BLOCK, Ordering::SeqCst, Ordering::SeqCst);
+        if failed.is_ok() && session.status() == TransactionStatus::InTransaction {
+            session.fail();
+        }
+        session
+    }
+
+    /// The same where nobody has it.
+    pub fn try_take(&self) -> Option<Taken<'_, Session>> {
+        self.session.try_lock().ok()
+    }
+
+    /// Counts a block that a turn has begun.
+    pub fn has_begun(&self, before: TransactionStatus, session: &Session) {
+        if before == TransactionStatus::Idle && session.status() != TransactionStatus::Idle {
+            self.block.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The block that is open, or was the last.
+    pub fn block(&self) -> u64 {
+        self.block.load(Ordering::SeqCst)
+    }
+
+    /// The rows of a statement of this block have failed.
+    pub fn fail(&self, block: u64) {
+        self.failed.fetch_max(block, Ordering::SeqCst);
     }
 }
 
@@ -279,20 +351,30 @@ impl Client {
 
     fn end(&self) {
         self.ended.cancel();
-        self.held.clear();
-        self.prepared.clear();
-        self.transactions.clear();
+        self.held.close();
+        self.prepared.close();
+        self.transactions.close();
+    }
+
+    /// For how long nothing was heard of it; `None` while a call of it goes on, or rows do.
+    fn silent(&self) -> Option<Duration> {
+        let is_idle = self.calls.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| lock(&self.seen).at.elapsed())
+    }
+
+    fn has_nothing_open(&self) -> bool {
+        let in_block = match self.main.try_take() {
+            Some(session) => session.status() != TransactionStatus::Idle,
+            None => true,
+        };
+        let is_silent = self.silent().is_some_and(|silent| silent >= RECONNECTS_WITHIN);
+        is_silent && !in_block && lock(&self.transactions.things).by_id.is_empty()
     }
 
     fn is_over(&self, lifetime: Duration, reconnects_within: Duration) -> bool {
-        if self.calls.load(Ordering::Relaxed) > 0 {
-            return false;
-        }
-        let (silent, is_gone) = {
-            let seen = lock(&self.seen);
-            (seen.at.elapsed(), seen.over.strong_count() == 0)
-        };
-        let limit = self.main.try_lock().ok().and_then(|session| session.idle_limit_ms());
+        let Some(silent) = self.silent() else { return false };
+        let is_gone = lock(&self.seen).over.strong_count() == 0;
+        let limit = self.main.try_take().and_then(|session| session.idle_limit_ms());
         let limit = limit.map(|(limit_ms, _)| Duration::from_millis(limit_ms));
         silent > lifetime
             || (is_gone && silent >= reconnects_within)
@@ -302,47 +384,54 @@ impl Client {
 
 impl<T> Kept<T> {
     fn new(what: &'static str, most: usize, most_bytes: usize) -> Kept<T> {
-        Kept { what, most, most_bytes, things: Mutex::default() }
+        let things = Mutex::new(Things { by_id: HashMap::new(), closed: false });
+        Kept { what, most, most_bytes, things }
     }
 
     /// Keeps a thing of this size, in place of what is kept under the same id.
     ///
     /// # Errors
-    /// `54000` for one too many, or too large.
+    /// `54000` for one too many, or too large; `28000` where the client has ended.
     pub fn put(&self, id: Uuid, bytes: usize, thing: T) -> Result<()> {
         let mut things = lock(&self.things);
-        let others = || things.iter().filter(|(of, _)| **of != id).map(|(_, thing)| thing.bytes);
+        if things.closed {
+            return Err(Error::new(Kind::InvalidAuthorization, "the client has ended"));
+        }
+        let others = || things.by_id.iter().filter(|(of, _)| **of != id).map(|(_, it)| it.bytes);
         let held = others().fold(bytes, usize::saturating_add);
         if others().count() >= self.most || held > self.most_bytes {
             let message = format!("this client keeps too many {}", self.what);
             return Err(Error::new(Kind::ProgramLimitExceeded, message)
                 .with_hint("Close, end or fetch those that are no longer needed."));
         }
-        things.insert(id, Thing { since: Instant::now(), bytes, thing });
+        things.by_id.insert(id, Thing { since: Instant::now(), bytes, thing });
         Ok(())
     }
 
     pub fn take(&self, id: Uuid) -> Option<T> {
-        lock(&self.things).remove(&id).map(|it| it.thing)
+        lock(&self.things).by_id.remove(&id).map(|it| it.thing)
     }
 
-    fn forget_older_than(&self, age: Duration) {
-        lock(&self.things).retain(|_, it| it.since.elapsed() <= age);
+    /// Forgets what is not to be kept, by its age.
+    pub fn retain(&self, keep: impl Fn(&Uuid, &T, Duration) -> bool) {
+        let mut things = lock(&self.things);
+        things.by_id.retain(|id, it| keep(id, &it.thing, it.since.elapsed()));
     }
 
-    fn retain(&self, keep: impl Fn(&T) -> bool) {
-        lock(&self.things).retain(|_, it| keep(&it.thing));
-    }
-
-    fn clear(&self) {
-        let things = std::mem::take(&mut *lock(&self.things));
-        drop(things);
+    /// Forgets everything, for good.
+    fn close(&self) {
+        let forgotten = {
+            let mut things = lock(&self.things);
+            things.closed = true;
+            std::mem::take(&mut things.by_id)
+        };
+        drop(forgotten);
     }
 }
 
 impl<T: Clone> Kept<T> {
     pub fn get(&self, id: Uuid) -> Option<T> {
-        lock(&self.things).get(&id).map(|it| it.thing.clone())
+        lock(&self.things).by_id.get(&id).map(|it| it.thing.clone())
     }
 }
 

@@ -45,6 +45,10 @@ pub fn bug() -> Error {
     Error::internal("the call ended by a bug of the server")
 }
 
+pub fn canceled() -> Error {
+    Error::new(Kind::QueryCanceled, "canceling statement due to user request")
+}
+
 fn code(error: &Error) -> Code {
     let sqlstate = error.sqlstate();
     let class = sqlstate.get(..2).unwrap_or_default();

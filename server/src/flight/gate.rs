@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use kho_catalog::error::{Kind, Result};
+use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataMap;
@@ -17,7 +19,7 @@ use tower_layer::Layer;
 use super::Shared;
 use super::authenticate;
 use super::client::Client;
-use super::error::{bug, status};
+use super::error::{SQLSTATE, bug, status};
 use super::listener::Peer;
 
 const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
@@ -78,21 +80,39 @@ where
         Box::pin(async move {
             if request.uri().path() != HANDSHAKE {
                 let metadata = MetadataMap::from_headers(request.headers().clone());
-                let known = match request.extensions().get::<Peer>() {
-                    Some(peer) => authenticate::known(&shared, &metadata, peer).await,
-                    None => Err(bug()),
-                };
-                match known {
-                    Ok((client, renewed)) => {
-                        if let Some(peer) = request.extensions().get::<Peer>() {
-                            peer.is_known.store(true, Ordering::Relaxed);
-                        }
-                        request.extensions_mut().insert(Known { client, renewed });
-                    }
+                let peer = request.extensions().get::<Peer>().cloned();
+                match known(&shared, &metadata, peer).await {
+                    Ok(known) => request.extensions_mut().insert(known),
                     Err(error) => return Ok(status(&error).into_http()),
-                }
+                };
             }
-            inner.call(request).await
+            let mut response = inner.call(request).await?;
+            tell_state(response.headers_mut());
+            Ok(response)
         })
     }
+}
+
+async fn known(shared: &Shared, metadata: &MetadataMap, peer: Option<Peer>) -> Result<Known> {
+    let peer = peer.ok_or_else(bug)?;
+    let (client, renewed) = authenticate::known(shared, metadata, &peer).await?;
+    peer.is_known.store(true, Ordering::Relaxed);
+    Ok(Known { client, renewed })
+}
+
+/// What the transport refuses by itself has a SQLSTATE, too.
+fn tell_state(headers: &mut http::HeaderMap) {
+    let Some(code) = headers.get("grpc-status").filter(|code| code.as_bytes() != b"0") else {
+        return;
+    };
+    if headers.contains_key(SQLSTATE) {
+        return;
+    }
+    let kind = match Code::from_bytes(code.as_bytes()) {
+        Code::OutOfRange | Code::ResourceExhausted => Kind::ProgramLimitExceeded,
+        Code::Unimplemented => Kind::FeatureNotSupported,
+        Code::Cancelled | Code::DeadlineExceeded => Kind::QueryCanceled,
+        _ => Kind::ProtocolViolation,
+    };
+    headers.insert(SQLSTATE, http::HeaderValue::from_static(kind.sqlstate()));
 }

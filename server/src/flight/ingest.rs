@@ -27,7 +27,9 @@ use kho_sql::session::{DATABASE, Session, TransactionStatus};
 use tokio_util::sync::CancellationToken;
 
 pub use arrive::Arriving;
+pub(in crate::flight) use arrive::broken_off;
 
+use crate::flight::error::canceled;
 use crate::flight::name::{RelationName, quoted};
 use crate::flight::run::{self, values};
 
@@ -137,7 +139,10 @@ pub async fn ingest(
 ) -> Result<Loaded> {
     let began = Instant::now();
     let named = match load {
-        Some(load) => Some(session.name_load([&load.stream, &load.sequence])?),
+        Some(load) => match session.name_load([&load.stream, &load.sequence]) {
+            Ok(before) => Some(before),
+            Err(error) => return Err(refused(session, error).await),
+        },
         None => None,
     };
     let in_block = session.status() != TransactionStatus::Idle;
@@ -171,12 +176,14 @@ async fn load_rows(
     stop: &CancellationToken,
 ) -> Result<(Tag, Option<u64>)> {
     // A client that says what it will send, and then nothing, keeps nobody from the table.
-    let first = match arriving.next().await {
+    let first = tokio::select! {
+        biased;
+        error = session.ended() => Err(error),
+        first = arriving.next_until(stop) => first,
+    };
+    let first = match first {
         Ok(first) => first,
-        Err(error) => {
-            session.fail();
-            return Err(error);
-        }
+        Err(error) => return Err(refused(session, error).await),
     };
     let schema = arriving.schema().clone();
     let copy = prepare(session, target, load, &schema, stop).await?;
@@ -203,7 +210,10 @@ async fn prepare(
     let is_there = !target.creates || exists(session, &table, stop).await?;
     match (is_there, target.existing) {
         (false, _) => {
-            let create = define::create_table(&target.table, schema)?;
+            let create = match define::create_table(&target.table, schema) {
+                Ok(create) => create,
+                Err(error) => return Err(refused(session, error).await),
+            };
             run::done(session, &create, stop).await?;
         }
         (true, Existing::Replace) => {
@@ -220,12 +230,17 @@ async fn prepare(
             return Err(error);
         }
         (true, Existing::Fail) => {
-            session.fail();
-            return Err(already_there(&target.table));
+            return Err(refused(session, already_there(&target.table)).await);
         }
         (true, Existing::Append) => {}
     }
     begin(session, target, schema, stop).await
+}
+
+/// An error that no statement has met: it fails an open block, and is in the ledger before it is told.
+async fn refused(session: &mut Session, error: Error) -> Error {
+    session.fail();
+    session.refuse(None, error).await
 }
 
 fn already_there(table: &RelationName) -> Error {
@@ -246,8 +261,8 @@ async fn begin(
     stop: &CancellationToken,
 ) -> Result<CopyIn> {
     if schema.fields().is_empty() {
-        session.fail();
-        return Err(Error::new(Kind::InvalidParameterValue, "a load needs columns"));
+        let error = Error::new(Kind::InvalidParameterValue, "a load needs columns");
+        return Err(refused(session, error).await);
     }
     let columns: Vec<String> = schema.fields().iter().map(|it| quoted(it.name())).collect();
     let text = format!("COPY {} ({}) FROM STDIN", target.table.quoted(), columns.join(", "));
@@ -292,7 +307,7 @@ async fn feed(
     tokio::select! {
         biased;
         () = stop.cancelled() => {
-            Err(Error::new(Kind::QueryCanceled, "canceling statement due to user request"))
+            Err(canceled())
         }
         error = ended => Err(error),
         error = deadline.passed() => Err(error),

@@ -2,7 +2,8 @@
 //!
 //! What it is: `kho-purpose` and `kho-order-number` in a call's metadata are the settings of these
 //! names, from that call on. `kho-compression` (`none`, `lz4`, `zstd`), `kho-arrow-views` (`true`,
-//! `false`) and `kho-endpoints` (1 to 16) are about the rows of that call. The session options of
+//! `false`) and `kho-endpoints` (1 to 16: the most that a query without an order, not prepared, is
+//! handed out by) are about the rows of that call. The session options of
 //! Flight SQL are the settings of the PostgreSQL wire; `schema` is the search path, and `catalog` the
 //! one there is.
 //! What it guarantees: an option is obeyed or refused; settings are set by `SET`, like everywhere.
@@ -136,7 +137,7 @@ pub fn said(metadata: &MetadataMap) -> Result<Vec<(String, String)>> {
 pub fn load(metadata: &MetadataMap) -> Result<Option<LoadName>> {
     match (text(metadata, LOAD_STREAM)?, text(metadata, LOAD_SEQUENCE)?) {
         (None, None) => Ok(None),
-        (Some(stream), Some(sequence)) => {
+        (Some(stream), Some(sequence)) if !stream.is_empty() && !sequence.is_empty() => {
             Ok(Some(LoadName { stream: stream.to_owned(), sequence: sequence.to_owned() }))
         }
         _ => {
@@ -225,11 +226,11 @@ pub async fn all(
     session: &mut Session,
     stop: &CancellationToken,
 ) -> Result<GetSessionOptionsResult> {
-    let query = "SELECT name, setting FROM pg_settings";
+    let query = "SELECT name, setting FROM pg_settings \
+                 UNION ALL SELECT 'schema', current_schema()::text";
     let mut options = HashMap::new();
     for batch in run::rows(session, query, &[], stop).await? {
         for (name, value) in texts(&batch, 0).flatten().zip(texts(&batch, 1)) {
-            let name = if name == SEARCH_PATH { SCHEMA.to_owned() } else { name };
             options.insert(name, of_text(&value.unwrap_or_default()));
         }
     }
@@ -263,6 +264,7 @@ async fn set_one(
         CATALOG if value.as_deref().is_none_or(|it| it == DATABASE) => Ok(()),
         CATALOG => Err(invalid("there is one catalog, kho")),
         SCHEMA => {
+            // One name, as it is told.
             let path = value.map(|it| quoted(&it));
             set(session, SEARCH_PATH, path.as_deref(), stop).await
         }

@@ -8,9 +8,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::Array as _;
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::sql::ActionCreatePreparedStatementResult;
@@ -25,9 +23,10 @@ use kho_sql::session::{Session, TransactionStatus};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::error::canceled;
 use super::ingest::Arriving;
 use super::service::Call;
-use super::statement::{Bound, Held, canceled, counted, info, none, one};
+use super::statement::{Bound, Held, counted, info, no_schema, none, one};
 use super::stream::{Messages, Source, relaxed, shown};
 use super::ticket;
 
@@ -91,7 +90,7 @@ impl Call {
     /// `26000`, `08P01`, `22P02` and the like for what is no value of the parameter's type.
     pub async fn bind(&self, handle: &[u8], arriving: Option<Arriving>) -> Result<()> {
         let prepared = self.prepared(handle)?;
-        let (rows, bytes) = self.rows_of(&prepared, arriving).await?;
+        let (rows, bytes) = self.rows_of(&prepared, arriving).await?.unwrap_or_default();
         if let Some(id) = ticket::id(handle) {
             let bytes = bytes.saturating_add(prepared.bytes);
             self.client.prepared.put(id, bytes, Arc::clone(&prepared))?;
@@ -105,9 +104,14 @@ impl Call {
     /// # Errors
     /// As [`Call::bind`]; what the session says.
     pub async fn update_prepared(&self, handle: &[u8], arriving: Option<Arriving>) -> Result<i64> {
+        self.refuse_load()?;
         let prepared = self.prepared(handle)?;
-        let (sent, _) = self.rows_of(&prepared, arriving).await?;
-        let rows = if sent.is_empty() { prepared.bound() } else { Arc::new(sent) };
+        let rows = match self.rows_of(&prepared, arriving).await? {
+            // As many times as there are rows.
+            Some((rows, _)) if rows.is_empty() => return Ok(0),
+            Some((rows, _)) => Arc::new(rows),
+            None => prepared.bound(),
+        };
         prepared.check(&rows)?;
         let transaction = prepared.transaction;
         let counted = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
@@ -140,6 +144,7 @@ impl Call {
             self.client.held.put(id, bytes, Held::Bound(Box::new(bound)))?;
             return info(&shown, [ticket], descriptor);
         }
+        self.refuse_load()?;
         let transaction = prepared.transaction;
         let places = self.places(id)?;
         let ran = self.with_session(id, transaction, move |session, stop| {
@@ -153,16 +158,9 @@ impl Call {
                 session.run(&prepared.statement, row, stop).await
             })
         });
-        match ran.await {
-            Ok((outcome, running)) => {
-                let session = self.client.session(transaction)?;
-                self.info_of_outcome(outcome, (running, session), places, descriptor)
-            }
-            Err(error) => {
-                places.into_iter().for_each(|id| drop(self.client.held.take(id)));
-                Err(error)
-            }
-        }
+        let (outcome, running) = ran.await?;
+        let session = self.client.session(transaction)?;
+        self.info_of_outcome(outcome, (running, session), &places, descriptor)
     }
 
     /// The schema of a prepared query.
@@ -173,7 +171,7 @@ impl Call {
         let prepared = self.prepared(handle)?;
         match prepared.statement.is_query() {
             true => Ok(relaxed(&prepared.description.columns.clone().unwrap_or_else(none))),
-            false => Err(Error::unsupported("only a query has a schema before it is run")),
+            false => Err(no_schema()),
         }
     }
 
@@ -201,7 +199,7 @@ impl Call {
             let session = self.client.session(transaction)?;
             return self.send(Source::from(rows).of_session(session), running);
         }
-        let session = Some(self.client.session(transaction)?);
+        let session = self.client.session(transaction)?;
         let deadline = rows.deadline.clone();
         let (call, stop) = (self.clone(), running.stop.clone());
         let rest = futures::stream::iter(1..parameters.len()).then(move |number| {
@@ -225,7 +223,8 @@ impl Call {
             }
         });
         let batches = Box::pin(rows.chain(rest.flatten()));
-        self.send(Source { schema, batches, deadline, session }, running)
+        let source = Source { schema, batches, deadline, block: None };
+        self.send(source.of_session(session), running)
     }
 
     fn prepared(&self, handle: &[u8]) -> Result<Arc<Prepared>> {
@@ -236,51 +235,44 @@ impl Call {
         })
     }
 
-    /// Rows of parameters, each with the types that the statement has for them.
+    /// Rows of parameters, each with the types that the statement has for them, and what they take;
+    /// `None` where the client sends none.
     async fn rows_of(
         &self,
         prepared: &Prepared,
         arriving: Option<Arriving>,
-    ) -> Result<(Vec<Vec<ScalarValue>>, usize)> {
-        let types = &prepared.description.parameters;
-        let fields: Vec<Field> = types.iter().map(|of| of.to_field("", true)).collect();
-        let options = CastOptions { safe: false, ..CastOptions::default() };
+    ) -> Result<Option<(Vec<Vec<ScalarValue>>, usize)>> {
+        let types = prepared.description.parameters.clone();
+        let Some(mut arriving) = arriving.filter(|_| !types.is_empty()) else { return Ok(None) };
+        let schema = Arc::clone(arriving.schema());
+        let fit = self.with_session(Uuid::new_v4(), None, move |session, _| {
+            let fit = session.fit_parameters(&schema, &types);
+            Box::pin(std::future::ready(fit))
+        });
+        let (fit, running) = fit.await?;
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-        let Some(mut arriving) = arriving else { return Ok((rows, bytes)) };
-        while let Some(batch) = arriving.next().await? {
-            bytes = bytes.saturating_add(batch.get_array_memory_size());
-            if bytes > self.shared.limits.message_bytes {
-                let message = "the parameters are larger than one message may be";
-                return Err(Error::new(Kind::ProgramLimitExceeded, message)
-                    .with_hint("Load many rows with CommandStatementIngest."));
-            }
-            if batch.num_columns() != fields.len() {
-                return Err(misfit(batch.num_columns(), fields.len()));
-            }
-            let columns = batch.columns().iter().zip(&fields).enumerate();
-            let columns = columns.map(|(index, (column, field))| {
-                cast_with_options(column, field.data_type(), &options).map_err(|error| {
-                    let message = format!(
-                        "parameter ${} is {}, not {}",
-                        index + 1,
-                        column.data_type(),
-                        field.data_type()
-                    );
-                    Error::new(Kind::InvalidTextRepresentation, message).with_source(error)
-                })
-            });
-            let columns = columns.collect::<Result<Vec<_>>>()?;
-            for row in 0..batch.num_rows() {
-                let value = |column: &arrow::array::ArrayRef| {
-                    debug_assert!(row < column.len());
-                    ScalarValue::try_from_array(column, row).map_err(|error| {
+        while let Some(batch) = arriving.next_until(&running.stop).await? {
+            for piece in fit.pieces(&batch) {
+                let piece = piece?;
+                for row in 0..piece.num_rows() {
+                    let row = (piece.columns().iter())
+                        .map(|column| ScalarValue::try_from_array(column, row))
+                        .collect::<Result<Vec<_>, _>>();
+                    let row = row.map_err(|error| {
                         Error::internal("a parameter cannot be read").with_source(error.to_string())
-                    })
-                };
-                rows.push(columns.iter().map(value).collect::<Result<Vec<_>>>()?);
+                    })?;
+                    let size = row.iter().map(ScalarValue::size).sum::<usize>();
+                    bytes = bytes.saturating_add(size.saturating_add(size_of_val(&row)));
+                    rows.push(row);
+                }
+                if bytes > self.shared.limits.message_bytes {
+                    let message = "the parameters take more than one message may";
+                    return Err(Error::new(Kind::ProgramLimitExceeded, message)
+                        .with_hint("Load many rows with CommandStatementIngest."));
+                }
             }
         }
-        Ok((rows, bytes))
+        Ok(Some((rows, bytes)))
     }
 }
 
@@ -291,7 +283,12 @@ impl Prepared {
 
     fn check(&self, rows: &[Vec<ScalarValue>]) -> Result<()> {
         match (rows.is_empty(), self.description.parameters.len()) {
-            (true, wanted @ 1..) => Err(misfit(0, wanted)),
+            (true, wanted @ 1..) => {
+                let message = format!(
+                    "no parameters are given, but the prepared statement requires {wanted}"
+                );
+                Err(Error::new(Kind::ProtocolViolation, message))
+            }
             _ => Ok(()),
         }
     }
@@ -332,12 +329,6 @@ async fn run_all(
 
 fn failed(error: Error) -> impl Stream<Item = Result<RecordBatch>> + Send {
     futures::stream::once(std::future::ready(Err(error)))
-}
-
-fn misfit(given: usize, wanted: usize) -> Error {
-    let message =
-        format!("{given} parameters are given, but the prepared statement requires {wanted}");
-    Error::new(Kind::ProtocolViolation, message)
 }
 
 /// A schema as the protocol has it: an encapsulated IPC message.

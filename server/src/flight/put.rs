@@ -6,7 +6,6 @@
 //! What it does not: it takes no Substrait plan.
 //! On failure: `08P01` for a stream that is none; what the command says.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
@@ -16,11 +15,12 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::session::TransactionStatus;
 use prost::Message as _;
 use serde_json::json;
-use tokio::sync::Mutex;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 use uuid::Uuid;
 
-use super::ingest::{Arriving, Loaded, Target, ingest};
+use super::client::Turn;
+use super::error::canceled;
+use super::ingest::{Arriving, Loaded, Target, broken_off, ingest};
 use super::plain;
 use super::service::{Call, command, transaction};
 
@@ -33,21 +33,21 @@ impl Call {
     /// # Errors
     /// What its command says.
     pub async fn put(&self, mut stream: Streaming<FlightData>) -> Result<Put> {
-        let first = stream
-            .message()
-            .await
-            .map_err(broken)?
+        let first = self
+            .message(&mut stream)
+            .await?
             .ok_or_else(|| Error::new(Kind::ProtocolViolation, "a stream without a message"))?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(|| {
             Error::new(Kind::ProtocolViolation, "a stream whose first message has no descriptor")
         })?;
         if let Some(table) = plain::named(&descriptor)? {
-            return Put::by_path(self.load(Target::append(table), None, first, stream).await?);
+            let target = Ok(Target::append(table));
+            return Put::by_path(self.load(target, None, first, stream).await?);
         }
         match command(&descriptor.cmd)? {
             Command::CommandStatementIngest(ingest) => {
                 let transaction = transaction(ingest.transaction_id.as_deref())?;
-                let target = Target::of_command(&ingest)?;
+                let target = Target::of_command(&ingest);
                 Ok(Put::by_command(self.load(target, transaction, first, stream).await?))
             }
             Command::CommandStatementUpdate(update) => {
@@ -55,13 +55,13 @@ impl Call {
                 Ok(Put::updated(self.update(update.query, transaction).await?))
             }
             Command::CommandPreparedStatementUpdate(update) => {
-                let arriving = parameters(first, stream).await?;
+                let arriving = self.parameters(first, stream).await?;
                 let handle = &update.prepared_statement_handle;
                 Ok(Put::updated(self.update_prepared(handle, arriving).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = query.prepared_statement_handle;
-                self.bind(&handle, parameters(first, stream).await?).await?;
+                self.bind(&handle, self.parameters(first, stream).await?).await?;
                 let result =
                     DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
                 Ok(Put::of(result.encode_to_vec(), Vec::new()))
@@ -71,17 +71,46 @@ impl Call {
         }
     }
 
+    /// The next message of a client that may not be silent for ever.
+    async fn message(&self, stream: &mut Streaming<FlightData>) -> Result<Option<FlightData>> {
+        tokio::select! {
+            message = stream.message() => message.map_err(|status| broken_off(&status)),
+            () = self.client.ended.cancelled() => Err(canceled()),
+            () = tokio::time::sleep(SILENCE) => Err(canceled()),
+        }
+    }
+
+    /// What comes of a stream whose first message was taken; of one that has only that message, which
+    /// says what it is, nothing does.
+    async fn parameters(
+        &self,
+        first: FlightData,
+        mut stream: Streaming<FlightData>,
+    ) -> Result<Option<Arriving>> {
+        let first = match first.data_header.is_empty() {
+            true => self.message(&mut stream).await?,
+            false => Some(first),
+        };
+        let Some(first) = first else { return Ok(None) };
+        let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
+        Arriving::open(messages, SILENCE).await.map(Some)
+    }
+
     /// Loads what comes, in a session of its own: a client that stalls keeps none of its other calls
     /// waiting. In an open block the load is part of that.
     async fn load(
         &self,
-        target: Target,
+        target: Result<Target>,
         transaction: Option<Uuid>,
         first: FlightData,
         stream: Streaming<FlightData>,
     ) -> Result<Loaded> {
         let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
-        let arriving = Arriving::open(messages, SILENCE).await?;
+        let arriving = Arriving::open(messages, SILENCE).await;
+        let (target, arriving) = match target.and_then(|target| Ok((target, arriving?))) {
+            Ok(both) => both,
+            Err(error) => return Err(self.refuse(transaction, error).await),
+        };
         let own = self.with_session(Uuid::new_v4(), transaction, |session, _| {
             Box::pin(async move {
                 match session.status() {
@@ -92,7 +121,7 @@ impl Call {
         });
         let load = self.load.clone();
         let (session, is_transaction) = match own.await?.0 {
-            Some(session) => (Arc::new(Mutex::new(session)), false),
+            Some(session) => (Turn::of(session), false),
             None => (self.client.session(transaction)?, transaction.is_some()),
         };
         let loaded = self.with(session, Uuid::new_v4(), is_transaction, move |session, stop| {
@@ -100,21 +129,6 @@ impl Call {
         });
         loaded.await.map(|(loaded, _)| loaded)
     }
-}
-
-/// What comes of a stream whose first message was taken; of one that has only that message, which says
-/// what it is, nothing does.
-async fn parameters(
-    first: FlightData,
-    mut stream: Streaming<FlightData>,
-) -> Result<Option<Arriving>> {
-    let first = match first.data_header.is_empty() {
-        true => stream.message().await.map_err(broken)?,
-        false => Some(first),
-    };
-    let Some(first) = first else { return Ok(None) };
-    let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
-    Arriving::open(messages, SILENCE).await.map(Some)
 }
 
 pub fn no_substrait() -> Error {
@@ -169,18 +183,4 @@ fn told(loaded: Loaded) -> Vec<(&'static str, String)> {
     let version = version.map(|version| ("kho-version", version.to_string()));
     let others = [("kho-rows", rows.to_string()), ("kho-duration-ms", duration_ms.to_string())];
     version.into_iter().chain(others).collect()
-}
-
-/// What broke a client's stream.
-fn broken(status: Status) -> Error {
-    let (kind, message) = match status.code() {
-        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
-            (Kind::ProgramLimitExceeded, "a message is larger than limits.message_bytes")
-        }
-        tonic::Code::InvalidArgument | tonic::Code::Internal => {
-            (Kind::ProtocolViolation, "the stream holds a message that is none")
-        }
-        _ => (Kind::ConnectionFailure, "the client's stream broke off"),
-    };
-    Error::new(kind, message).with_detail(status.message())
 }

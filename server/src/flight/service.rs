@@ -7,7 +7,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
     ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionRequest,
@@ -143,6 +145,7 @@ impl FlightService for Service {
         let peer = peer(request.extensions()).map_err(|error| status(&error))?;
         let bearer = authenticate::handshake(&self.shared, request.metadata(), peer).await;
         let bearer = bearer.map_err(|error| status(&error))?;
+        peer.is_known.store(true, Ordering::Relaxed);
         let payload = Bytes::from(bearer.clone());
         let answer = HandshakeResponse { protocol_version: 0, payload };
         let answers: Self::HandshakeStream = one(answer);
@@ -282,16 +285,7 @@ impl Call {
 
     /// `DoGet`.
     async fn get(&self, sealed: &[u8]) -> Result<Messages> {
-        let ticket = match self.open(sealed) {
-            Ok(ticket) => ticket,
-            // A try to see somebody else's rows is in the ledger before it is answered.
-            Err(error) => {
-                let refused = self.with_session(Uuid::new_v4(), None, |session, _| {
-                    Box::pin(async move { Ok(session.refuse(None, error).await) })
-                });
-                return Err(refused.await?.0);
-            }
-        };
+        let ticket = self.open(sealed).await?;
         let id = ticket::id(&ticket.id).ok_or_else(bug)?;
         match ticket.rows.ok_or_else(bug)? {
             Rows::Query(text) => {
@@ -307,34 +301,41 @@ impl Call {
     /// What a ticket says, which must be of this call's role.
     ///
     /// # Errors
-    /// `42501`, whatever is wrong with it.
-    pub fn open(&self, sealed: &[u8]) -> Result<Ticket> {
+    /// `42501`, whatever is wrong with it: a try to reach somebody else's rows, in the ledger before it
+    /// is answered.
+    pub async fn open(&self, sealed: &[u8]) -> Result<Ticket> {
         let ticket: Option<Ticket> = self.shared.sealer.open(Use::Ticket, sealed);
         let now_ms = chrono::Utc::now().timestamp_millis();
         let is_good = |it: &Ticket| it.role == self.client.role && now_ms < it.until_ms;
-        ticket.filter(is_good).ok_or_else(|| {
-            Error::new(
-                Kind::InsufficientPrivilege,
-                "the ticket is not one of this role, or is over",
-            )
-            .with_hint("Ask for the rows again, with GetFlightInfo.")
-        })
+        if let Some(ticket) = ticket.filter(is_good) {
+            return Ok(ticket);
+        }
+        let message = "the ticket is not one of this role, or is over";
+        let error = Error::new(Kind::InsufficientPrivilege, message)
+            .with_hint("Ask for the rows again, with GetFlightInfo.");
+        Err(self.refuse(None, error).await)
     }
 
     /// `GetSchema`: what an INSERT would give is not found out by inserting.
     async fn schema(&self, descriptor: FlightDescriptor) -> Result<Bytes> {
-        if plain::named(&descriptor)?.is_some() {
-            return Ok(self.info(descriptor).await?.schema);
-        }
-        match command(&descriptor.cmd)? {
-            Command::CommandStatementQuery(query) if !kho_sql::parse::is_query(&query.query) => {
-                Err(Error::unsupported("only a query has a schema before it is run"))
+        let schema = match plain::named(&descriptor)? {
+            Some(table) => self.schema_of_statement(plain::query(&table), None).await?,
+            None => self.schema_of(command(&descriptor.cmd)?).await?,
+        };
+        Ok(info(&shown(&schema, self.form), [], descriptor)?.schema)
+    }
+
+    async fn schema_of(&self, command: Command) -> Result<SchemaRef> {
+        match command {
+            Command::CommandStatementQuery(query) => {
+                let transaction = transaction(query.transaction_id.as_deref())?;
+                self.schema_of_statement(query.query, transaction).await
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let schema = self.schema_of_prepared(&query.prepared_statement_handle)?;
-                Ok(info(&shown(&schema, self.form), [], descriptor)?.schema)
+                self.schema_of_prepared(&query.prepared_statement_handle)
             }
-            _ => Ok(self.info(descriptor).await?.schema),
+            Command::CommandStatementSubstraitPlan(_) => Err(no_substrait()),
+            other => about::schema(&other),
         }
     }
 
@@ -377,13 +378,13 @@ impl Call {
             }
             "CancelFlightInfo" => {
                 let asked = CancelFlightInfoRequest::decode(body).map_err(malformed)?;
-                let result = self.cancel(&asked.info.unwrap_or_default())?;
+                let result = self.cancel(&asked.info.unwrap_or_default()).await?;
                 Ok(Some(result.encode_to_vec().into()))
             }
             "CancelQuery" => {
                 let asked: ActionCancelQueryRequest = unpacked(&body)?;
                 let info = FlightInfo::decode(asked.info).map_err(malformed)?;
-                let result = self.cancel(&info)?.status;
+                let result = self.cancel(&info).await?.status;
                 packed(&ActionCancelQueryResult { result })
             }
             "SetSessionOptions" => {

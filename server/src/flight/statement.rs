@@ -26,8 +26,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::client::{HELD_FOR, Running, Shared};
-use super::error::bug;
+use super::client::{Client, HELD_FOR, Running, Shared};
+use super::error::{bug, canceled};
 use super::options;
 use super::service::Call;
 use super::stream::{Messages, Source, messages, relaxed, shown};
@@ -51,6 +51,20 @@ pub struct Bound {
     pub schema: SchemaRef,
     pub transaction: Option<Uuid>,
     pub parameters: Arc<Vec<Vec<ScalarValue>>>,
+}
+
+/// Where a statement's rows will be held; given back where none come.
+pub struct Places {
+    client: Arc<Client>,
+    ids: Vec<Uuid>,
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let is_empty =
+            |id: &Uuid, held: &Held| self.ids.contains(id) && matches!(held, Held::Coming);
+        self.client.held.retain(|id, held, _| !is_empty(id, held));
+    }
 }
 
 /// What a statement will give.
@@ -83,7 +97,7 @@ impl Call {
     /// What the work says, `XX000` where it panics.
     pub async fn with<T: Send + 'static>(
         &self,
-        session: Shared,
+        turn: Shared,
         id: Uuid,
         is_transaction: bool,
         work: impl for<'a> FnOnce(&'a mut Session, &'a CancellationToken) -> BoxFuture<'a, Result<T>>
@@ -93,17 +107,19 @@ impl Call {
         let running = self.client.runs(id);
         let given_up = running.stop.clone().drop_guard();
         let (settings, busy) = (self.settings.clone(), self.client.busy(None));
-        let done = tokio::spawn(async move {
+        let done = self.shared.tasks.spawn(async move {
             let stop = running.stop.clone();
-            let waited = stop.run_until_cancelled(session.lock()).await;
+            let waited = stop.run_until_cancelled(turn.take()).await;
             let mut session = waited.ok_or_else(canceled)?;
+            let before = session.status();
             if is_transaction && session.status() == TransactionStatus::Idle {
                 return Err(Error::new(Kind::NoActiveTransaction, "the transaction is over"));
             }
             options::apply(&mut session, &settings, &stop).await?;
-            let done = work(&mut session, &stop).await?;
+            let done = work(&mut session, &stop).await;
+            turn.has_begun(before, &session);
             drop(busy);
-            Ok((done, running))
+            Ok((done?, running))
         });
         let done = done.await;
         given_up.disarm();
@@ -113,6 +129,33 @@ impl Call {
             self.shared.clients.end(self.client.id);
             Err(bug())
         })
+    }
+
+    /// An error that no statement has met: it is in the ledger before it is told, and fails the
+    /// transaction that it was met in.
+    pub async fn refuse(&self, transaction: Option<Uuid>, error: Error) -> Error {
+        let refused = self.with_session(Uuid::new_v4(), transaction, |session, _| {
+            Box::pin(async move {
+                session.fail();
+                Ok(session.refuse(None, error).await)
+            })
+        });
+        refused.await.map_or_else(|error| error, |(error, _)| error)
+    }
+
+    /// Refuses the name of a load where there is none: it would not be obeyed.
+    ///
+    /// # Errors
+    /// `22023`.
+    pub fn refuse_load(&self) -> Result<()> {
+        match self.load {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                Kind::InvalidParameterValue,
+                "kho-load-stream and kho-load-sequence are for loads",
+            )
+            .with_hint("For a statement, SET kho.load_stream and kho.load_sequence.")),
+        }
     }
 
     /// `GetFlightInfo` of a statement.
@@ -127,7 +170,11 @@ impl Call {
     ) -> Result<FlightInfo> {
         let id = Uuid::new_v4();
         let is_query = kho_sql::parse::is_query(&text);
-        let places = if is_query { Vec::new() } else { self.places(id)? };
+        if !is_query {
+            self.refuse_load()?;
+        }
+        let places =
+            if is_query && self.form.endpoints == 1 { None } else { Some(self.places(id)?) };
         let (sent, endpoints) = (text.clone(), self.form.endpoints);
         let told = self.with_session(id, transaction, move |session, stop| {
             Box::pin(async move {
@@ -140,21 +187,39 @@ impl Call {
                 session.run(&statement, &[], stop).await.map(|it| Told::Ran(Box::new(it)))
             })
         });
-        match told.await {
-            Ok((Told::Query(schema), _)) => {
+        match told.await? {
+            (Told::Query(schema), _) => {
                 let ticket = self.ticket(id, transaction, ticket::Rows::Query(text), &schema)?;
                 info(&shown(&schema, self.form), [ticket], descriptor)
             }
-            Ok((Told::Ran(outcome), running)) => {
-                let places = if is_query { self.places(id)? } else { places };
+            (Told::Ran(outcome), running) => {
                 let session = self.client.session(transaction)?;
-                self.info_of_outcome(*outcome, (running, session), places, descriptor)
-            }
-            Err(error) => {
-                places.into_iter().for_each(|id| drop(self.client.held.take(id)));
-                Err(error)
+                let places = places.ok_or_else(bug)?;
+                self.info_of_outcome(*outcome, (running, session), &places, descriptor)
             }
         }
+    }
+
+    /// `GetSchema` of a statement, which is not run for it.
+    ///
+    /// # Errors
+    /// `0A000` for what would have to be run; what the session says.
+    pub async fn schema_of_statement(
+        &self,
+        text: String,
+        transaction: Option<Uuid>,
+    ) -> Result<SchemaRef> {
+        let described = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
+            Box::pin(async move {
+                let statement = one(session, &text).await?;
+                if !statement.is_query() {
+                    return Err(session.refuse(Some(&statement), no_schema()).await);
+                }
+                let described = session.describe(&statement, &[], stop).await?;
+                Ok(relaxed(&described.columns.unwrap_or_else(none)))
+            })
+        });
+        described.await.map(|(schema, _)| schema)
     }
 
     /// Places for what a statement will give, the first of them under its own id: where there are none
@@ -162,16 +227,14 @@ impl Call {
     ///
     /// # Errors
     /// `54000` where the client has not fetched enough of what there is.
-    pub fn places(&self, id: Uuid) -> Result<Vec<Uuid>> {
+    pub fn places(&self, id: Uuid) -> Result<Places> {
         let more = (1..self.form.endpoints).map(|_| Uuid::new_v4());
-        let ids: Vec<Uuid> = std::iter::once(id).chain(more).collect();
-        for id in &ids {
-            if let Err(error) = self.client.held.put(*id, 0, Held::Coming) {
-                ids.iter().for_each(|id| drop(self.client.held.take(*id)));
-                return Err(error);
-            }
+        let ids = std::iter::once(id).chain(more).collect();
+        let places = Places { client: Arc::clone(&self.client), ids };
+        for id in &places.ids {
+            self.client.held.put(*id, 0, Held::Coming)?;
         }
-        Ok(ids)
+        Ok(places)
     }
 
     /// What was run already, to be fetched, in the places that it was given.
@@ -182,29 +245,28 @@ impl Call {
         &self,
         outcome: Outcome,
         (mut running, session): (Running, Shared),
-        places: Vec<Uuid>,
+        places: &Places,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let Outcome::Rows(rows) = outcome else {
-            let ids = places.into_iter().inspect(|id| drop(self.client.held.take(*id))).take(1);
-            let nothing = |id| self.ticket(id, None, ticket::Rows::Nothing(true), &none());
-            let tickets = ids.map(nothing).collect::<Result<Vec<_>>>()?;
-            return info(&none(), tickets, descriptor);
+            let id = places.ids.first().copied().ok_or_else(bug)?;
+            let ticket = self.ticket(id, None, ticket::Rows::Nothing(true), &none())?;
+            return info(&none(), [ticket], descriptor);
         };
         let schema = relaxed(&rows.schema);
-        if let [id] = places.as_slice() {
+        if let [id] = places.ids.as_slice() {
             self.client.held.put(*id, 0, Held::Rows(Box::new((rows, running, session))))?;
         } else {
-            running = places.iter().fold(running, |running, id| running.also_as(*id));
+            running = places.ids.iter().fold(running, |running, id| running.also_as(*id));
             let (rows, running) = (Arc::new(Mutex::new(rows.fuse())), Arc::new(running));
-            for id in &places {
+            for id in &places.ids {
                 let (rows, running) = (Arc::clone(&rows), Arc::clone(&running));
                 let shared = Held::Shared(rows, running, Arc::clone(&session));
                 self.client.held.put(*id, 0, shared)?;
             }
         }
-        let held = |id| self.ticket(id, None, ticket::Rows::Held(true), &schema);
-        let tickets = places.into_iter().map(held).collect::<Result<Vec<_>>>()?;
+        let held = |id: &Uuid| self.ticket(*id, None, ticket::Rows::Held(true), &schema);
+        let tickets = places.ids.iter().map(held).collect::<Result<Vec<_>>>()?;
         info(&shown(&schema, self.form), tickets, descriptor)
     }
 
@@ -274,7 +336,7 @@ impl Call {
                     next.map(|batch| (batch, rows))
                 });
                 let batches = Box::pin(batches);
-                let source = Source { schema, deadline, batches, session: Some(session) };
+                let source = Source { schema, deadline, batches, block: None }.of_session(session);
                 // One that goes away does not end the others.
                 let stop = running.stop.child_token();
                 messages(source, self.form, stop, (running, self.client.busy(None)))
@@ -295,6 +357,7 @@ impl Call {
     /// # Errors
     /// What the session says; `0A000` for a `COPY`.
     pub async fn update(&self, text: String, transaction: Option<Uuid>) -> Result<i64> {
+        self.refuse_load()?;
         let counted = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
             Box::pin(async move {
                 let statement = one(session, &text).await?;
@@ -429,11 +492,11 @@ pub fn none() -> SchemaRef {
     Arc::new(Schema::empty())
 }
 
+pub fn no_schema() -> Error {
+    Error::unsupported("only a query has a schema before it is run")
+}
+
 pub fn no_copy() -> Error {
     Error::unsupported("COPY between client and server is not supported over Flight SQL")
         .with_hint("Load with CommandStatementIngest or DoPut; read with a query.")
-}
-
-pub fn canceled() -> Error {
-    Error::new(Kind::QueryCanceled, "canceling statement due to user request")
 }

@@ -20,15 +20,14 @@ use arrow_flight::FlightData;
 use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::error::{Error, Result};
 use kho_sql::outcome::{Deadline, Rows};
-use kho_sql::session::TransactionStatus;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::client::Shared;
-use super::error::{bug, status};
+use super::error::{bug, canceled, status};
 use super::options::Form;
 
 /// What a call answers with, piece by piece.
@@ -39,14 +38,14 @@ pub struct Source {
     pub schema: SchemaRef,
     pub batches: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
     pub deadline: Deadline,
-    /// Whose block fails with the rows.
-    pub session: Option<Shared>,
+    /// Whose block fails with the rows, and which.
+    pub block: Option<(Shared, u64)>,
 }
 
 impl From<Rows> for Source {
     fn from(rows: Rows) -> Source {
         let (schema, deadline) = (relaxed(&rows.schema), rows.deadline.clone());
-        Source { schema, deadline, batches: Box::pin(rows), session: None }
+        Source { schema, deadline, batches: Box::pin(rows), block: None }
     }
 }
 
@@ -54,12 +53,13 @@ impl Source {
     /// Rows that are there already.
     pub fn of(schema: SchemaRef, batches: Vec<RecordBatch>) -> Source {
         let batches = Box::pin(futures::stream::iter(batches.into_iter().map(Ok)));
-        Source { schema, batches, deadline: Deadline::default(), session: None }
+        Source { schema, batches, deadline: Deadline::default(), block: None }
     }
 
-    /// The same rows, of a statement of `session`.
+    /// The same rows, of a statement that was just run with `session`.
     pub fn of_session(self, session: Shared) -> Source {
-        Source { session: Some(session), ..self }
+        let block = session.block();
+        Source { block: Some((session, block)), ..self }
     }
 }
 
@@ -78,7 +78,7 @@ pub fn messages(
     let (ready, waiting) = mpsc::channel(1);
     let schema = Arc::clone(&shown);
     let gone = stop.clone().drop_guard();
-    let session = source.session.clone();
+    let block = source.block.clone();
     tokio::spawn(async move {
         let fed = AssertUnwindSafe(feed(source, &schema, &stop, &ready)).catch_unwind().await;
         let error = match fed {
@@ -89,11 +89,8 @@ pub fn messages(
         // What the rows held is free before the client comes for what is to be told.
         drop(kept);
         if let Some(error) = error {
-            if let Some(session) = session {
-                let mut session = session.lock().await;
-                if session.status() == TransactionStatus::InTransaction {
-                    session.fail();
-                }
+            if let Some((session, block)) = block {
+                session.fail(block);
             }
             let _ = ready.send(Err(FlightError::Tonic(Box::new(status(&error))))).await;
         }
@@ -138,9 +135,7 @@ async fn feed(
         fed = all => fed,
         () = ready.closed() => Ok(()),
         error = deadline.passed() => Err(error),
-        () = stop.cancelled() => {
-            Err(Error::new(Kind::QueryCanceled, "canceling statement due to user request"))
-        }
+        () = stop.cancelled() => Err(canceled()),
     }
 }
 

@@ -14,7 +14,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::session::TransactionStatus;
 use uuid::Uuid;
 
-use super::client::Shared;
+use super::client::{Shared, Turn};
 use super::run;
 use super::service::Call;
 
@@ -60,10 +60,15 @@ impl Transaction {
         Arc::clone(&self.session)
     }
 
-    /// Whether its client said nothing in it for longer than its settings allow.
-    pub fn is_idle_for_too_long(&self) -> bool {
-        let limit = self.session.try_lock().ok().and_then(|session| session.idle_limit_ms());
-        let silent = lock(&self.used).elapsed();
+    /// Whether its client, which was silent for so long, said nothing in it for longer than its
+    /// settings allow; or whether it is over, by a statement.
+    pub fn is_idle_for_too_long(&self, silent: Duration) -> bool {
+        let Some(session) = self.session.try_take() else { return false };
+        if session.status() == TransactionStatus::Idle {
+            return true;
+        }
+        let limit = session.idle_limit_ms();
+        let silent = lock(&self.used).elapsed().min(silent);
         limit.is_some_and(|(limit_ms, _)| silent > Duration::from_millis(limit_ms))
     }
 }
@@ -83,7 +88,7 @@ impl Call {
         });
         let (session, _) = begun.await?;
         let transaction = Transaction {
-            session: Arc::new(tokio::sync::Mutex::new(session)),
+            session: Turn::of(session),
             savepoints: Mutex::default(),
             used: Mutex::new(Instant::now()),
         };
@@ -97,6 +102,7 @@ impl Call {
     /// # Errors
     /// `25P01`; `25P02` where it had failed and was to be committed; what the commit says.
     pub async fn end_transaction(&self, id: Uuid, end: End) -> Result<()> {
+        let client = Arc::clone(&self.client);
         let ended = self.with_session(Uuid::new_v4(), Some(id), move |session, stop| {
             Box::pin(async move {
                 let had_failed = session.status() == TransactionStatus::Failed;
@@ -104,6 +110,8 @@ impl Call {
                     End::Keep => run::done(session, "COMMIT", stop).await.map(drop),
                     End::Undo => run::done(session, "ROLLBACK", stop).await.map(drop),
                 };
+                // Whatever became of it, it is over; also where nobody waits for that any more.
+                client.transactions.take(id);
                 match (said, end) {
                     (Ok(()), End::Keep) if had_failed => Err(Error::new(
                         Kind::InFailedTransaction,
@@ -113,10 +121,7 @@ impl Call {
                 }
             })
         });
-        let ended = ended.await.map(drop);
-        // Whatever became of it, it is over.
-        self.client.transactions.take(id);
-        ended
+        ended.await.map(drop)
     }
 
     /// `BeginSavepoint`; gives its id.

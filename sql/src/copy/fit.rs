@@ -15,7 +15,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_empty_array};
+use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
@@ -23,6 +24,8 @@ use kho_catalog::types::Type;
 use super::CopyIn;
 use crate::errors::from_arrow;
 use crate::input::zone::Zone;
+use crate::session::Session;
+use crate::write::conform::cast;
 use assign::assigned;
 
 /// As many rows are converted at a time, at most.
@@ -36,7 +39,8 @@ const BATCH_ROWS: usize = 1 << 26;
 
 /// How the columns of a loader become those of a `COPY`.
 pub struct Fit {
-    relation: String,
+    /// `None` for the parameters of a statement.
+    relation: Option<String>,
     to: SchemaRef,
     zone: Zone,
 }
@@ -49,16 +53,36 @@ impl CopyIn {
     /// `42804` for the first column of a type that cannot be assigned, and says what was expected.
     pub fn fit(&self, from: &Schema) -> Result<Fit> {
         let zone = Zone::of_setting(self.scope.settings.time_zone())?;
-        Fit::new(&self.relation, &self.schema, from, zone)
+        Fit::new(Some(&self.relation), &self.schema, from, zone)
+    }
+}
+
+impl Session {
+    /// The same for rows of parameters, which have these types.
+    ///
+    /// # Errors
+    /// `08P01` for more or fewer than there are, `42804` as for a `COPY`.
+    pub fn fit_parameters(&self, from: &Schema, types: &[Type]) -> Result<Fit> {
+        let (given, wanted) = (from.fields().len(), types.len());
+        if given != wanted {
+            let message = format!(
+                "{given} parameters are given, but the prepared statement requires {wanted}"
+            );
+            return Err(Error::new(Kind::ProtocolViolation, message));
+        }
+        let fields = types.iter().enumerate();
+        let fields = fields.map(|(index, of)| of.to_field(&format!("${}", index + 1), true));
+        let to = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Fit::new(None, &to, from, Zone::of_setting(self.setting("TimeZone")?)?)
     }
 }
 
 impl Fit {
-    fn new(relation: &str, to: &SchemaRef, from: &Schema, zone: Zone) -> Result<Fit> {
+    fn new(relation: Option<&str>, to: &SchemaRef, from: &Schema, zone: Zone) -> Result<Fit> {
         if from.fields().len() != to.fields().len() {
             return Err(Error::internal("a load has other columns than its COPY"));
         }
-        let fit = Fit { relation: relation.to_owned(), to: Arc::clone(to), zone };
+        let fit = Fit { relation: relation.map(str::to_owned), to: Arc::clone(to), zone };
         for (from, to) in from.fields().iter().zip(to.fields()) {
             // What can be done with no value is what can be done at all.
             if assigned(&new_empty_array(from.data_type()), to, zone).is_err() {
@@ -76,7 +100,12 @@ impl Fit {
     fn piece(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let columns = (self.to.fields().iter().zip(batch.columns()))
             .map(|(to, column)| {
-                assigned(column, to, self.zone).map_err(|error| self.at_column(error, to))
+                let assigned = assigned(column, to, self.zone);
+                let assigned = assigned.and_then(|assigned| match self.relation {
+                    Some(_) => Ok(assigned),
+                    None => same_number(column, assigned),
+                });
+                assigned.map_err(|error| self.at_column(error, to))
             })
             .collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(Arc::clone(&self.to), columns).map_err(|error| from_arrow(&error))
@@ -85,15 +114,17 @@ impl Fit {
     fn mismatch(&self, from: &Field, to: &FieldRef) -> Error {
         let expected =
             Type::from_field(to).map_or_else(|| to.data_type().to_string(), |of| of.to_string());
-        let message = format!(
-            "column \"{}\" of relation \"{}\" is of type {expected}, but the load has values of \
-             type {}",
-            to.name(),
-            self.relation,
-            from.data_type(),
-        );
+        let (place, given) = (self.place(to), from.data_type());
+        let message = format!("{place} is of type {expected}, but what is sent is of type {given}");
         Error::new(Kind::DatatypeMismatch, message)
-            .with_hint("Convert the column before it is sent.")
+            .with_hint("Convert the values before they are sent.")
+    }
+
+    fn place(&self, to: &Field) -> String {
+        match &self.relation {
+            Some(relation) => format!("column \"{}\" of relation \"{relation}\"", to.name()),
+            None => format!("parameter {}", to.name()),
+        }
     }
 
     /// The error, with the column that it happened in.
@@ -101,8 +132,20 @@ impl Fit {
         if error.detail().is_some() {
             return error;
         }
-        let (column, relation) = (to.name(), &self.relation);
-        error.with_detail(format!("It is in column \"{column}\" of relation \"{relation}\"."))
+        error.with_detail(format!("It is in {}.", self.place(to)))
+    }
+}
+
+/// A parameter is compared with what is stored, not stored: rounded, it would find what is not meant.
+fn same_number(sent: &ArrayRef, assigned: ArrayRef) -> Result<ArrayRef> {
+    if !sent.data_type().is_numeric() || !assigned.data_type().is_numeric() {
+        return Ok(assigned);
+    }
+    let again = cast(&assigned, sent.data_type())?;
+    let same = not_distinct(&again, sent).map_err(|error| from_arrow(&error))?;
+    match same.false_count() {
+        0 => Ok(assigned),
+        _ => Err(Error::new(Kind::NumericOutOfRange, "a number has no such value of this type")),
     }
 }
 

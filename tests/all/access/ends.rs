@@ -224,20 +224,32 @@ fn what_was_read_until_the_end_is_not_committed_after_it() {
         let mut city = City::build().await;
         run(&mut city.officer, "CREATE TABLE o.copy (id bigint)").await.unwrap();
         run(&mut city.officer, "GRANT SELECT, INSERT ON o.copy TO an").await.unwrap();
+        run(&mut city.officer, "GRANT CREATE ON SCHEMA o TO an").await.unwrap();
         let store = Arc::new(FaultyStore::new(&city.warehouse.store, None, Vec::new()));
         let mut warehouse = Warehouse::in_memory();
         warehouse.store = Arc::clone(&store) as _;
         let now_ms = city.now_ms();
-        for (before, expected) in [(u32::MAX, None), (0, Some("KH012"))] {
+        let rows = "INSERT INTO o.copy SELECT id FROM o.t";
+        let (first, second) =
+            ("CREATE TABLE o.a AS SELECT id FROM o.t", "CREATE TABLE o.b AS SELECT id FROM o.t");
+        for (statement, copy, before, expected, there) in [
+            (rows, "o.copy", u32::MAX, None, "true"),
+            (rows, "o.copy", 0, Some("KH012"), "true"),
+            (first, "o.a", u32::MAX, None, "true"),
+            (second, "o.b", 0, Some("KH012"), "false"),
+        ] {
             let before = before.max(store.seen(Area::Data, Access::Write));
             let clock = AfterWriting { store: Arc::clone(&store), now_ms, before };
             let server = warehouse.serve_by("second", Arc::new(clock)).await.unwrap();
             let mut an = server.connect_as("an", &[("kho.purpose", "d")]).await.unwrap();
-            let insert = "INSERT INTO o.copy SELECT id FROM o.t";
-            let written = run(&mut an, insert).await;
-            assert_eq!(written.err().map(|it| it.sqlstate()), expected);
-            let found = run(&mut city.officer, "SELECT count(*) FROM o.copy").await.unwrap();
-            assert_eq!(found.rows[0][0], Some(ROWS.to_string()), "what came too late is not there");
+            let written = run(&mut an, statement).await;
+            assert_eq!(written.err().map(|it| it.sqlstate()), expected, "{statement}");
+            let is_there = format!("SELECT to_regclass('{copy}') IS NOT NULL");
+            // Asked of the server that wrote: another one may learn of a table a moment later.
+            let found = run(&mut an, &is_there).await.unwrap();
+            assert_eq!(found.rows[0][0].as_deref(), Some(there), "{statement}");
         }
+        let found = run(&mut city.officer, "SELECT count(*) FROM o.copy").await.unwrap();
+        assert_eq!(found.rows[0][0], Some(ROWS.to_string()), "what came too late is not there");
     });
 }

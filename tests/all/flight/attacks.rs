@@ -1,9 +1,7 @@
 //! What a stranger, or another client, tries.
 
-use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandPreparedStatementQuery,
-};
+use arrow::array::NullArray;
+use arrow_flight::sql::{ActionClosePreparedStatementRequest, CommandPreparedStatementQuery};
 use arrow_flight::{CancelFlightInfoRequest, FlightDescriptor, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -133,4 +131,33 @@ fn what_is_not_fetched_is_bounded_and_nothing_is_done_beyond_it() {
     }
     assert_eq!(refused, 44);
     assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "256");
+}
+
+#[test]
+fn parameters_without_end_are_refused() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    let select = prepared(&mut admin, "SELECT $1::bigint");
+    let endless = parameters(Arc::new(NullArray::new(1 << 40)));
+    assert_eq!(state(admin.put(&select, endless)), "54000");
+    let none = prepared(&mut admin, "SELECT 1");
+    let endless = parameters(Arc::new(NullArray::new(1 << 40)));
+    assert_eq!(admin.put(&none, endless).unwrap(), 1, "none are asked for");
+    assert_eq!(value(&mut admin, "SELECT 1"), "1");
+}
+
+#[test]
+fn a_try_at_somebody_elses_ticket_is_in_the_ledger() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'").unwrap();
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE kho_auditor").unwrap();
+    let told = info(&mut admin, "SELECT 1").unwrap();
+    let ticket = told.endpoint[0].ticket.clone().unwrap();
+    let mut an = kho.fly("an");
+    assert_eq!(state(an.get(ticket)), "42501");
+    let cancel = CancelFlightInfoRequest::new(told).encode_to_vec();
+    assert_eq!(state(an.act("CancelFlightInfo", cancel)), "42501");
+    let question = "SELECT count(*) FROM kho.audit_log WHERE role = 'an' AND outcome = '42501'";
+    assert_eq!(value(&mut kho.fly("auditor"), question), "2");
 }

@@ -30,7 +30,7 @@ fn rows_go_by_the_names_of_their_columns() {
                     std::sync::Arc::new(arrow::array::BooleanArray::from(vec![true])) as _,
                 )],
                 "42804",
-                "column \"id\" of relation \"t\" is of type integer, but the load has values of type Boolean",
+                "column \"id\" of relation \"t\" is of type integer, but what is sent is of type Boolean",
             ),
         ] {
             let result = load(&mut session, &append("t"), &[batch(&columns)]).await;

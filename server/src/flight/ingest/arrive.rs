@@ -19,9 +19,12 @@ use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use futures::{FutureExt, Stream, StreamExt};
 use kho_catalog::error::{Error, Kind, Result};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use check::Checked;
+
+use crate::flight::error::canceled;
 
 /// What a client sends, as batches.
 pub struct Arriving {
@@ -57,6 +60,15 @@ impl Arriving {
     /// What all batches have.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The next batch, unless `stop` comes first.
+    ///
+    /// # Errors
+    /// As [`Arriving::next`]; `57014` when stopped.
+    pub async fn next_until(&mut self, stop: &CancellationToken) -> Result<Option<RecordBatch>> {
+        let next = stop.run_until_cancelled(self.next()).await;
+        next.unwrap_or_else(|| Err(canceled()))
     }
 
     /// The next batch; `None` when the client said that it is all.
@@ -108,7 +120,7 @@ fn no_data(why: &str) -> Error {
 }
 
 /// What it means that the transport gives no more messages.
-fn broken_off(status: &Status) -> Error {
+pub(in crate::flight) fn broken_off(status: &Status) -> Error {
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => {
             Error::new(Kind::ProgramLimitExceeded, "a message of the load is too large")

@@ -90,7 +90,9 @@ async fn described(
     let text = format!("SELECT {} FROM {}", columns.join(", "), name.quoted());
     let statements = session.parse(&text).unwrap_or_default();
     let [statement] = statements.as_slice() else { return HashMap::new() };
-    let Ok(described) = session.describe(statement, &[], stop).await else {
+    // Apart, since what one may not read is no failure of what the client has open.
+    let Ok(mut beside) = session.beside().await else { return HashMap::new() };
+    let Ok(described) = beside.describe(statement, &[], stop).await else {
         return HashMap::new();
     };
     let fields = described.columns.iter().flat_map(|it| it.fields().iter());

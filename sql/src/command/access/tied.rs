@@ -112,13 +112,15 @@ pub(crate) fn given_by_hand(
     relation: &Relation,
     given: &[Grant],
 ) -> Vec<Change> {
+    let is_given = |it: &Grant| given.iter().any(|grant| is_tied_as(relation, it, grant));
     let untied = |agreement: &Arc<Agreement>| {
+        let tied = agreement.tied.as_ref().filter(|_| agreement.ended.is_none())?;
+        if !tied.grants.iter().any(is_given) {
+            return None;
+        }
         let mut changed = Agreement::clone(agreement);
-        let tied = changed.tied.as_mut().filter(|_| agreement.ended.is_none())?;
-        let count = tied.grants.len();
-        tied.grants.retain(|it| !given.iter().any(|grant| is_tied_as(relation, it, grant)));
-        (tied.grants.len() < count)
-            .then(|| Change::Access(AccessChange::PutAgreement(Box::new(changed))))
+        changed.tied.as_mut()?.grants.retain(|it| !is_given(it));
+        Some(Change::Access(AccessChange::PutAgreement(Box::new(changed))))
     };
     ctx.state.agreements_on(relation.oid).filter_map(untied).collect()
 }

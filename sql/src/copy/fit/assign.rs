@@ -10,15 +10,19 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StringArray, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, Decimal128Array, ListArray, PrimitiveArray, StringArray, StructArray,
+    new_null_array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Fields, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    ArrowNativeType, DataType, Decimal128Type, Field, FieldRef, Fields, Float64Type, Int64Type,
+    TimeUnit, TimestampMicrosecondType,
 };
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 
 use crate::errors::from_arrow;
+use crate::input::Number;
 use crate::input::calendar::out_of_range;
 use crate::input::read_column;
 use crate::input::zone::Zone;
@@ -29,11 +33,32 @@ const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 /// The most digits of a number.
 const DIGITS: u8 = 38;
 
-/// `column` as values of `to`.
+/// `column` as values of `to`, which are ones: a client's arrays may hold what their type forbids.
 pub(super) fn assigned(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<ArrayRef> {
+    let assigned = converted(column, to, zone)?;
+    match assigned.data_type() {
+        DataType::Decimal128(precision, _) => {
+            let digits = assigned.as_primitive::<Decimal128Type>();
+            let fits = digits.validate_decimal_precision(*precision);
+            fits.map_err(|_| Error::new(Kind::NumericOutOfRange, "numeric field overflow"))?;
+        }
+        DataType::Utf8 if assigned.as_string::<i32>().iter().flatten().any(has_zero) => {
+            let message = "invalid byte sequence for encoding \"UTF8\": 0x00";
+            return Err(Error::new(Kind::CharacterNotInRepertoire, message));
+        }
+        _ => {}
+    }
+    Ok(assigned)
+}
+
+fn has_zero(text: &str) -> bool {
+    memchr::memchr(0, text.as_bytes()).is_some()
+}
+
+fn converted(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<ArrayRef> {
     let (from, target) = (column.data_type(), to.data_type());
     match (from, target) {
-        _ if from == target => Ok(Arc::clone(column)),
+        _ if from == target && !from.is_nested() => Ok(Arc::clone(column)),
         (DataType::Null, _) => Ok(new_null_array(target, column.len())),
         (DataType::Dictionary(_, values), _) => assigned(&cast(column, values)?, to, zone),
         (DataType::RunEndEncoded(_, values), _) => {
@@ -55,7 +80,9 @@ pub(super) fn assigned(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<A
         (DataType::Boolean | DataType::Date32, DataType::Utf8) => plain_text(column, to),
         _ if from.is_integer() && target == &DataType::Utf8 => plain_text(column, to),
         _ if from.is_numeric() && target.is_numeric() => number(column, target),
-        (DataType::Date64, _) => assigned(&cast(column, &DataType::Date32)?, to, zone),
+        (DataType::Date64, _) => {
+            assigned(&cast(column, &DataType::Timestamp(TimeUnit::Millisecond, None))?, to, zone)
+        }
         (DataType::Date32 | DataType::Timestamp(_, _), _) => time(column, target, zone),
         (
             DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _),
@@ -86,6 +113,9 @@ fn plain_text(column: &ArrayRef, to: &Field) -> Result<ArrayRef> {
 
 /// A number in its new type, checked, and rounded where that has fewer digits.
 fn number(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if let (true, DataType::Decimal128(precision, scale)) = (column.data_type().is_floating(), to) {
+        return decimals(column, *precision, *scale);
+    }
     let wide = match column.data_type() {
         DataType::Float16 => cast(column, &DataType::Float32)?,
         DataType::Float32 if !to.is_floating() => cast(column, &DataType::Float64)?,
@@ -108,6 +138,24 @@ fn number(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         }
     }
     Ok(narrow)
+}
+
+/// Floating numbers by the digits that they are sure of, as PostgreSQL does it: 1.005 is that, and not
+/// a little less.
+fn decimals(column: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
+    let is_double = column.data_type() == &DataType::Float64;
+    let doubles = cast(column, &DataType::Float64)?;
+    let places = u8::try_from(scale).map_err(|_| mismatch())?;
+    let decimal = |value: f64| {
+        if !value.is_finite() {
+            return Err(Error::new(Kind::NumericOutOfRange, "numeric field overflow"));
+        }
+        let digits = if is_double { format!("{value:.14e}") } else { format!("{value:.5e}") };
+        Number::parse(&digits)?.to_decimal(precision, places)
+    };
+    let decimals: Decimal128Array = doubles.as_primitive::<Float64Type>().try_unary(decimal)?;
+    let decimals = decimals.with_precision_and_scale(precision, scale);
+    decimals.map(|it| Arc::new(it) as ArrayRef).map_err(|error| from_arrow(&error))
 }
 
 /// A day or a point in time as another: a clock on the wall shows the time of `zone`.
@@ -186,8 +234,14 @@ fn list(column: &ArrayRef, element: &FieldRef, zone: Zone) -> Result<ArrayRef> {
     };
     let lists = cast(column, &DataType::List(Arc::clone(from)))?;
     let lists = lists.as_list::<i32>();
-    let values = assigned(lists.values(), element, zone)?;
-    let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+    let (offsets, nulls) = (lists.offsets(), lists.nulls().cloned());
+    // Of a slice, and of what a client sends, the values are more than those of its rows.
+    let (first, length) = match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => (first.as_usize(), last.as_usize() - first.as_usize()),
+        _ => (0, 0),
+    };
+    let values = assigned(&lists.values().slice(first, length), element, zone)?;
+    let offsets = OffsetBuffer::from_lengths(offsets.lengths());
     ListArray::try_new(Arc::clone(element), offsets, values, nulls)
         .map(|list| Arc::new(list) as ArrayRef)
         .map_err(|error| from_arrow(&error))

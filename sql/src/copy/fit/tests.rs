@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, LargeListArray, RunArray, StringArray,
-    StringViewBuilder,
+    Array, ArrayRef, AsArray, Decimal128Array, DictionaryArray, Int32Array, LargeListArray,
+    ListArray, NullArray, RunArray, StringArray, StringViewBuilder,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int32Type};
 use kho_catalog::types::Type;
 
@@ -19,7 +20,7 @@ fn batch(column: ArrayRef) -> RecordBatch {
 
 fn fit(to: &Type, from: &RecordBatch) -> Result<Fit> {
     let to = Arc::new(Schema::new(vec![to.to_field("x", true)]));
-    Fit::new("t", &to, &from.schema(), Zone::Utc)
+    Fit::new(Some("t"), &to, &from.schema(), Zone::Utc)
 }
 
 fn pieces(to: &Type, from: &RecordBatch) -> Vec<RecordBatch> {
@@ -86,9 +87,38 @@ fn a_type_that_cannot_be_assigned_is_named() {
     let from = batch(Arc::new(Int32Array::from(vec![1])));
     let error = fit(&Type::Date, &from).err().unwrap();
     assert_eq!(error.sqlstate(), "42804");
-    let said =
-        "column \"x\" of relation \"t\" is of type date, but the load has values of type Int32";
+    let said = "column \"x\" of relation \"t\" is of type date, but what is sent is of type Int32";
     assert_eq!(error.message(), said);
     let field = Field::new("x", DataType::Utf8, true);
     assert!(fit(&Type::from_field(&field).unwrap(), &from).is_ok());
+}
+
+/// What lies beside a row's own elements is not converted.
+#[test]
+fn a_list_is_as_long_as_its_rows_say() {
+    let field = Arc::new(Field::new_list_field(DataType::Null, true));
+    let beside: ArrayRef = Arc::new(NullArray::new(1 << 46));
+    let offsets = OffsetBuffer::new(vec![0, 0, 2].into());
+    let lists = ListArray::try_new(field, offsets, beside, None).unwrap();
+    let from = batch(Arc::new(lists));
+    let found = pieces(&Type::Array(Box::new(Type::Integer)), &from);
+    let found = found[0].column(0).as_list::<i32>();
+    assert_eq!((found.value_length(0), found.value_length(1)), (0, 2));
+    assert_eq!(found.values().len(), 2);
+}
+
+/// An array of a client's may hold what its type forbids.
+#[test]
+fn what_a_type_forbids_is_refused_though_it_has_that_type() {
+    let digits = Decimal128Array::from(vec![5, (1 << 32) + 5]).with_precision_and_scale(9, 2);
+    let refused = |to: &Type, column: ArrayRef| {
+        let from = batch(column);
+        let error = fit(to, &from).unwrap().pieces(&from).find_map(Result::err);
+        error.map(|error| error.sqlstate())
+    };
+    let digits: ArrayRef = Arc::new(digits.unwrap());
+    assert_eq!(refused(&Type::Numeric(9, 2), Arc::clone(&digits)), Some("22003"));
+    assert_eq!(refused(&Type::Numeric(20, 2), digits), None);
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["A", "A\0x"]));
+    assert_eq!(refused(&Type::Text, text), Some("22021"));
 }
