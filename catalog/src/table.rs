@@ -48,6 +48,7 @@ pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};
 pub use compact::{Compacted, Compaction, Effort, Progress};
 pub use files::{FILE_COLUMN, ROW_COLUMN};
 pub use history::CommitRecord;
+pub use lookup::{Searched, valued};
 pub use order::{Dependence, Turn};
 pub use schema::TableColumn;
 pub use snapshot::{DataFile, Snapshot, TableSize};

@@ -166,6 +166,8 @@ pub struct Limits {
     pub snapshot_cache_bytes: u64,
     /// What is kept of data files' footers, likewise.
     pub footer_cache_bytes: u64,
+    /// What is kept of the plans of prepared statements, likewise.
+    pub plan_cache_bytes: u64,
     /// Threads of one statement; 0 is one for each core.
     pub threads: u32,
     /// How long running statements may go on when the server is asked to stop.
@@ -240,6 +242,7 @@ impl Default for Config {
                 spill_bytes: 64 << 30,
                 snapshot_cache_bytes: 256 << 20,
                 footer_cache_bytes: 128 << 20,
+                plan_cache_bytes: 64 << 20,
                 threads: 0,
                 stop_grace_ms: 30_000,
             },

@@ -277,6 +277,7 @@ fn engine_limits(limits: &Limits, spill: &str) -> Result<kho_sql::session::Limit
         spill_bytes: limits.spill_bytes,
         snapshot_cache_bytes: whole(limits.snapshot_cache_bytes)?,
         footer_cache_bytes: whole(limits.footer_cache_bytes)?,
+        plan_cache_bytes: whole(limits.plan_cache_bytes)?,
         statement_timeout_ms: limits.statement_timeout_ms,
         statement_time_ms: limits.statement_time_ms,
         concurrent_statements: limits.concurrent_statements,

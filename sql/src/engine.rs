@@ -1,6 +1,7 @@
 //! What all sessions of one server share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryLimit;
@@ -32,6 +33,7 @@ use crate::memory::{self, Memory};
 use crate::numeric;
 use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
+use crate::plans::Plans;
 use crate::scope::Scope;
 use crate::session::Seats;
 use crate::yielding::Yielding;
@@ -51,6 +53,8 @@ pub struct Limits {
     pub snapshot_cache_bytes: usize,
     /// Footers of data files.
     pub footer_cache_bytes: usize,
+    /// Bound plans of prepared statements.
+    pub plan_cache_bytes: usize,
     /// How long a statement may go on where its session says nothing; 0 is without end.
     pub statement_timeout_ms: u64,
     /// The same, which no session and no limit of a role goes beyond; 0 is no limit.
@@ -72,6 +76,7 @@ impl Default for Limits {
             spill_bytes: 64 << 30,
             snapshot_cache_bytes: 256 << 20,
             footer_cache_bytes: 128 << 20,
+            plan_cache_bytes: 64 << 20,
             statement_timeout_ms: 0,
             statement_time_ms: 0,
             concurrent_statements: 0,
@@ -107,7 +112,12 @@ pub(crate) struct Shared {
     pub usage: Usage,
     pub of_server: OfServer,
     pub passwords: Rules,
+    pub plans: Plans,
     base: SessionState,
+    /// The same for plans that are bound already: it knows no function by its name.
+    bare: SessionState,
+    /// What functions are called that are made for each statement.
+    of_session: OnceLock<HashSet<String>>,
     memory: Memory,
     /// What can be called, for `pg_proc`.
     functions: Arc<[(String, String, char)]>,
@@ -139,6 +149,9 @@ impl Shared {
             tables: Tables::with_cache(environment, limits.snapshot_cache_bytes),
             functions: callable(&base),
             passwords,
+            plans: Plans::new(limits.plan_cache_bytes),
+            bare: without_functions(&base),
+            of_session: OnceLock::new(),
             base,
             memory,
             catalog,
@@ -151,13 +164,7 @@ impl Shared {
     /// # Why a copy
     /// Rebuilding a state registers every function anew, which takes longer than a short statement.
     pub(crate) fn session_state(&self, scope: &Scope) -> Result<SessionState> {
-        let mut state = self.base.clone();
-        let config = state.config_mut();
-        config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
-        config.set_extension(Arc::clone(&scope.memory));
-        if let MemoryLimit::Finite(bytes) = scope.memory.memory_pool.memory_limit() {
-            fit_to(config, bytes);
-        }
+        let mut state = started(&self.base, scope);
         // Some functions keep what the settings were when they were registered. One that goes by
         // another name here must not come back in place of ours.
         let options = state.config().options();
@@ -168,16 +175,25 @@ impl Shared {
         for function in renewed {
             register(&mut state, Arc::new(function))?;
         }
-        // `now()` is one instant throughout a statement, and none at all without this.
-        state.mark_start_execution();
         let view = Arc::new(self.catalog_view(scope));
-        for function in crate::pg_catalog::functions(&view) {
-            register(&mut state, function)?;
-        }
-        for function in crate::system::functions(scope) {
+        let mut of_session = crate::pg_catalog::functions(&view);
+        of_session.extend(crate::system::functions(scope));
+        self.of_session
+            .get_or_init(|| of_session.iter().map(|function| function.name().to_owned()).collect());
+        for function in of_session {
             register(&mut state, function)?;
         }
         Ok(state)
+    }
+
+    /// The same for a plan whose functions were found: the cheapest there is.
+    pub(crate) fn planning_state(&self, scope: &Scope) -> SessionState {
+        started(&self.bare, scope)
+    }
+
+    /// Whether a function of this name is made for each statement; before there was one, nobody knows.
+    pub(crate) fn is_of_session(&self, function: &str) -> bool {
+        self.of_session.get().is_none_or(|known| known.contains(function))
     }
 
     /// The planner's state for work of our own, which calls no function of a session.
@@ -218,6 +234,29 @@ impl Shared {
             state: Arc::clone(state),
         }
     }
+}
+
+/// A copy of `base` for a statement that begins now.
+fn started(base: &SessionState, scope: &Scope) -> SessionState {
+    let mut state = base.clone();
+    let config = state.config_mut();
+    config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
+    config.set_extension(Arc::clone(&scope.memory));
+    if let MemoryLimit::Finite(bytes) = scope.memory.memory_pool.memory_limit() {
+        fit_to(config, bytes);
+    }
+    // `now()` is one instant throughout a statement, and none at all without this.
+    state.mark_start_execution();
+    state
+}
+
+/// `base` without its scalar functions, hundreds of names that each copy copies. The optimizer asks
+/// for aggregates by name.
+fn without_functions(base: &SessionState) -> SessionState {
+    SessionStateBuilder::new_from_existing(base.clone())
+        .with_scalar_functions(Vec::new())
+        .with_table_functions(Default::default())
+        .build()
 }
 
 /// What exists for `who`, found out when it is asked for: most statements never do.

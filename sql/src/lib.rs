@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod parse;
 pub mod passwords;
 mod pg_catalog;
+mod plans;
 mod scope;
 pub mod scram;
 mod secure;

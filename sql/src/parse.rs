@@ -32,6 +32,8 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use dialect::KhoDialect;
 
+use crate::plans::Slot;
+
 pub(crate) use copy::{CopyDirection, CopySource, CopyStatement, CopyValue};
 pub(crate) use cursor::{CursorStatement, Declare, Fetch, Step};
 pub(crate) use nothing::NOTHING;
@@ -59,6 +61,7 @@ pub struct Statement {
 struct Inner {
     ast: Ast,
     redacted: redact::Redacted,
+    plan: Slot,
 }
 
 /// What was parsed.
@@ -172,14 +175,22 @@ impl Statement {
             **statement,
             S::Query(_) | S::Insert(_) | S::Update(_) | S::Delete(_) | S::Merge(_)
         );
-        let inner =
-            Inner { ast: Ast::Sql(statement.clone()), redacted: self.inner.redacted.after_as() };
+        let inner = Inner {
+            ast: Ast::Sql(statement.clone()),
+            redacted: self.inner.redacted.after_as(),
+            plan: Slot::default(),
+        };
         prepared.then(|| (name, data_types.as_slice(), Statement { inner: Arc::new(inner) }))
     }
 
     /// About how much memory it holds.
     pub(crate) fn text_bytes(&self) -> usize {
         self.inner.redacted.text.len()
+    }
+
+    /// Where its plan is kept from one run to the next, if it is one that is prepared.
+    pub(crate) fn plan(&self) -> &Slot {
+        &self.inner.plan
     }
 
     pub(crate) fn ast(&self) -> &Ast {
@@ -283,7 +294,7 @@ fn statement(text: &str, tokens: &[TokenWithSpan]) -> Result<Statement> {
         taken.put(statement).map_err(|error| syntax(text, &error))?;
     }
     let redacted = redact::without_literals(tokens);
-    Ok(Statement { inner: Arc::new(Inner { ast, redacted }) })
+    Ok(Statement { inner: Arc::new(Inner { ast, redacted, plan: Slot::default() }) })
 }
 
 /// Whether a table version is named anywhere.

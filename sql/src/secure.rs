@@ -20,11 +20,13 @@ mod condition;
 mod dynamic;
 mod guarded;
 mod infallible;
+mod lasting;
 mod leak_proof;
 pub(crate) mod lineage;
 mod number;
 mod plain;
 mod shape;
+mod short;
 mod source;
 
 use std::any::Any;
@@ -44,6 +46,7 @@ use crate::bind::Read;
 use crate::scope::{Governing, Scope};
 
 pub(crate) use condition::{Checks, refuse_unsafe};
+pub(crate) use short::Length;
 pub(crate) use source::{in_terms_of_ids, in_terms_of_names, masked};
 
 use self::source::Source;
@@ -150,7 +153,9 @@ pub(crate) async fn written(
 /// A view's query, for somebody who is not its owner.
 pub(crate) fn view(scope: &Scope, name: &str, plan: LogicalPlan) -> Result<Arc<dyn TableProvider>> {
     let schema = Arc::clone(plan.schema().inner());
-    let known = guarded::Known { name, relation: None, size: None, estimates: !scope.explains };
+    let estimates = !scope.explains;
+    // Nothing in it was computed yet; what it is made of is asked for when it is to be kept.
+    let known = guarded::Known { name, relation: None, size: None, estimates, lasts: true };
     guarded::guarded(known, plan, schema)
 }
 
@@ -191,6 +196,17 @@ pub(crate) fn without_values(error: Error) -> Error {
     };
     tracing::debug!(%error, "an error over a guarded table");
     Error::new(error.kind(), message)
+}
+
+/// Whether a bound plan is the same at another time, for the same catalog, session and settings; what
+/// `of_session` knows by its name is a function that was made for one statement.
+pub(crate) fn lasts(plan: &LogicalPlan, of_session: &dyn Fn(&str) -> bool) -> bool {
+    lasting::of_statement(plan, of_session)
+}
+
+/// How long it takes to plan and to run a statement, as far as its plan tells that by itself.
+pub(crate) fn length(plan: &LogicalPlan) -> Length {
+    short::length(plan)
 }
 
 /// Whether a barrier is in the plan.

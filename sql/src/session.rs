@@ -59,7 +59,7 @@ pub use credential::{Credential, How, Presented, TOKEN_PREFIX};
 use cursor::Cursors;
 pub(crate) use dispatch::query;
 use prepared::Prepared;
-pub(crate) use record::{Facts, Stated, note_datasets, note_rights, qualified};
+pub(crate) use record::{Facts, Found, Stated, note_datasets, note_rights, qualified};
 use savepoint::Savepoints;
 use seat::Seat;
 pub(crate) use seat::Seats;
@@ -373,6 +373,7 @@ impl Session {
         parameters: &[Option<Type>],
         stop: &CancellationToken,
     ) -> Result<Description> {
+        statement.plan().is_prepared();
         let facts = Facts::default();
         let id = self.engine.shared.catalog.environment().new_id();
         self.act = Some((id, facts.clone()));

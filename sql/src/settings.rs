@@ -168,6 +168,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Whether every setting has the value that it has in `other`.
+    pub(crate) fn are(&self, other: &Settings) -> bool {
+        self.values == other.values
+    }
+
     /// Everything as it was set in `earlier`.
     pub(crate) fn go_back_to(&mut self, earlier: &Settings) {
         for setting in SETTINGS.iter().filter(|it| it.reported) {

@@ -3,6 +3,7 @@
 
 mod ends;
 mod frozen;
+mod prepared;
 mod revoked;
 mod wire;
 

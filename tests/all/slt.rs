@@ -84,6 +84,7 @@ files! { on_both:
     pg_insert
     pg_joins
     pg_keys
+    pg_key_lookups
     pg_merge
     pg_null
     pg_on_conflict
@@ -136,6 +137,7 @@ files! { on_kho:
     ledger_shows_who_did_what
     nothing_leaks_between_sessions
     policy_expressions
+    prepared_and_governed
     purposes
     refused_statements
     quotas

@@ -170,7 +170,7 @@ pub async fn run(session: &mut Session, text: &str) -> Result<Reply> {
     let mut found = Vec::new();
     while let Some(batch) = rows.next().await {
         let batch = batch.inspect_err(|_| session.fail())?;
-        found.extend(texts(&batch));
+        found.extend(Reply::texts(&batch));
     }
     let tag = Tag::with_rows(command, found.len() as u64).to_string();
     Ok(Reply { tag, names, rows: found })
@@ -202,6 +202,11 @@ pub async fn copy(session: &mut Session, table: &str, rows: &[(i64, i64)]) -> Re
 impl Reply {
     fn of(tag: &Tag) -> Reply {
         Reply { tag: tag.to_string(), names: Vec::new(), rows: Vec::new() }
+    }
+
+    /// The rows of a batch, as a reply has them.
+    pub fn texts(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
+        texts(batch)
     }
 
     /// The number of rows that the tag states.

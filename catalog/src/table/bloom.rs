@@ -74,28 +74,51 @@ async fn without(
 ) -> object_store::Result<Vec<usize>> {
     let headers: Vec<Range<u64>> =
         filters.iter().map(|it| it.offset..it.offset + it.length.min(HEADER_BYTES)).collect();
-    let headers = store.get_ranges(file, &headers).await?;
-    let mut groups = Vec::new();
-    let mut blocks = Vec::new();
-    for (filter, header) in filters.iter().zip(&headers) {
-        let Some(bytes) = bitset_bytes(header, filter.length) else { continue };
-        let first = filter.offset + filter.length - bytes;
-        groups.push(filter.group);
-        blocks.extend(values.iter().map(|value| {
-            let block = first + block_of(value, bytes / BLOCK_BYTES) * BLOCK_BYTES;
-            block..block + BLOCK_BYTES
-        }));
-    }
-    let blocks = store.get_ranges(file, &blocks).await?;
+    // What a header says is guessed, so that it and the blocks are mostly one request.
+    let guessed: Vec<Option<u64>> = filters.iter().map(|it| likely_bytes(it.length)).collect();
+    let of_guess = blocks(filters, &guessed, values);
+    let read = store.get_ranges(file, &[headers, of_guess].concat()).await?;
+    let (headers, blocks_read) = read.split_at(filters.len().min(read.len()));
+    let told: Vec<Option<u64>> = (filters.iter().zip(headers))
+        .map(|(filter, header)| bitset_bytes(header, filter.length))
+        .collect();
+    let blocks = match told == guessed {
+        true => blocks_read.to_vec(),
+        false => store.get_ranges(file, &blocks(filters, &told, values)).await?,
+    };
+    let groups = filters.iter().zip(told).filter_map(|(it, bytes)| bytes.map(|_| it.group));
     // The one block of a filter made of it is asked, whichever it was of the whole.
     let may = |(value, block): (&Vec<u8>, &bytes::Bytes)| {
         block.len() as u64 != BLOCK_BYTES || Sbbf::new(block).check(value.as_slice())
     };
-    let of_groups = groups.into_iter().zip(blocks.chunks(values.len().max(1)));
+    let of_groups = groups.zip(blocks.chunks(values.len().max(1)));
     Ok(of_groups
         .filter(|(_, blocks)| !values.iter().zip(*blocks).any(may))
         .map(|(group, _)| group)
         .collect())
+}
+
+/// Where the blocks for `values` are, of filters whose bitsets have these sizes; none of one that has
+/// none.
+fn blocks(filters: &[Filter], bytes: &[Option<u64>], values: &[Vec<u8>]) -> Vec<Range<u64>> {
+    let of = |(filter, bytes): (&Filter, &Option<u64>)| {
+        let bytes = (*bytes)?;
+        let first = filter.offset + filter.length - bytes;
+        let block = move |value: &Vec<u8>| {
+            let block = first + block_of(value, bytes / BLOCK_BYTES) * BLOCK_BYTES;
+            block..block + BLOCK_BYTES
+        };
+        Some(values.iter().map(block))
+    };
+    filters.iter().zip(bytes).filter_map(of).flatten().collect()
+}
+
+/// The size of the bitset in a filter of `length` bytes, if it is a power of two, as most writers make
+/// it.
+fn likely_bytes(length: u64) -> Option<u64> {
+    let bytes = 1_u64.checked_shl(length.checked_ilog2()?)?;
+    let is_one = bytes >= BLOCK_BYTES && bytes < length && length - bytes <= HEADER_BYTES;
+    is_one.then_some(bytes)
 }
 
 /// The size of the bitset behind `header`, in a filter of `length` bytes.
@@ -126,7 +149,10 @@ fn block_of(value: &[u8], blocks: u64) -> u64 {
 
 /// The column that `guarantee` is about and its values as the filter has them; `None` where a
 /// value cannot be told.
-fn values(footer: &ParquetMetaData, guarantee: &LiteralGuarantee) -> Option<(usize, Vec<Vec<u8>>)> {
+pub(super) fn values(
+    footer: &ParquetMetaData,
+    guarantee: &LiteralGuarantee,
+) -> Option<(usize, Vec<Vec<u8>>)> {
     let schema = footer.file_metadata().schema_descr();
     let leaf = (schema.columns().iter()).position(
         |column| matches!(column.path().parts(), [name] if *name == guarantee.column.name),

@@ -57,9 +57,9 @@ pub(super) struct ScanFile {
 pub(super) struct FileScan {
     store: Arc<dyn ObjectStore>,
     schema: SchemaRef,
-    files: Vec<ScanFile>,
+    files: Arc<[ScanFile]>,
     /// By which files are passed over; then `store` is the warehouse's root.
-    pruning: Option<(Arc<EagerSnapshot>, Vec<DataFile>)>,
+    pruning: Option<(Arc<EagerSnapshot>, Arc<[DataFile]>)>,
 }
 
 impl FileScan {
@@ -67,16 +67,16 @@ impl FileScan {
     pub(super) fn new(
         store: Arc<dyn ObjectStore>,
         schema: SchemaRef,
-        files: Vec<ScanFile>,
+        files: impl Into<Arc<[ScanFile]>>,
     ) -> Self {
-        FileScan { store, schema, files, pruning: None }
+        FileScan { store, schema, files: files.into(), pruning: None }
     }
 
     /// The same with [`FILE_COLUMN`] and [`ROW_COLUMN`] behind the columns of `schema`.
     pub(super) fn with_positions(
         store: Arc<dyn ObjectStore>,
         schema: SchemaRef,
-        files: Vec<ScanFile>,
+        files: impl Into<Arc<[ScanFile]>>,
     ) -> Self {
         let mut fields = schema.fields().to_vec();
         for name in [FILE_COLUMN, ROW_COLUMN] {
@@ -86,9 +86,29 @@ impl FileScan {
     }
 
     /// Passes over files that the snapshot's statistics prove not to match.
-    pub(super) fn pruned_by(mut self, snapshot: Arc<EagerSnapshot>, files: Vec<DataFile>) -> Self {
+    pub(super) fn pruned_by(
+        mut self,
+        snapshot: Arc<EagerSnapshot>,
+        files: Arc<[DataFile]>,
+    ) -> Self {
         self.pruning = Some((snapshot, files));
         self
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    pub(super) fn all(&self) -> Vec<ScanFile> {
+        self.files.to_vec()
+    }
+
+    /// How many rows are in some of the files, where the log says so of each.
+    pub(super) fn records(&self, files: &[ScanFile]) -> Option<usize> {
+        let (_, listed) = self.pruning.as_ref()?;
+        let of = |file: &ScanFile| listed.get(usize::try_from(file.index).ok()?)?.records;
+        let all = files.iter().map(of).try_fold(0_u64, |all, rows| all.checked_add(rows?))?;
+        usize::try_from(all).ok()
     }
 
     /// The files that may hold a row for which all `filters` are true.
@@ -100,7 +120,7 @@ impl FileScan {
         let (Some((snapshot, listed)), Some(filter)) =
             (&self.pruning, conjunction(filters.to_vec()))
         else {
-            return Ok(self.files.clone());
+            return Ok(self.files.to_vec());
         };
         let schema = snapshot.arrow_schema();
         let plan_schema = DFSchema::try_from(schema.as_ref().clone())?;
@@ -138,7 +158,7 @@ impl FileScan {
         }
         let runtime = session.runtime_env();
         let held = lookup::holding(&self.store, runtime, files, &asked).await?;
-        Ok(held.into_iter().map(|(file, _)| file).collect())
+        Ok(held.into_iter().map(|held| held.file).collect())
     }
 }
 

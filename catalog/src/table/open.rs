@@ -77,7 +77,7 @@ impl Tables {
             None => Snapshot::open(location.clone(), self.log_store(location)?, None).await?,
         };
         let known = Known { snapshot: snapshot.clone(), listed_ms };
-        self.inner.newest.put(location.clone(), known, snapshot.bytes());
+        self.inner.newest.put(location.clone(), known, snapshot.memory_bytes());
         self.inner.seen.put(location.clone(), snapshot.version(), SEEN_BYTES);
         Ok(snapshot)
     }
@@ -135,7 +135,7 @@ impl Tables {
         }
         let log_store = self.log_store(location)?;
         let snapshot = Snapshot::open(location.clone(), log_store, Some(version)).await?;
-        self.inner.earlier.put(key, snapshot.clone(), snapshot.bytes());
+        self.inner.earlier.put(key, snapshot.clone(), snapshot.memory_bytes());
         Ok(snapshot)
     }
 

@@ -16,6 +16,7 @@ use deltalake_core::delta_datafusion::DeltaScanNext;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::table::state::DeltaTableState;
+use tokio::sync::OnceCell;
 
 use super::files::{FileScan, ScanFile};
 use super::lookup::Lookup;
@@ -41,7 +42,25 @@ pub struct Snapshot {
     /// Where the log is read: the same, but for a transaction's own view.
     log: LogStoreRef,
     state: Arc<DeltaTableState>,
-    size: Arc<OnceLock<Arc<TableSize>>>,
+    once: Arc<Once>,
+}
+
+/// What is found out once for each snapshot, by who first needs it.
+#[derive(Default)]
+struct Once {
+    size: OnceLock<Arc<TableSize>>,
+    listed: OnceLock<Listed>,
+    provider: OnceCell<Arc<dyn TableProvider>>,
+}
+
+/// The live files, in two forms, and what passes over them.
+#[derive(Clone)]
+pub(super) struct Listed {
+    pub files: Arc<[DataFile]>,
+    pub scanned: Arc<[ScanFile]>,
+    pub eager: Arc<EagerSnapshot>,
+    /// Whether the rows are simply those of the files.
+    pub is_plain: bool,
 }
 
 /// How large a table is, as its log says it: for guesses, never for answers.
@@ -71,8 +90,8 @@ impl Snapshot {
     ) -> Result<Snapshot> {
         let state =
             DeltaTableState::try_new(log_store.as_ref(), version).await.map_err(delta_error)?;
-        let (state, size) = (Arc::new(state), Arc::default());
-        Ok(Snapshot { location, log: log_store.clone(), log_store, state, size })
+        let (state, once) = (Arc::new(state), Arc::default());
+        Ok(Snapshot { location, log: log_store.clone(), log_store, state, once })
     }
 
     /// The same version with its log read from `log`.
@@ -93,18 +112,17 @@ impl Snapshot {
     async fn brought_to(self, version: Option<u64>) -> Result<Snapshot> {
         let mut state = DeltaTableState::clone(&self.state);
         state.update(self.log.as_ref(), version).await.map_err(delta_error)?;
-        Ok(Snapshot { state: Arc::new(state), size: Arc::default(), ..self })
+        Ok(Snapshot { state: Arc::new(state), once: Arc::default(), ..self })
     }
 
-    /// About what the snapshot takes in memory: for each file its path, and statistics of its
-    /// columns as text and as values.
-    pub(super) fn bytes(&self) -> usize {
+    /// About what the snapshot takes in memory: for each file its path, in three forms, and statistics
+    /// of its columns as text and as values.
+    pub fn memory_bytes(&self) -> usize {
         const SNAPSHOT: usize = 64 << 10;
-        const FILE: usize = 512;
+        const FILE: usize = 1024;
         const COLUMN: usize = 160;
         let columns = self.schema().fields().len().min(32);
-        let files = self.eager().log_data().num_files();
-        files.saturating_mul(FILE + columns * COLUMN).saturating_add(SNAPSHOT)
+        self.file_count().saturating_mul(FILE + columns * COLUMN).saturating_add(SNAPSHOT)
     }
 
     pub fn location(&self) -> &Location {
@@ -127,30 +145,58 @@ impl Snapshot {
 
     /// How large the table is; found out once for each snapshot.
     pub fn size(&self) -> Arc<TableSize> {
-        Arc::clone(self.size.get_or_init(|| Arc::new(measured(self.eager()))))
+        Arc::clone(self.once.size.get_or_init(|| Arc::new(measured(self.eager()))))
     }
 
     /// The live files, oldest first, in an order that is the same for every reader.
     pub fn files(&self) -> Vec<DataFile> {
-        let mut files: Vec<DataFile> = (self.eager().log_data().iter())
-            .map(|file| DataFile {
-                path: file.path().into_owned(),
-                size_bytes: u64::try_from(file.size()).unwrap_or_default(),
-                records: file.num_records().map(|records| records as u64),
-            })
-            .collect();
-        files.sort_by(|one, other| one.path.cmp(&other.path));
-        files
+        self.listed().files.to_vec()
+    }
+
+    pub fn file_count(&self) -> usize {
+        self.eager().log_data().num_files()
+    }
+
+    /// The same with what they are looked into by.
+    pub(super) fn listed(&self) -> &Listed {
+        self.once.listed.get_or_init(|| {
+            let mut files: Vec<DataFile> = (self.eager().log_data().iter())
+                .map(|file| DataFile {
+                    path: file.path().into_owned(),
+                    size_bytes: u64::try_from(file.size()).unwrap_or_default(),
+                    records: file.num_records().map(|records| records as u64),
+                })
+                .collect();
+            files.sort_by(|one, other| one.path.cmp(&other.path));
+            let folder = self.location.path();
+            let scanned = files.iter().enumerate().map(|(index, file)| ScanFile {
+                path: join(&folder, &file.path),
+                size_bytes: file.size_bytes,
+                index: index as u64,
+                constants: HashMap::new(),
+            });
+            Listed {
+                scanned: scanned.collect(),
+                files: files.into(),
+                eager: Arc::new(self.eager().clone()),
+                is_plain: self.refuse_foreign_layout().is_ok(),
+            }
+        })
     }
 
     /// What DataFusion reads this version by. It is a raw table: only `sql::secure` may hand it on.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        DeltaScanNext::builder()
-            .with_log_store(self.log_store.clone())
-            .with_eager_snapshot(self.eager().clone())
-            .with_session(Arc::clone(&SCAN_SETTINGS))
-            .await
-            .map_err(|error| Error::internal("the table cannot be scanned").with_source(error))
+        let made = self.once.provider.get_or_try_init(async || {
+            DeltaScanNext::builder()
+                .with_log_store(self.log_store.clone())
+                .with_eager_snapshot(self.eager().clone())
+                .with_session(Arc::clone(&SCAN_SETTINGS))
+                .await
+        });
+        let made = made.await;
+        let made = made
+            .map_err(|error| Error::internal("the table cannot be scanned").with_source(error))?;
+        Ok(Arc::clone(made))
     }
 
     /// The same rows with two columns more, [`super::FILE_COLUMN`] (an index into
@@ -180,19 +226,13 @@ impl Snapshot {
 
     fn positions(&self, only: Option<&[usize]>) -> Result<FileScan> {
         self.refuse_foreign_layout()?;
-        let folder = self.location.path();
-        let files = (self.files().into_iter().enumerate())
-            .filter(|(index, _)| only.is_none_or(|only| only.contains(index)))
-            .map(|(index, file)| ScanFile {
-                path: join(&folder, &file.path),
-                size_bytes: file.size_bytes,
-                index: index as u64,
-                constants: HashMap::new(),
-            })
-            .collect();
+        let listed = self.listed();
+        let wanted = |(index, _): &(usize, _)| only.is_none_or(|only| only.contains(index));
+        let files = listed.scanned.iter().enumerate().filter(wanted);
+        let files: Vec<ScanFile> = files.map(|(_, file)| file.clone()).collect();
         let store = self.log_store.root_object_store(None);
         let scan = FileScan::with_positions(store, self.schema(), files);
-        Ok(scan.pruned_by(Arc::new(self.eager().clone()), self.files()))
+        Ok(scan.pruned_by(Arc::clone(&listed.eager), Arc::clone(&listed.files)))
     }
 
     /// The rows outside of the files `removed`, for look-ups by key.
@@ -212,23 +252,28 @@ impl Snapshot {
             && self.eager().protocol() == other.eager().protocol()
     }
 
+    /// The rows of all files, with the columns of `schema`, for look-ups by key; `None` where the rows
+    /// are not simply those of the files.
+    pub(super) fn rows(&self, schema: SchemaRef) -> Option<Lookup> {
+        let listed = self.listed();
+        listed.is_plain.then(|| self.look_up_in(schema, Arc::clone(&listed.scanned)))
+    }
+
     fn look_up(&self, wanted: impl Fn(usize, &DataFile) -> bool) -> Result<Arc<dyn TableProvider>> {
         self.refuse_foreign_layout()?;
-        let folder = self.location.path();
-        let listed = self.files();
-        let files = (listed.iter().enumerate())
-            .filter(|(index, file)| wanted(*index, file))
-            .map(|(index, file)| ScanFile {
-                path: join(&folder, &file.path),
-                size_bytes: file.size_bytes,
-                index: index as u64,
-                constants: HashMap::new(),
-            })
-            .collect();
+        let listed = self.listed();
+        let both = listed.files.iter().zip(listed.scanned.iter()).enumerate();
+        let files = both.filter(|(index, (file, _))| wanted(*index, file));
+        let files = files.map(|(_, (_, scanned))| scanned.clone()).collect();
+        Ok(Arc::new(self.look_up_in(self.schema(), files)))
+    }
+
+    fn look_up_in(&self, schema: SchemaRef, files: Arc<[ScanFile]>) -> Lookup {
+        let listed = self.listed();
         let store = self.log_store.root_object_store(None);
-        let scan = FileScan::new(store.clone(), self.schema(), files);
-        let scan = scan.pruned_by(Arc::new(self.eager().clone()), listed);
-        Ok(Arc::new(Lookup::new(store, scan)))
+        let scan = FileScan::new(store.clone(), schema, files);
+        let scan = scan.pruned_by(Arc::clone(&listed.eager), Arc::clone(&listed.files));
+        Lookup::new(store, scan)
     }
 
     /// The log's tombstones for some of the files.

@@ -97,7 +97,10 @@ impl Tables {
         let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(root, location.path()));
         let schema = arrow_schema(columns);
         let searched = places(columns, keys.iter());
-        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &searched));
+        let alone =
+            |key: &&Key| key.kind != KeyKind::Index && matches!(key.columns.as_slice(), [_]);
+        let distinct = places(columns, keys.iter().filter(alone));
+        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &searched, &distinct));
         // No row is compared with others by an index.
         let places = places(columns, keys.iter().filter(|key| key.kind != KeyKind::Index));
         let new_keys =
@@ -138,7 +141,7 @@ impl Stage {
             Arc::new(PrefixStore::new(self.store.clone(), Path::from(CHANGE_FOLDER)));
         let schema = change_schema(&self.schema);
         let writer = (self.changes)
-            .get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema, &[])));
+            .get_or_insert_with(|| DeltaWriter::new(store, writer_config(&schema, &[], &[])));
         writer.write(batch).await.map_err(delta_error)
     }
 
@@ -210,7 +213,7 @@ impl Staged {
             index: index as u64,
             constants: HashMap::new(),
         };
-        let files = files.into_iter().enumerate().map(file).collect();
+        let files: Vec<_> = files.into_iter().enumerate().map(file).collect();
         Arc::new(FileScan::new(self.store.clone(), schema, files))
     }
 
@@ -371,6 +374,8 @@ mod delta_writer {
     const ROW_GROUP_ROWS: usize = 1024 * 1024;
     /// Rows of a page in a table with keys.
     const KEYED_PAGE_ROWS: usize = 4096;
+    /// A dictionary of a column in such a table is no larger.
+    const KEYED_DICTIONARY_BYTES: usize = 16 << 10;
 
     /// # Why no statistics on floats
     /// Arrow orders `NaN` above every number, statistics pass it over: a file whose only large
@@ -383,8 +388,17 @@ mod delta_writer {
     ///
     /// # Why smaller pages beside keys
     /// Whoever reads the one row of a key unpacks a page of each column for it; at the usual
-    /// 20,000 rows that is most of the work.
-    pub(super) fn writer_config(schema: &SchemaRef, keys: &[usize]) -> WriterConfig {
+    /// 20,000 rows that is most of the work. So it was with the dictionary of each column, of up to
+    /// 1 MiB at the usual limit, also where the row's own page does not use it: a column of values
+    /// that differ goes on without one when it is full. A key has none from the start.
+    ///
+    /// `keys` are the places of the columns that rows are looked for by, `distinct` those in which
+    /// each row has another value.
+    pub(super) fn writer_config(
+        schema: &SchemaRef,
+        keys: &[usize],
+        distinct: &[usize],
+    ) -> WriterConfig {
         let floats = |of: &DataType| of.is_floating();
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -396,7 +410,13 @@ mod delta_writer {
             );
         }
         if !keys.is_empty() {
-            properties = properties.set_data_page_row_count_limit(KEYED_PAGE_ROWS);
+            properties = properties
+                .set_data_page_row_count_limit(KEYED_PAGE_ROWS)
+                .set_dictionary_page_size_limit(KEYED_DICTIONARY_BYTES);
+        }
+        for field in distinct.iter().filter_map(|place| schema.fields().get(*place)) {
+            let path = ColumnPath::from(field.name().as_str());
+            properties = properties.set_column_dictionary_enabled(path, false);
         }
         let key_fields = || keys.iter().filter_map(|place| schema.fields().get(*place));
         for field in key_fields() {

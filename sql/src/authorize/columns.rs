@@ -15,12 +15,13 @@
 //! they are passed on from, unchanged; an expression that names an output marks what it is traced
 //! to. What a projection or an aggregate gives is new: its expressions were marked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{FieldRef, Fields};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as PlanResult, TableReference};
+use datafusion::common::{Column, DFSchema, Result as PlanResult};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Subquery, SubqueryAlias, TableScan};
 use kho_catalog::error::Result;
 use kho_catalog::state::{Oid, State};
@@ -122,31 +123,56 @@ type Origin = (usize, usize);
 struct Output {
     schema: Arc<DFSchema>,
     origins: Vec<Vec<Origin>>,
+    /// The places of the fields by their names, where there are more than a few.
+    places: OnceCell<HashMap<String, Vec<usize>>>,
 }
+
+/// So many names are as well compared one by one.
+const FEW: usize = 8;
 
 impl Output {
     fn new(schema: &Arc<DFSchema>) -> Output {
-        Output { schema: Arc::clone(schema), origins: vec![Vec::new(); schema.fields().len()] }
+        Output::of(schema, vec![Vec::new(); schema.fields().len()])
+    }
+
+    fn of(schema: &Arc<DFSchema>, origins: Vec<Vec<Origin>>) -> Output {
+        Output { schema: Arc::clone(schema), origins, places: OnceCell::new() }
     }
 
     /// `schema` over what `input` gives, field by field; more fields are new.
     fn passed(schema: &Arc<DFSchema>, input: Output) -> Output {
         let mut origins = input.origins;
         origins.resize(schema.fields().len(), Vec::new());
-        Output { schema: Arc::clone(schema), origins }
+        Output::of(schema, origins)
     }
 
     /// The fields that a name means.
-    fn named<'a>(&'a self, column: &'a Column) -> impl Iterator<Item = usize> + 'a {
-        let means = |(qualifier, field): (Option<&TableReference>, &Arc<Field>)| {
+    fn named(&self, column: &Column) -> Vec<usize> {
+        let is_of_it = |place: &usize| {
+            let (qualifier, field) = self.schema.qualified_field(*place);
             let of_it = match (&column.relation, qualifier) {
                 (None, _) => true,
                 (Some(written), Some(qualifier)) => written.resolved_eq(qualifier),
                 (Some(_), None) => false,
             };
-            of_it && *field.name() == column.name
+            *field.name() == column.name && of_it
         };
-        self.schema.iter().enumerate().filter(move |(_, it)| means(*it)).map(|(index, _)| index)
+        let count = self.schema.fields().len();
+        if count <= FEW {
+            return (0..count).filter(is_of_it).collect();
+        }
+        let found = self.places().get(&column.name).map(Vec::as_slice).unwrap_or_default();
+        found.iter().copied().filter(is_of_it).collect()
+    }
+
+    fn places(&self) -> &HashMap<String, Vec<usize>> {
+        self.places.get_or_init(|| {
+            let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+            for (place, field) in self.schema.fields().iter().enumerate() {
+                places.entry(field.name().clone()).or_default().push(place);
+            }
+            places
+        })
     }
 }
 
@@ -259,7 +285,7 @@ impl Walk<'_> {
                 Some(places) => places.iter().map(taken).collect(),
                 None => whole.origins,
             };
-            return Ok(Output { schema: Arc::clone(&scan.projected_schema), origins });
+            return Ok(Output::of(&scan.projected_schema, origins));
         }
         let mut output = Output::new(&scan.projected_schema);
         let written = self.rows.filter(|rows| scan.table_name.table() == rows.name);
@@ -279,9 +305,7 @@ impl Walk<'_> {
         if self.within.contains(&relation) {
             return Ok(output);
         }
-        let fields = scan.projected_schema.fields();
-        let columns =
-            fields.iter().map(|field| self.place(relation, field, written.is_some())).collect();
+        let columns = self.places(relation, scan.projected_schema.fields(), written.is_some());
         self.add(Source { relation, by: self.by, columns }, &mut output);
         for filter in &scan.filters {
             self.expression(filter, std::slice::from_ref(&output))?;
@@ -289,19 +313,25 @@ impl Walk<'_> {
         Ok(output)
     }
 
-    /// What a field of a table stands for: its metadata says, through every change of name.
-    fn place(&self, relation: Oid, field: &Field, is_written: bool) -> Place {
-        let Some(relation) = self.state.relations.get(&relation) else { return Place::Other };
-        match field.metadata().get(COLUMN_ID_KEY).map(|id| id.parse::<u32>()) {
-            Some(Ok(id)) if relation.column_by_id(id).is_some() => return Place::Column(id),
-            Some(_) => return Place::Other,
-            None => {}
-        }
-        match relation.column(field.name()).filter(|_| is_written) {
-            Some(column) => Place::Column(column.id),
-            None if EXTRA.contains(&field.name().as_str()) => Place::Extra,
-            None => Place::Other,
-        }
+    /// What the fields of a table stand for: their metadata says, through every change of name.
+    fn places(&self, relation: Oid, fields: &Fields, is_written: bool) -> Vec<Place> {
+        let Some(relation) = self.state.relations.get(&relation) else {
+            return vec![Place::Other; fields.len()];
+        };
+        let ids: HashSet<u32> = relation.columns.iter().map(|column| column.id).collect();
+        let place = |field: &FieldRef| {
+            match field.metadata().get(COLUMN_ID_KEY).map(|id| id.parse::<u32>()) {
+                Some(Ok(id)) if ids.contains(&id) => return Place::Column(id),
+                Some(_) => return Place::Other,
+                None => {}
+            }
+            match is_written.then(|| relation.column(field.name())).flatten() {
+                Some(column) => Place::Column(column.id),
+                None if EXTRA.contains(&field.name().as_str()) => Place::Extra,
+                None => Place::Other,
+            }
+        };
+        fields.iter().map(place).collect()
     }
 
     fn alias(&mut self, alias: &SubqueryAlias) -> PlanResult<Output> {
@@ -310,8 +340,7 @@ impl Walk<'_> {
             let mut output = Output::passed(&alias.schema, input);
             // Written rows may stand there as a query over their files.
             if let Some(rows) = self.rows.filter(|rows| alias.alias.table() == rows.name) {
-                let fields = alias.schema.fields().iter();
-                let columns = fields.map(|it| self.place(rows.relation, it, true)).collect();
+                let columns = self.places(rows.relation, alias.schema.fields(), true);
                 self.add(Source { relation: rows.relation, by: self.by, columns }, &mut output);
             }
             return Ok(output);

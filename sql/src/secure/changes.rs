@@ -61,6 +61,7 @@ pub(super) async fn shown(
         relation: Some(relation.oid),
         size: None,
         estimates: !scope.explains,
+        lasts: false,
     };
     Ok(Secured { provider: guarded::guarded(known, plan, shown)?, reads })
 }

@@ -36,6 +36,8 @@ pub(super) struct Known<'a> {
     pub size: Option<Arc<TableSize>>,
     /// Whether anything of the kind may be told.
     pub estimates: bool,
+    /// Whether the query is the same at another time.
+    pub lasts: bool,
 }
 
 /// `plan`, whose columns have the fields of `schema`, as a table.
@@ -48,7 +50,7 @@ pub(super) fn guarded(
     // A predicate that is let in may be evaluated before the query's own: where those can fail, it
     // must not decide on which rows they do.
     let lets_in = infallible::require(&plan).is_ok();
-    let Known { name, relation, size, estimates } = known;
+    let Known { name, relation, size, estimates, lasts } = known;
     let size = size.filter(|_| estimates);
     Ok(Arc::new(GuardedTable {
         name: name.to_owned(),
@@ -58,6 +60,7 @@ pub(super) fn guarded(
         size,
         lets_in,
         estimates,
+        lasts,
         shapes: AtomicBool::new(true),
         lets_in_dynamic: AtomicBool::new(lets_in && estimates),
     }))
@@ -110,6 +113,7 @@ pub(super) struct GuardedTable {
     size: Option<Arc<TableSize>>,
     lets_in: bool,
     estimates: bool,
+    lasts: bool,
     /// Whether how large it is may decide how the statement is run.
     shapes: AtomicBool,
     /// Whether what joins and sorts find while they run may get in.
@@ -134,6 +138,11 @@ impl GuardedTable {
 
     fn shapes(&self) -> bool {
         self.shapes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it stands for the same rows at another time.
+    pub(super) fn lasts(&self) -> bool {
+        self.lasts
     }
 
     /// The query behind the barrier.

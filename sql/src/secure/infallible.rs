@@ -223,7 +223,8 @@ fn whole_digits(precision: u8, scale: i8) -> i16 {
     i16::from(precision) - i16::from(scale)
 }
 
-fn is_total(op: Operator) -> bool {
+/// Whether an operator gives a value for every two of one type.
+pub(super) fn is_total(op: Operator) -> bool {
     matches!(
         op,
         Operator::Eq

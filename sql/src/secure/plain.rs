@@ -6,6 +6,7 @@
 //! evaluated above the scan, whatever the files below made of it.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -16,8 +17,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::Result;
-use kho_catalog::state::{Oid, Relation};
-use kho_catalog::table::{Snapshot, TableSize};
+use kho_catalog::state::{Key, KeyKind, Oid, Relation};
+use kho_catalog::table::{Searched, Snapshot, TableSize};
+use kho_catalog::types::COLUMN_ID_KEY;
 
 use super::number::NumberExec;
 
@@ -31,6 +33,7 @@ pub(super) async fn table(
     Ok(Arc::new(PlainTable {
         relation: relation.oid,
         version: snapshot.version(),
+        searched: searched(relation, &schema),
         schema,
         inner,
         snapshot: Some(snapshot.clone()),
@@ -57,8 +60,9 @@ pub(super) fn derived(
     version: u64,
     inner: Arc<dyn TableProvider>,
 ) -> Arc<dyn TableProvider> {
-    let schema = inner.schema();
-    Arc::new(PlainTable { relation: relation.oid, version, schema, inner, snapshot: None })
+    let (relation, schema) = (relation.oid, inner.schema());
+    let searched = Vec::new();
+    Arc::new(PlainTable { relation, version, schema, inner, snapshot: None, searched })
 }
 
 #[derive(Debug)]
@@ -68,6 +72,7 @@ pub(super) struct PlainTable {
     schema: SchemaRef,
     inner: Arc<dyn TableProvider>,
     snapshot: Option<Snapshot>,
+    searched: Vec<Searched>,
 }
 
 #[async_trait::async_trait]
@@ -110,6 +115,12 @@ impl TableProvider for PlainTable {
         limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         tracing::trace!(relation = self.relation, version = self.version, "scan");
+        if let Some(rows) = self.by_value(session, projection, filters).await? {
+            return Ok(rows);
+        }
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !filters.is_empty()) {
+            snapshot.keep_page_indexes(session).await;
+        }
         let rows = self.inner.scan(session, projection, filters, limit).await?;
         Ok(match projection.is_some_and(Vec::is_empty) {
             true => Arc::new(NumberExec { input: rows }),
@@ -119,9 +130,41 @@ impl TableProvider for PlainTable {
 }
 
 impl PlainTable {
+    /// Whether it is one version of a table, as it lies in its files.
+    pub(super) fn is_of_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// How many files it is made of, where it is that.
+    pub(super) fn files(&self) -> Option<usize> {
+        self.snapshot.as_ref().map(Snapshot::file_count)
+    }
+
+    /// How many rows can have these values, by column how many; `None` where no key tells.
+    pub(super) fn most_rows(&self, values: &HashMap<&str, usize>) -> Option<usize> {
+        self.searched.iter().filter_map(|it| it.most_rows(values)).min()
+    }
+
     /// Whose rows they are.
     pub(super) fn relation(&self) -> Oid {
         self.relation
+    }
+
+    /// What reads the rows that are asked for by a key or an index.
+    async fn by_value(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+    ) -> PlanResult<Option<Arc<dyn ExecutionPlan>>> {
+        let is_nested = || self.schema.fields().iter().any(|field| field.data_type().is_nested());
+        match &self.snapshot {
+            Some(snapshot) if !self.searched.is_empty() && !is_nested() => {
+                let asked = (projection, filters);
+                snapshot.scan_by_value(session, &self.schema, &self.searched, asked).await
+            }
+            _ => Ok(None),
+        }
     }
 
     fn touches_float(&self, filter: &Expr) -> bool {
@@ -129,6 +172,20 @@ impl PlainTable {
             (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
         })
     }
+}
+
+/// What the files of `relation` are searched by, as `schema` names it.
+fn searched(relation: &Relation, schema: &Schema) -> Vec<Searched> {
+    let named = |id: &u32| {
+        let id = id.to_string();
+        let is_it = |field: &&Arc<Field>| field.metadata().get(COLUMN_ID_KEY) == Some(&id);
+        schema.fields().iter().find(is_it).map(|field| field.name().clone())
+    };
+    let of = |key: &Key| {
+        let columns = key.columns.iter().map(named).collect::<Option<Vec<_>>>()?;
+        Some(Searched { columns, is_unique: key.kind != KeyKind::Index })
+    };
+    relation.searched().iter().filter_map(of).collect()
 }
 
 /// Whether a list in it is longer than the scan below takes: delta-rs makes an `OR` of each item,

@@ -11,9 +11,9 @@
 //! What it does not: the time a statement takes follows them.
 
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::{guarded, infallible};
 
@@ -25,7 +25,7 @@ pub(super) fn settle(session: &SessionState, plan: &LogicalPlan) -> datafusion::
         any = true;
         inner_fails |= table.can_fail();
     })?;
-    if !any {
+    if !any || (!inner_fails && is_simple(plan, false)) {
         return Ok(());
     }
     let (sizes_matter, runs_matter) = match infallible::folded(session, plan.clone()) {
@@ -67,6 +67,54 @@ fn fails_early(plan: &LogicalPlan, above: bool, while_it_runs: bool) -> bool {
     });
     own |= walked.is_err();
     own || plan.inputs().iter().any(|input| fails_early(input, above, while_it_runs))
+}
+
+/// Whether nothing in the plan joins, stops or gathers, and no comparison in it can fail: then neither
+/// matters, and nothing need be computed to tell. `above` it something is compared.
+fn is_simple(plan: &LogicalPlan, above: bool) -> bool {
+    match plan {
+        LogicalPlan::TableScan(_) => true,
+        LogicalPlan::SubqueryAlias(it) => is_simple(&it.input, above),
+        LogicalPlan::Filter(it) => {
+            compares(&it.predicate, it.input.schema()) && is_simple(&it.input, true)
+        }
+        LogicalPlan::Projection(it) => {
+            let passes = |expr: &Expr| match above {
+                true => matches!(expr, Expr::Column(_)),
+                false => !contains_subquery(expr),
+            };
+            it.expr.iter().all(passes) && is_simple(&it.input, above)
+        }
+        _ => false,
+    }
+}
+
+fn contains_subquery(expr: &Expr) -> bool {
+    let is_one = |part: &Expr| {
+        let known = matches!(
+            part,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+        );
+        Ok(known)
+    };
+    expr.exists(is_one).unwrap_or(true)
+}
+
+/// Whether columns are compared with values of their own types, and no more.
+fn compares(expr: &Expr, schema: &DFSchema) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return false };
+    if *op == Operator::And {
+        return compares(left, schema) && compares(right, schema);
+    }
+    let is_plain = |side: &Expr| matches!(side, Expr::Column(_) | Expr::Literal(..));
+    let same = || match (left.get_type(schema), right.get_type(schema)) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    };
+    infallible::is_total(*op) && is_plain(left) && is_plain(right) && same()
 }
 
 /// Whether it gives least or greatest values alone, or none: then some rows can be known to be of no

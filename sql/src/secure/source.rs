@@ -22,7 +22,7 @@ use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::COLUMN_ID_KEY;
 use sqlparser::ast;
 
-use super::{Secured, guarded, infallible, stored_name};
+use super::{Secured, guarded, infallible, lasting, stored_name};
 use crate::bind;
 use crate::errors::from_engine;
 use crate::scope::{Governing, Scope};
@@ -80,13 +80,16 @@ impl<'a> Source<'a> {
         let scope = self.scope.within_policy_of(&self.rules.relation)?;
         let extra = vec![(STORED.to_owned(), provider)];
         let (plan, reads) = bind::within(&scope, session, statement, extra, 0).await?;
-        let plan = infallible::folded(session, self.typed(plan)?)?;
+        let plan = self.typed(plan)?;
+        let lasts = lasting::of_policies(&plan);
+        let plan = infallible::folded(session, plan)?;
         let schema = self.described(&plan);
         let known = guarded::Known {
             name: &self.rules.relation.name,
             relation: Some(self.rules.relation.oid),
             size,
             estimates: !self.scope.explains,
+            lasts,
         };
         let provider = guarded::guarded(known, plan, schema)?;
         Ok(Secured { provider, reads })

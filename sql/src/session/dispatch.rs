@@ -19,6 +19,7 @@ use crate::execute::{self, Limits};
 use crate::limit::running::Place;
 use crate::outcome::{Notice, Outcome, Rows, Tag};
 use crate::parse::{Ast, CopyDirection, CursorStatement, Statement};
+use crate::plans;
 use crate::scope::Scope;
 use crate::settings::{Saved, Settings};
 use crate::system::SCHEMA;
@@ -324,7 +325,7 @@ impl Session {
             Ast::Sql(sql) if matches!(**sql, ast::Statement::Execute { .. }) => {
                 self.execute(scope, sql, limits).await
             }
-            Ast::Sql(sql) => self.perform_sql(scope, sql, parameters, limits).await,
+            Ast::Sql(sql) => self.perform_sql(scope, (statement, sql), parameters, limits).await,
             Ast::Copy(copy) => match copy.direction {
                 CopyDirection::ServerSide => {
                     Err(Error::unsupported("COPY to or from the server's files is not supported")
@@ -353,7 +354,7 @@ impl Session {
     async fn perform_sql(
         &mut self,
         scope: &Scope,
-        sql: &ast::Statement,
+        (statement, sql): (&Statement, &ast::Statement),
         parameters: &[ScalarValue],
         limits: &Limits,
     ) -> Result<Done> {
@@ -364,7 +365,11 @@ impl Session {
                 if let Some(items) = set_config::items(sql) {
                     return self.select_and_set(scope, &items, values, limits).await;
                 }
-                let (plan, names) = limits.run(query(scope, sql, values)).await?;
+                let query = async {
+                    let bound = plans::bind(scope, statement, sql, values.fields).await?;
+                    allowed(scope, bound, values)
+                };
+                let (plan, names) = limits.run(query).await?;
                 Ok(Done::Rows(rows(&plan, limits, "SELECT", names).await?))
             }
             ast::Statement::Explain { .. } => {
@@ -640,7 +645,16 @@ pub(crate) async fn query(
     sql: &ast::Statement,
     parameters: Parameters<'_>,
 ) -> Result<(AuthorizedPlan, Vec<Option<String>>)> {
-    let mut bound = bind::bind(scope, sql, parameters.fields, Vec::new()).await?;
+    let bound = bind::bind(scope, sql, parameters.fields, Vec::new()).await?;
+    allowed(scope, bound, parameters)
+}
+
+/// The plan with the values of its parameters, if it may run.
+fn allowed(
+    scope: &Scope,
+    mut bound: Bound,
+    parameters: Parameters<'_>,
+) -> Result<(AuthorizedPlan, Vec<Option<String>>)> {
     bound.plan = with_parameters(bound.plan, parameters.values)?;
     let names = std::mem::take(&mut bound.names);
     Ok((authorize(scope, bound)?, names))

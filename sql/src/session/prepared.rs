@@ -1,7 +1,8 @@
 //! Prepared statements of SQL: `PREPARE`, `EXECUTE`, `DEALLOCATE`.
 //!
 //! What it guarantees: a prepared statement is bound when it is prepared, so that its errors come
-//! then, and bound and authorized again each time it is executed, as what the wire prepares is.
+//! then, and authorized again each time it is executed, as what the wire prepares is; [`crate::plans`]
+//! says when it is bound again.
 //! What it does not: what was prepared by the wire's `Parse` is known to the wire alone.
 
 use std::collections::HashMap;
@@ -87,6 +88,7 @@ impl Session {
         let inferred = bound.map(|(parameters, _)| parameters).unwrap_or_default();
         let parameters = super::parameter_fields(&fields, &inferred);
         let parameters = parameters.iter().map(|it| parameter_type(it.as_deref())).collect();
+        body.plan().is_prepared();
         self.prepared.0.insert(name, Named { statement: body, parameters });
         Ok(Done::Tag(Tag::new("PREPARE")))
     }

@@ -7,7 +7,7 @@
 //! barrier [`Facts::policy`] and [`Facts::mask`].
 //! What it guarantees: a statement that fails says what was found out up to there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use arrow::record_batch::RecordBatch;
@@ -33,11 +33,26 @@ pub(crate) struct Facts(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     touched: Vec<Touched>,
-    columns: BTreeMap<Oid, Vec<String>>,
+    columns: BTreeMap<Oid, Columns>,
     policies: Vec<String>,
     masks: Vec<String>,
     decided_by: Vec<String>,
     released: Option<Released>,
+}
+
+/// Columns in the order in which they were told, each once.
+#[derive(Debug, Default)]
+struct Columns {
+    listed: Vec<String>,
+    known: HashSet<String>,
+}
+
+/// What a statement was found to be about when it was bound.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    touched: Vec<Touched>,
+    policies: Vec<String>,
+    masks: Vec<String>,
 }
 
 /// More of one kind than this are not listed: a record is to stay a line.
@@ -63,8 +78,9 @@ impl Facts {
         let mut known = lock(&self.0);
         let told = known.columns.entry(relation).or_default();
         for column in columns {
-            if !told.contains(column) {
-                add(told, column.clone());
+            if told.listed.len() < LISTED_MAX && !told.known.contains(column) {
+                told.known.insert(column.clone());
+                told.listed.push(column.clone());
             }
         }
     }
@@ -82,6 +98,29 @@ impl Facts {
     /// By what right it is done: `owner of schema.table`, `SELECT on schema.table`.
     pub(crate) fn decided_by(&self, right: impl Into<String>) {
         add(&mut lock(&self.0).decided_by, right.into());
+    }
+
+    /// Whether nothing is known yet.
+    pub(crate) fn is_blank(&self) -> bool {
+        let known = lock(&self.0);
+        known.touched.is_empty() && known.policies.is_empty() && known.masks.is_empty()
+    }
+
+    /// What is known by now of what a statement's names stand for.
+    pub(crate) fn found(&self) -> Found {
+        let known = lock(&self.0);
+        let (touched, policies) = (known.touched.clone(), known.policies.clone());
+        Found { touched, policies, masks: known.masks.clone() }
+    }
+
+    /// All of that at once.
+    pub(crate) fn find(&self, found: &Found) {
+        for it in &found.touched {
+            self.dataset(it.dataset.clone(), it.relation, it.version);
+        }
+        let mut known = lock(&self.0);
+        found.policies.iter().for_each(|it| add(&mut known.policies, it.clone()));
+        found.masks.iter().for_each(|it| add(&mut known.masks, it.clone()));
     }
 
     /// Rows of datasets are given; says how many that are altogether.
@@ -113,7 +152,9 @@ impl Facts {
     /// The end of the record.
     fn completion(&self, outcome: &str, tag: &str, rows: u64, bytes_out: u64) -> Completion {
         let known = lock(&self.0);
-        let columns = |it: &Touched| known.columns.get(&it.relation).cloned().unwrap_or_default();
+        let columns = |it: &Touched| {
+            known.columns.get(&it.relation).map(|it| it.listed.clone()).unwrap_or_default()
+        };
         let touched = |it: &Touched| Touched { columns: columns(it), ..it.clone() };
         Completion {
             outcome: outcome.to_owned(),

@@ -1,6 +1,6 @@
 //! One block of a filter, read alone.
 
-use super::{BLOCK_BYTES, bitset_bytes, block_of};
+use super::{BLOCK_BYTES, bitset_bytes, block_of, likely_bytes};
 use parquet::bloom_filter::Sbbf;
 
 #[test]
@@ -13,6 +13,7 @@ fn a_block_alone_answers_as_the_whole_filter_does() {
     whole.write(&mut written).unwrap();
     let bytes = bitset_bytes(&written, written.len() as u64).unwrap();
     assert_eq!(bytes, whole.num_blocks() as u64 * BLOCK_BYTES);
+    assert_eq!(likely_bytes(written.len() as u64), Some(bytes));
     let bitset = &written[written.len() - bytes as usize..];
     for key in 0..20_000_i64 {
         let value = key.to_le_bytes();
@@ -35,4 +36,13 @@ fn a_header_that_is_not_understood_says_nothing() {
     assert_eq!(bitset_bytes(&[0x15, 0x40], 32), None);
     assert_eq!(bitset_bytes(&[0x15, 0x40], 320), None);
     assert_eq!(bitset_bytes(&[0x15, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80], 320), None);
+}
+
+#[test]
+fn what_is_not_a_power_of_two_is_not_guessed() {
+    for length in [0, 1, 31, 32, 128 + 65, 1 << 20] {
+        assert_eq!(likely_bytes(length), None, "{length}");
+    }
+    assert_eq!(likely_bytes(33), Some(32));
+    assert_eq!(likely_bytes(128 + 64), Some(128));
 }
