@@ -14,6 +14,10 @@ WIRE_SUMS = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1
              "string": "sum(octet_length({}))"}
 
 
+DUCKDB_SUMS = {"whole": "sum({})", "decimal": "sum({})",
+               "date": "sum({} - DATE '1970-01-01')", "string": "sum(strlen({}))"}
+
+
 def check(loaded: str) -> dict:
     """`loaded` is what the loader printed; gives what to say of the tables, and what is wrong."""
     from deltalake import DeltaTable
@@ -81,12 +85,10 @@ def kho():
 
 def duckdb(folders):
     connection = settings.duckdb()
-    sums = {"whole": "sum({})", "decimal": "sum({})", "date": "sum({} - DATE '1970-01-01')",
-            "string": "sum(strlen({}))"}
 
     def profile(table, columns):
         source = f"delta_scan('{folders[table]}')"
-        return connection.execute(question(source, columns, sums)).fetchone()
+        return connection.execute(question(source, columns, DUCKDB_SUMS)).fetchone()
 
     return profile
 

@@ -31,6 +31,21 @@ def kho():
                   lambda text: cursor.execute(text).fetchall(), types)
 
 
+def kho_flight():
+    import flight_sql
+
+    connection = flight_sql.adbc()
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = tpch")
+
+    def execute(text):
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            return rows(cursor.fetch_arrow_table())
+
+    return Engine("over Arrow Flight, by ADBC, without TLS", execute)
+
+
 def duckdb():
     import duckdb
 
@@ -105,5 +120,5 @@ def rows(table) -> list[tuple]:
     return list(zip(*(column.to_pylist() for column in table.columns)))
 
 
-ENGINES = {"kho": kho, "duckdb": duckdb, "chdb": chdb, "datafusion": datafusion,
+ENGINES = {"kho": kho, "kho-flight": kho_flight, "duckdb": duckdb, "chdb": chdb, "datafusion": datafusion,
            "datafusion-files": datafusion_files}

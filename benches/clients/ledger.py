@@ -31,11 +31,7 @@ def measure() -> Section:
              f"At least {WANTED} of the queries per second are wanted."],
         head=["clients", "with queries/s", "without queries/s", "with / without", "with p99 ms",
               "without p99 ms"])
-    with settings.connect(settings.PORT) as connection:
-        there = connection.execute("SELECT count(*) FROM information_schema.tables "
-                                   "WHERE table_schema = 'point'").fetchone()[0]
-    if not there:
-        clients.fill(settings.PORT, rows)
+    clients.fill_once(settings.PORT, rows)
     settings.settle()
     script = settings.WORK / "ledger-point.sql"
     script.write_text(clients.SCRIPT.format(rows=rows))

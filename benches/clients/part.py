@@ -8,6 +8,8 @@
 import sys
 
 import clients
+import flight_in
+import flight_out
 import keys
 import ledger
 import load
@@ -15,11 +17,14 @@ import memory
 import out
 import planning
 import policies
+import spill
+import together
 from section import write
 
 PARTS = {"load": load.measure, "out": out.measure, "planning": planning.measure,
          "keys": keys.measure, "clients": clients.measure, "ledger": ledger.measure,
-         "policies": policies.measure}
+         "policies": policies.measure, "flight-out": flight_out.measure,
+         "flight-in": flight_in.measure, "together": together.measure, "spill": spill.measure}
 
 if __name__ == "__main__":
     match sys.argv[1:]:

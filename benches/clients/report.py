@@ -12,7 +12,9 @@ from pathlib import Path
 from answers import COLUMNS, difference
 from settings import RUNS, SCALE, THREADS
 
+# Over the PostgreSQL wire, whose types are looked at, and over Flight.
 KHO = "kho"
+OURS = (KHO, "kho-flight")
 NUMBERS = [str(number) for number in range(1, 23)]
 # Below this, a query may rightly find nothing.
 SMALLEST_SCALE_WITH_ANSWERS = 0.1
@@ -23,7 +25,8 @@ def report(checked: dict, runs: list[dict]) -> int:
     wrong = [f"- tables: {it}" for it in checked["wrong"]]
     notes = []
     kho = next(run for run in runs if run["engine"] == KHO)
-    peers = [run for run in runs if run is not kho]
+    ours = [run for run in runs if run["engine"] in OURS]
+    peers = [run for run in runs if run not in ours]
     for run in runs:
         run["right"] = set()
     for number in NUMBERS:
@@ -42,7 +45,7 @@ def report(checked: dict, runs: list[dict]) -> int:
             else:
                 kind = "fails" if "error" in result else "differs"
                 line = f"- Q{number}: {run['engine']} {kind}: {fault}"
-                (wrong if run is kho else notes).append(line)
+                (wrong if run in ours else notes).append(line)
         wrong += wrong_types(number, kho["results"][number].get("types"))
     for run in runs:
         if not run["right"]:
@@ -62,7 +65,7 @@ def report(checked: dict, runs: list[dict]) -> int:
     if notes:
         print("## What peers cannot do\n\n" + "\n".join(notes) + "\n")
     print("## Times\n")
-    times(kho, peers)
+    times(ours, peers)
     return 1 if wrong else 0
 
 
@@ -99,10 +102,11 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} processors, {memory:.0f} GiB"
 
 
-def times(kho: dict, peers: list[dict]):
-    runs = [kho, *peers]
-    names = [run["engine"] for run in runs]
-    head = ["query", *names, *(f"{KHO} / {name}" for name in names[1:])]
+def times(ours: list[dict], peers: list[dict]):
+    runs = [*ours, *peers]
+    pairs = [(run, peer) for run in ours for peer in peers]
+    head = ["query", *(run["engine"] for run in runs),
+            *(f"{run['engine']} / {peer['engine']}" for run, peer in pairs)]
     print("| " + " | ".join(head) + " |")
     print("| --- |" + " ---: |" * (len(head) - 1))
 
@@ -115,8 +119,8 @@ def times(kho: dict, peers: list[dict]):
         return "fails" if "error" in run["results"][number] else "wrong"
 
     for number in NUMBERS:
-        ratios = [f"{seconds(kho, number) / seconds(peer, number):.2f}"
-                  if number in kho["right"] & peer["right"] else "—" for peer in peers]
+        ratios = [f"{seconds(run, number) / seconds(peer, number):.2f}"
+                  if number in run["right"] & peer["right"] else "—" for run, peer in pairs]
         print(f"| Q{number} | " + " | ".join([shown(run, number) for run in runs] + ratios) + " |")
 
     # Of the queries that both answer rightly, so that no one gains by failing.
@@ -124,10 +128,10 @@ def times(kho: dict, peers: list[dict]):
         everyone = sorted(set.intersection(*(run["right"] for run in runs)), key=int)
         cells = [f"{mean([seconds(run, n) for n in everyone]):.3f}" if everyone else "—"
                  for run in runs]
-        for peer in peers:
-            both = sorted(kho["right"] & peer["right"], key=int)
-            ours, theirs = ([seconds(run, n) for n in both] for run in (kho, peer))
-            cells.append(f"{mean(ours) / mean(theirs):.2f}" if both else "—")
+        for run, peer in pairs:
+            both = sorted(run["right"] & peer["right"], key=int)
+            its, theirs = ([seconds(it, n) for n in both] for it in (run, peer))
+            cells.append(f"{mean(its) / mean(theirs):.2f}" if both else "—")
         print(f"| {title} | " + " | ".join(cells) + " |")
 
     common("sum", sum)

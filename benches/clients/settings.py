@@ -13,6 +13,7 @@ DATA = Path(os.environ["BENCH_DATA"])
 WORK = DATA.parent
 # Of the wire; the server need not run for anything but Kho's own turn.
 PORT = os.environ["BENCH_KHO_PORT"]
+FLIGHT_PORT = os.environ["BENCH_KHO_FLIGHT_PORT"]
 # The server's process.
 SERVER = os.environ.get("BENCH_KHO_PROCESS")
 # Of the PostgreSQL beside it; there is one only where a part compares with it.

@@ -27,6 +27,8 @@ class Answer:
     data_bytes: int = 0
     # Of each message's contents, added up: the order of rows changes nothing.
     checksum: int = 0
+    # Of all contents, one after the other.
+    in_order: int = 0
     # Of everything up to ReadyForQuery.
     all_bytes: int = 0
     tag: str = ""
@@ -107,6 +109,7 @@ def look(buffer: bytearray, filled: int, answer: Answer) -> tuple[int, bool]:
                 answer.messages += 1
                 answer.data_bytes += end - at - 5
                 answer.checksum += zlib.crc32(view[at + 5:end])
+                answer.in_order = zlib.crc32(view[at + 5:end], answer.in_order)
             elif kind == COMPLETE:
                 answer.tag = bytes(view[at + 5:end - 1]).decode()
             elif kind == ERROR:

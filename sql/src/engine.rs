@@ -28,6 +28,7 @@ use crate::limit::OfServer;
 use crate::limit::running::Running;
 use crate::limit::usage::Usage;
 use crate::memory::expanding;
+use crate::memory::held::Held;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
@@ -207,6 +208,11 @@ impl Shared {
     pub(crate) fn statement_memory_of(&self, state: &State, role: Oid) -> Arc<RuntimeEnv> {
         let limit = limit::of_role(state, role).get(LimitName::Memory);
         self.memory.statement_of(role, limit.map(|it| it.value))
+    }
+
+    /// What a wire holds by for a client.
+    pub(crate) fn held(&self) -> Held {
+        self.memory.held()
     }
 
     /// What the statements of `role` hold.

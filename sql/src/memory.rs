@@ -12,6 +12,7 @@
 //! On failure: the message of the refusal begins with the name of the setting to raise.
 
 pub(crate) mod expanding;
+pub(crate) mod held;
 pub(crate) mod holding;
 mod sharing;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use kho_catalog::state::Oid;
 
 use crate::engine::Limits;
 use crate::errors::from_engine;
+use crate::memory::held::Held;
 use crate::memory::sharing::{Sharing, Spent};
 
 /// The settings that a refusal names.
@@ -155,6 +157,12 @@ impl Memory {
     pub(crate) fn statement(&self) -> Arc<RuntimeEnv> {
         let (bytes, setting) = (self.statement_bytes, self.statement_setting);
         self.runtime_with(StatementPool::below(&self.total, None, bytes, setting))
+    }
+
+    /// What a wire holds by, until it is dropped.
+    pub(crate) fn held(&self) -> Held {
+        let (bytes, setting) = (self.statement_bytes, self.statement_setting);
+        Held::of(&StatementPool::below(&self.total, None, bytes, setting))
     }
 
     /// What one statement of `role` runs with, whose statements may hold `limit_bytes` together: those

@@ -46,6 +46,7 @@ use crate::errors::from_engine;
 use crate::execute;
 use crate::limit::running::Place;
 use crate::maintenance::Maintenance;
+pub use crate::memory::held::Held;
 use crate::outcome::{Description, Notice, Outcome, Tag};
 use crate::parse::{self, Ast, Statement};
 use crate::passwords::Rules;
@@ -166,6 +167,11 @@ impl Engine {
 
     pub fn catalog(&self) -> &Catalog {
         &self.shared.catalog
+    }
+
+    /// What a wire holds by while it has something of a client's in memory.
+    pub fn held(&self) -> Held {
+        self.shared.held()
     }
 
     /// What keeps the warehouse's tables in shape, within limits of its own.

@@ -18,7 +18,7 @@ use futures::{TryStreamExt, stream};
 use kho_catalog::error::{Error, Result};
 use kho_server::flight::ingest::{Arriving, Existing, LoadName, Loaded, Target, ingest};
 use kho_server::flight::name::RelationName;
-use kho_sql::session::Session;
+use kho_sql::session::{Held, Session};
 use kho_tests::inside::{Server, Warehouse, play, run};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -75,7 +75,7 @@ fn messages(batches: &[RecordBatch]) -> Vec<Result<FlightData, Status>> {
 }
 
 async fn arriving(messages: Vec<Result<FlightData, Status>>) -> Result<Arriving> {
-    Arriving::open(stream::iter(messages), SILENCE).await
+    Arriving::open(stream::iter(messages), SILENCE, Held::without_limit()).await
 }
 
 async fn load(session: &mut Session, to: &Target, batches: &[RecordBatch]) -> Result<Loaded> {

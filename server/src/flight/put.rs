@@ -12,7 +12,7 @@ use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult
 use arrow_flight::{FlightData, PutResult};
 use futures::StreamExt as _;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::session::TransactionStatus;
+use kho_sql::session::{Held, TransactionStatus};
 use prost::Message as _;
 use serde_json::json;
 use tonic::Streaming;
@@ -93,7 +93,11 @@ impl Call {
         };
         let Some(first) = first else { return Ok(None) };
         let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
-        Arriving::open(messages, SILENCE).await.map(Some)
+        Arriving::open(messages, SILENCE, self.held()).await.map(Some)
+    }
+
+    fn held(&self) -> Held {
+        self.shared.entrance.engine.held()
     }
 
     /// Loads what comes, in a session of its own: a client that stalls keeps none of its other calls
@@ -106,7 +110,7 @@ impl Call {
         stream: Streaming<FlightData>,
     ) -> Result<Loaded> {
         let messages = futures::stream::once(std::future::ready(Ok(first))).chain(stream);
-        let arriving = Arriving::open(messages, SILENCE).await;
+        let arriving = Arriving::open(messages, SILENCE, self.held()).await;
         let (target, arriving) = match target.and_then(|target| Ok((target, arriving?))) {
             Ok(both) => both,
             Err(error) => return Err(self.refuse(transaction, error).await),

@@ -10,7 +10,7 @@ use arrow_flight::FlightData;
 use futures::{StreamExt, stream};
 use kho_catalog::error::Result;
 use kho_server::flight::ingest::{Arriving, Existing, ingest};
-use kho_sql::session::Session;
+use kho_sql::session::{Held, Session};
 use kho_tests::inside::run;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -197,7 +197,7 @@ fn silence_ends_a_load() {
         let mut other = server.connect().await.unwrap();
         let silence = Duration::from_millis(200);
         let silent = stream::iter(messages(&[rows()])).chain(stream::pending());
-        let arriving = Arriving::open(silent, silence).await.unwrap();
+        let arriving = Arriving::open(silent, silence, Held::without_limit()).await.unwrap();
         let stop = CancellationToken::new();
         let to = append("t");
         let loading = ingest(&mut session, &to, None, arriving, &stop);
@@ -208,7 +208,10 @@ fn silence_ends_a_load() {
         assert_eq!(answer(&mut session, "SELECT id FROM s.t").await, "9");
 
         let only_schema = stream::iter(messages(&[rows()]).into_iter().take(1));
-        let arriving = Arriving::open(only_schema.chain(stream::pending()), SILENCE).await.unwrap();
+        let arriving =
+            Arriving::open(only_schema.chain(stream::pending()), SILENCE, Held::without_limit())
+                .await
+                .unwrap();
         tokio::select! {
             biased;
             _ = ingest(&mut session, &to, None, arriving, &stop) => panic!("it is not waited for"),
@@ -223,7 +226,7 @@ fn a_load_is_cancelled_and_times_out() {
         let (_server, mut session) = with_table().await;
         let open = || async {
             let silent = stream::iter(messages(&[rows()])).chain(stream::pending());
-            Arriving::open(silent, SILENCE).await.unwrap()
+            Arriving::open(silent, SILENCE, Held::without_limit()).await.unwrap()
         };
         let stop = CancellationToken::new();
         let to = append("t");

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use kho_tests::kho::Kho;
+use kho_tests::kho::{Folders, Kho};
 use kho_tests::wire::Wire;
 use prost::Message as _;
 use tokio::runtime::Runtime;
@@ -28,7 +28,10 @@ type Client = FlightServiceClient<Channel>;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn begun() -> (Kho, Wire, Runtime, Client) {
-    let kho = Kho::start();
+    begun_on(Kho::start())
+}
+
+fn begun_on(kho: Kho) -> (Kho, Wire, Runtime, Client) {
     let mut wire = kho.admin();
     wire.run("CREATE SCHEMA s");
     wire.run("CREATE TABLE s.t (id bigint)");
@@ -130,4 +133,45 @@ fn a_load_that_its_client_gives_up_leaves_nothing() {
     let rows = load(&rows, None);
     assert_eq!(runtime.block_on(put(&mut client, stream::iter(rows))).unwrap(), 20);
     assert_eq!(wire.value("SELECT count(*) FROM s.t"), "21");
+}
+
+/// Loads and statements have one memory, whatever a client sends and however slowly.
+#[test]
+fn what_loads_hold_is_part_of_the_servers_memory() {
+    let environment = [("KHO_LIMITS__MEMORY_BYTES", "33554432")];
+    let (_kho, mut wire, runtime, mut client) =
+        begun_on(Kho::start_with(Folders::new(), &environment));
+    let rows = |count: i64| batch(&[("id", numbers(&(0..count).collect::<Vec<_>>()))]);
+    // Of 40 MB, in one message.
+    let large = load(&[rows(5_000_000)], None);
+    let refused = runtime.block_on(put(&mut client, stream::iter(large))).unwrap_err();
+    assert_eq!(refused.metadata().get("sqlstate").unwrap(), "53200", "{refused:?}");
+    let hint = refused.metadata().get_bin("kho-hint-bin").unwrap().to_bytes().unwrap();
+    assert!(hint.ends_with(b"or raise limits.memory_bytes."), "{hint:?}");
+    // Of 10 MB: one that stalls leaves no room for another one, and gives it back.
+    let half = load(&[rows(1_250_000)], None);
+    let stalled = stream::iter(half.clone()).chain(stream::pending());
+    runtime.block_on(async {
+        let mut beside = client.clone();
+        let stalled = tokio::spawn(async move { put(&mut beside, stalled).await });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "the first load holds nothing");
+            match put(&mut client, stream::iter(half.clone())).await {
+                Ok(_) => {}
+                Err(refused) => {
+                    assert_eq!(refused.metadata().get("sqlstate").unwrap(), "53200");
+                    break;
+                }
+            }
+        }
+        stalled.abort();
+        assert!(stalled.await.unwrap_err().is_cancelled());
+        // The server learns of it in its own time.
+        while put(&mut client, stream::iter(half.clone())).await.is_err() {
+            assert!(Instant::now() < deadline, "what was held is not given back");
+        }
+    });
+    let counted = wire.value("SELECT count(*) % 1250000 FROM s.t");
+    assert_eq!(counted, "0", "no load is there in part");
 }

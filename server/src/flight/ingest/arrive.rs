@@ -1,11 +1,11 @@
 //! The batches of a client's stream of Flight data.
 //!
 //! What it guarantees: no message makes us take more memory than the limits here, whatever it says
-//! of itself; one schema holds for the whole stream; a stream that broke off is told from one that
+//! of itself, nor more than the server has for it; one schema holds for the whole stream; a stream that broke off is told from one that
 //! ended.
 //! What it does not: the size of one message is the listener's limit.
 //! On failure: `22P04` for what is no Arrow data, `42804` for a schema that changes, `54000` for too
-//! much at once, `08006` for a stream that breaks off, `57014` for a client that falls silent.
+//! much at once, `53200` where memory is scarce, `08006` for a stream that breaks off, `57014` for a client that falls silent.
 
 mod check;
 
@@ -19,12 +19,16 @@ use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use futures::{FutureExt, Stream, StreamExt};
 use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::session::Held;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use check::Checked;
 
-use crate::flight::error::canceled;
+use crate::flight::error::{DETAIL, HINT, SQLSTATE, canceled};
+
+/// The SQLSTATE of what the transport refuses to take for want of memory.
+const OUT_OF_MEMORY: &str = "53200";
 
 /// What a client sends, as batches.
 pub struct Arriving {
@@ -34,12 +38,14 @@ pub struct Arriving {
 }
 
 impl Arriving {
-    /// Waits for the schema. `silence` is how long the client may send nothing.
+    /// Waits for the schema. `silence` is how long the client may send nothing; what a batch takes is
+    /// held by `held` until the next one is asked for.
     pub async fn open(
         messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
         silence: Duration,
+        held: Held,
     ) -> Result<Arriving> {
-        let mut checked = Checked::default();
+        let mut checked = Checked::new(held);
         let messages = messages.filter_map(move |message| {
             let checked = match message {
                 Ok(message) => checked.check(message),
@@ -119,8 +125,20 @@ fn no_data(why: &str) -> Error {
         .with_detail(format!("{}.", line.trim_end_matches('.')))
 }
 
+/// As it was told to the transport.
+fn out_of_memory(status: &Status) -> Error {
+    let text = |name| {
+        let value = status.metadata().get_bin(name).and_then(|it| it.to_bytes().ok());
+        value.map(|it| String::from_utf8_lossy(&it).into_owned()).unwrap_or_default()
+    };
+    Error::new(Kind::OutOfMemory, status.message()).with_detail(text(DETAIL)).with_hint(text(HINT))
+}
+
 /// What it means that the transport gives no more messages.
 pub(in crate::flight) fn broken_off(status: &Status) -> Error {
+    if status.metadata().get(SQLSTATE).is_some_and(|it| it == OUT_OF_MEMORY) {
+        return out_of_memory(status);
+    }
     match status.code() {
         Code::OutOfRange | Code::ResourceExhausted => {
             Error::new(Kind::ProgramLimitExceeded, "a message of the load is too large")

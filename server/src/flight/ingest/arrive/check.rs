@@ -10,6 +10,7 @@ use std::io::Read as _;
 use arrow::ipc::{self, CompressionType, MessageHeader};
 use arrow_flight::FlightData;
 use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::session::Held;
 
 use super::no_data;
 
@@ -21,13 +22,18 @@ const DICTIONARY_BYTES: u64 = 256 * 1024 * 1024;
 const PREFIX_BYTES: usize = 8;
 
 /// The messages of one stream so far.
-#[derive(Default)]
 pub(super) struct Checked {
     /// How much each dictionary takes.
     dictionaries: HashMap<i64, u64>,
+    /// All of them and the last batch.
+    held: Held,
 }
 
 impl Checked {
+    pub(super) fn new(held: Held) -> Checked {
+        Checked { dictionaries: HashMap::new(), held }
+    }
+
     /// The message, where it can be decoded; `None` where it holds nothing to decode.
     pub(super) fn check(&mut self, message: FlightData) -> Result<Option<FlightData>> {
         if message.data_header.is_empty() {
@@ -41,7 +47,8 @@ impl Checked {
         match header.header_type() {
             MessageHeader::RecordBatch => {
                 let batch = header.header_as_record_batch();
-                check_batch(batch.ok_or_else(malformed)?, &message.data_body)?;
+                let bytes = check_batch(batch.ok_or_else(malformed)?, &message.data_body)?;
+                self.hold(bytes)?;
             }
             MessageHeader::DictionaryBatch => {
                 let dictionary = header.header_as_dictionary_batch().ok_or_else(malformed)?;
@@ -57,11 +64,20 @@ impl Checked {
     fn keep(&mut self, id: i64, adds: bool, bytes: u64) -> Result<()> {
         let before = self.dictionaries.get(&id).copied().filter(|_| adds).unwrap_or_default();
         self.dictionaries.insert(id, before.saturating_add(bytes));
-        let all = self.dictionaries.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
-        if all > DICTIONARY_BYTES {
+        if self.of_dictionaries() > DICTIONARY_BYTES {
             return Err(too_large("the dictionaries of the load are too large"));
         }
-        Ok(())
+        self.hold(0)
+    }
+
+    fn of_dictionaries(&self) -> u64 {
+        self.dictionaries.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// Holds the dictionaries and a batch of `bytes` in place of the one before.
+    fn hold(&self, bytes: u64) -> Result<()> {
+        let bytes = self.of_dictionaries().saturating_add(bytes);
+        self.held.hold(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 }
 
