@@ -141,7 +141,8 @@ pub struct Session {
     record: Option<Opened>,
     /// The id of the statement that is run, and what is found out about it, for its record.
     act: Option<(String, Facts)>,
-    _seat: Seat,
+    /// Kept as long as the session is.
+    seat: Seat,
     present: Present,
     /// The `COPY … FROM STDIN` that is being fed.
     copying: Option<(Running, Option<Place>)>,
@@ -242,10 +243,15 @@ impl Engine {
     /// # Errors
     /// `28000` unknown or frozen role, `KH003` a third party without an agreement, `53300` as many sessions as the role may have, `22023` and `42704` a bad setting.
     pub async fn connect(self: &Arc<Self>, login: Login) -> Result<Session> {
+        self.connect_at(login, None).await
+    }
+
+    /// `seat` is the client's own, where it has one.
+    async fn connect_at(self: &Arc<Self>, login: Login, seat: Option<Seat>) -> Result<Session> {
         let Login { role, protocol, client, credential, .. } = &login;
         let (role, protocol, client) = (role.clone(), *protocol, *client);
         let how = Some(credential.how.to_string());
-        match self.connect_inner(login).await {
+        match self.connect_inner(login, seat).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 let why = (error.kind(), error.message());
@@ -257,7 +263,7 @@ impl Engine {
         }
     }
 
-    async fn connect_inner(self: &Arc<Self>, login: Login) -> Result<Session> {
+    async fn connect_inner(self: &Arc<Self>, login: Login, seat: Option<Seat>) -> Result<Session> {
         let state = self.shared.catalog.fresh().await?;
         let credential = Arc::new(login.credential.clone());
         let is_its = |oid: Oid| credential.role.is_none_or(|of| of == oid);
@@ -273,7 +279,7 @@ impl Engine {
         freeze::refuse_frozen_role(&state, &who)?;
         credential.check(&state, environment.now_ms())?;
         refuse_login_without(&state, &who, environment.now_ms())?;
-        let seat = self.shared.seats.take(role)?;
+        let seat = seat.map_or_else(|| self.shared.seats.take(role), Ok)?;
         let mut settings = Settings::default();
         settings.reset_all();
         let timeout_ms = self.shared.statement_timeout_ms.to_string();
@@ -304,7 +310,7 @@ impl Engine {
             prepared: Prepared::default(),
             record: Some(record),
             act: None,
-            _seat: seat,
+            seat,
             present: self.shared.activity.open(&login, role.oid, environment.now_ms()),
             copying: None,
             version: None,
@@ -315,11 +321,13 @@ impl Engine {
 
 impl Session {
     /// Another session of the same client: by the same credential, with the settings as they are here.
+    /// It is no further connection of the role's.
     ///
     /// # Errors
     /// As [`Engine::connect`].
     pub async fn beside(&mut self) -> Result<Session> {
-        let mut session = self.engine.connect(self.login.clone()).await?;
+        let seat = self.seat.clone();
+        let mut session = self.engine.connect_at(self.login.clone(), Some(seat)).await?;
         session.settings = self.settings.clone();
         session.settings.begin();
         Ok(session)

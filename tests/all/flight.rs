@@ -8,8 +8,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, Any, CommandPreparedStatementUpdate, CommandStatementQuery,
-    EndTransaction, ProstMessageExt,
+    ActionEndTransactionRequest, Any, CommandPreparedStatementUpdate, CommandStatementIngest,
+    CommandStatementQuery, EndTransaction, ProstMessageExt, TableDefinitionOptions,
+    TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{FlightData, FlightInfo};
@@ -260,4 +261,39 @@ fn a_load_is_named_where_there_is_one() {
     assert_eq!(state(named("1").update("INSERT INTO s.t VALUES (1)")), "22023");
     assert_eq!(state(named("").run("SELECT 1")), "22023");
     assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "0");
+}
+
+#[test]
+fn a_client_with_a_transaction_and_a_load_is_one_connection() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    admin.run("CREATE ROLE one LOGIN PASSWORD 'one' CONNECTION LIMIT 1").unwrap();
+    admin.run("GRANT USAGE ON SCHEMA s TO one").unwrap();
+    admin.run("GRANT SELECT, INSERT ON s.t TO one").unwrap();
+    let mut one = kho.fly("one");
+    assert_eq!(value(&mut one, "SELECT count(*) FROM s.t"), "0");
+    let second = Flight::connect(kho.flight, "one", "one").map(drop);
+    assert_eq!(state(second), "53300");
+    let transaction = one.begin().unwrap();
+    one.is_in(Some(transaction.clone()));
+    one.run("INSERT INTO s.t VALUES (1)").unwrap();
+    one.is_in(None);
+    assert_eq!(value(&mut one, "SELECT count(*) FROM s.t"), "0");
+    end(&mut one, &transaction, EndTransaction::Commit).unwrap();
+    let ids = RecordBatch::try_from_iter([("id", Arc::new(Int32Array::from(vec![2])) as ArrayRef)]);
+    let ids = ids.unwrap();
+    let rows = batches_to_flight_data(&ids.schema(), vec![ids]).unwrap();
+    let load = CommandStatementIngest {
+        table_definition_options: Some(TableDefinitionOptions {
+            if_not_exist: TableNotExistOption::Fail.into(),
+            if_exists: TableExistsOption::Append.into(),
+        }),
+        table: "t".to_owned(),
+        schema: Some("s".to_owned()),
+        ..CommandStatementIngest::default()
+    };
+    assert_eq!(one.put(&load, rows).unwrap(), 1);
+    assert_eq!(value(&mut one, "SELECT count(*) FROM s.t"), "2");
 }

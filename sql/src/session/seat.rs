@@ -1,4 +1,4 @@
-//! How many sessions each role has open, and the limit of each.
+//! How many clients of each role there are, and the limit of each.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,20 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::{Oid, Role};
 
-/// The open sessions of one server, counted by role.
+/// The clients of one server, counted by role.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seats(Arc<Mutex<HashMap<Oid, u32>>>);
 
-/// One session's place; dropping it makes it free.
-#[derive(Debug)]
+/// One client's place; dropping the last copy makes it free.
+#[derive(Clone, Debug)]
 pub(super) struct Seat {
+    _taken: Arc<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
     seats: Seats,
     role: Oid,
 }
 
 impl Seats {
     /// # Errors
-    /// `53300` where the role has as many sessions as its `CONNECTION LIMIT` allows.
+    /// `53300` where the role has as many clients as its `CONNECTION LIMIT` allows.
     pub(super) fn take(&self, role: &Role) -> Result<Seat> {
         let mut open = self.lock();
         let count = open.entry(role.oid).or_default();
@@ -28,10 +33,10 @@ impl Seats {
             return Err(Error::new(Kind::TooManyConnections, message));
         }
         *count += 1;
-        Ok(Seat { seats: self.clone(), role: role.oid })
+        Ok(Seat { _taken: Arc::new(Taken { seats: self.clone(), role: role.oid }) })
     }
 
-    /// How many sessions a role has.
+    /// How many clients a role has.
     pub(crate) fn of(&self, role: Oid) -> u32 {
         self.lock().get(&role).copied().unwrap_or_default()
     }
@@ -41,7 +46,7 @@ impl Seats {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Taken {
     fn drop(&mut self) {
         let mut open = self.seats.lock();
         if let Some(count) = open.get_mut(&self.role) {
