@@ -65,6 +65,9 @@ pub struct State {
     pub ledger: LedgerState,
     #[serde(skip)]
     names: BTreeMap<(Oid, String), Oid>,
+    /// Another one after each change of what is here but the ledger's heads, which come every second.
+    #[serde(skip)]
+    meaning: Arc<()>,
 }
 
 /// What the catalog knows of the audit ledger.
@@ -367,11 +370,20 @@ impl State {
 
     /// Takes one entry of the log in, in place: replaying many must not copy the state each time.
     pub(crate) fn apply_entry(&mut self, changes: Vec<Change>, version: u64, head: String) {
+        if changes.iter().any(|change| !matches!(change, Change::PutAnchor(_))) {
+            self.meaning = Arc::default();
+        }
         for change in changes {
             self.apply_one(change);
         }
         self.version = version;
         self.head = head;
+    }
+
+    /// What stays the same thing as long as nothing changes but what is known of the ledger's heads: what
+    /// was made of a state with the same one would be made of this state, too.
+    pub fn meaning(&self) -> &Arc<()> {
+        &self.meaning
     }
 
     /// Whether no entry was ever applied.
@@ -588,3 +600,6 @@ impl Relation {
         (key.columns.iter()).filter_map(|id| self.columns.iter().find(|column| column.id == *id))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 
 mod alter;
 mod bloom;
+mod bounds;
 mod branch;
 mod changes;
 mod checkpoint;

@@ -26,6 +26,7 @@ use crate::tls::{self, Acceptor, Identity};
 
 mod about;
 mod authenticate;
+pub mod bare;
 mod cancel;
 mod client;
 mod error;

@@ -29,7 +29,7 @@ use crate::limit::meter::kept;
 use crate::memory::task_context;
 use crate::outcome::Deadline;
 use crate::scope::Scope;
-use crate::secure::{self, Length};
+use crate::secure;
 
 /// What may wait for the client, or one batch that is larger.
 const BYTES_AHEAD: u32 = 8 << 20;
@@ -203,19 +203,19 @@ fn without_values(rows: SendableRecordBatchStream) -> SendableRecordBatchStream 
 
 async fn planned(plan: LogicalPlan, session: Arc<SessionState>) -> Result<Arc<dyn ExecutionPlan>> {
     let length = secure::length(&plan);
-    let session = match length {
+    let session = match length.is_of_few_rows {
         // What shares work among threads would find none.
-        Length::FewRows => {
+        true => {
             let mut alone = SessionState::clone(&session);
             alone.config_mut().options_mut().execution.target_partitions = 1;
             Arc::new(alone)
         }
-        Length::Short | Length::Long => session,
+        false => session,
     };
     let work = async move { session.create_physical_plan(&plan).await.map_err(from_engine) };
-    match length {
-        Length::FewRows | Length::Short => work.await,
-        Length::Long => apart(work).await,
+    match length.is_short {
+        true => work.await,
+        false => apart(work).await,
     }
 }
 

@@ -183,9 +183,9 @@ impl Statement {
         prepared.then(|| (name, data_types.as_slice(), Statement { inner: Arc::new(inner) }))
     }
 
-    /// About how much memory it holds.
+    /// About how much memory its text takes.
     pub(crate) fn text_bytes(&self) -> usize {
-        self.inner.redacted.text.len()
+        self.inner.redacted.bytes()
     }
 
     /// Where its plan is kept from one run to the next, if it is one that is prepared.

@@ -16,12 +16,13 @@ mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::FieldRef;
 use datafusion::logical_expr::LogicalPlan;
 use kho_catalog::error::Result;
-use kho_catalog::state::{RelationKind, State};
+use kho_catalog::state::{Relation, RelationKind};
+use kho_catalog::text::Text;
 use sqlparser::ast;
 
 use crate::bind::{self, Bound, Read};
@@ -35,6 +36,9 @@ use crate::settings::Settings;
 const PLAN_BYTES: usize = 32 << 10;
 /// The same for each byte of its text.
 const TEXT_FACTOR: usize = 64;
+
+/// The same for each column of each of its tables: a field in several schemas, and what it is called by.
+const COLUMN_BYTES: usize = 2 << 10;
 
 /// How much the kept plans of one server may take together.
 pub(crate) struct Plans {
@@ -59,9 +63,9 @@ pub(crate) struct Slot {
 struct Kept {
     credential: Arc<Credential>,
     settings: Settings,
-    /// Never followed, only compared: a catalog is not held for the sake of a plan.
-    state: Weak<State>,
-    latest: Weak<State>,
+    /// Of the catalogs, which are not held for the sake of a plan.
+    state: Arc<()>,
+    latest: Arc<()>,
     parameters: Vec<Option<FieldRef>>,
     plan: LogicalPlan,
     reads: Vec<Read>,
@@ -117,7 +121,7 @@ pub(crate) async fn bind(
         return bind::bind(scope, query, parameters, Vec::new()).await;
     }
     if let Some(kept) = slot.get().filter(|kept| kept.is_of(scope, parameters))
-        && kept.is_current(scope).await?
+        && kept.is_current(scope).await.inspect_err(|_| scope.facts.find(&kept.found))?
     {
         scope.facts.find(&kept.found);
         return Ok(Bound {
@@ -140,12 +144,10 @@ pub(crate) async fn bind(
 impl Kept {
     /// Whether it was bound by what `scope` is.
     fn is_of(&self, scope: &Scope, parameters: &[Option<FieldRef>]) -> bool {
-        let is = |kept: &Weak<State>, it: &Arc<State>| std::ptr::eq(kept.as_ptr(), Arc::as_ptr(it));
-        // As long as it is held, a session's credential is at a place of its own, and so is what a
-        // weak reference stands for.
+        // What is held is at a place of its own.
         Arc::ptr_eq(&self.credential, &scope.credential)
-            && is(&self.state, &scope.state)
-            && is(&self.latest, &scope.latest)
+            && Arc::ptr_eq(&self.state, scope.state.meaning())
+            && Arc::ptr_eq(&self.latest, scope.latest.meaning())
             && self.parameters == parameters
             && self.settings.are(&scope.settings)
     }
@@ -172,6 +174,18 @@ async fn version(scope: &Scope, read: &Read) -> Result<Option<u64>> {
     }
 }
 
+/// The texts of what stands in for a table's rows: its policies and its own masks.
+fn rules_bytes(relation: &Relation) -> usize {
+    let policies = relation.table().map(|table| table.policies.as_slice()).unwrap_or_default();
+    let policies = policies.iter().filter_map(|policy| policy.using.as_ref());
+    let masks = relation.columns.iter().filter_map(|column| column.mask.as_ref());
+    policies.chain(masks.map(|mask| &mask.using)).map(length).sum()
+}
+
+fn length(text: &Text) -> usize {
+    text.value().map_or(0, str::len)
+}
+
 /// What is kept of a plan that was bound; `None` where it may be another one at the next run, or there
 /// is no room for it.
 async fn keep(
@@ -187,13 +201,18 @@ async fn keep(
     let mut bytes = PLAN_BYTES + statement.text_bytes().saturating_mul(TEXT_FACTOR);
     for read in &bound.reads {
         let Some(relation) = scope.state.relations.get(&read.relation) else { return Ok(None) };
+        bytes = bytes.saturating_add(relation.columns.len().saturating_mul(COLUMN_BYTES));
         match &relation.kind {
             // A view reads what else is read.
-            RelationKind::View(_) => {}
+            RelationKind::View(view) => {
+                bytes = bytes.saturating_add(length(&view.query).saturating_mul(TEXT_FACTOR));
+            }
             RelationKind::Table(_)
                 if read.newest && version(scope, read).await? == read.version =>
             {
-                bytes += scope.snapshot(relation, None).await?.memory_bytes();
+                let snapshot = scope.snapshot(relation, None).await?;
+                bytes = bytes.saturating_add(snapshot.memory_bytes());
+                bytes = bytes.saturating_add(rules_bytes(relation).saturating_mul(TEXT_FACTOR));
             }
             RelationKind::Table(_) => return Ok(None),
         }
@@ -202,8 +221,8 @@ async fn keep(
     Ok(Some(Kept {
         credential: Arc::clone(&scope.credential),
         settings: scope.settings.clone(),
-        state: Arc::downgrade(&scope.state),
-        latest: Arc::downgrade(&scope.latest),
+        state: Arc::clone(scope.state.meaning()),
+        latest: Arc::clone(scope.latest.meaning()),
         parameters: parameters.to_vec(),
         plan: bound.plan.clone(),
         reads: bound.reads.clone(),

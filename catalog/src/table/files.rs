@@ -33,6 +33,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetObjectReader;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
+use super::bounds::Bounds;
 use super::{DataFile, lookup};
 
 /// The column that tells a row's file: its index among the snapshot's files.
@@ -127,7 +128,7 @@ impl FileScan {
         let filter = session.create_physical_expr(filter, &plan_schema)?;
         let predicate =
             PruningPredicateBuilder::new().with_file_schema(schema).try_build(filter)?;
-        let keep = predicate.prune(snapshot.as_ref())?;
+        let keep = predicate.prune(&Bounds(snapshot))?;
         // The statistics are in the log's order of files, ours are sorted by path.
         let kept: std::collections::HashSet<String> = (snapshot.log_data().iter().zip(keep))
             .filter(|(_, keep)| *keep)

@@ -430,6 +430,7 @@ mod delta_writer {
             .map(|(_, field)| field);
         let indexed = (key_fields().chain(others))
             .filter(|field| !floats(field.data_type()) && !field.data_type().is_nested())
+            .filter(|field| super::super::bounds::is_exact(field.data_type()))
             .take(32)
             // They are parsed as SQL names.
             .map(|field| format!("\"{}\"", field.name().replace('"', "\"\"")))

@@ -3,7 +3,7 @@
 //! What it guarantees: what is held is a few batches, whatever the result's size; the rows are asked
 //! for more only when the client has taken what came before; a client that stops reading holds up
 //! nobody, and what it holds is free once the statement's time is over. Batches have exactly the
-//! schema that was described.
+//! schema that was described, and hold nothing but their values, see [`bare`].
 //! What it does not: it makes no rows.
 //! On failure: rows that were sent stay sent; the error follows them.
 
@@ -26,9 +26,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::bare::bare;
 use super::client::Shared;
 use super::error::{bug, canceled, status};
 use super::options::Form;
+
+/// About what one message holds of views.
+const PIECE_BYTES: usize = 2 << 20;
 
 /// What a call answers with, piece by piece.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
@@ -123,9 +127,11 @@ async fn feed(
     let Source { mut batches, deadline, .. } = source;
     let all = async {
         while let Some(batch) = batches.next().await {
-            let batch = fitted(batch?, schema)?;
-            if batch.num_rows() > 0 && ready.send(Ok(batch)).await.is_err() {
-                break;
+            for piece in pieces(batch?, schema) {
+                let batch = fitted(piece, schema)?;
+                if batch.num_rows() > 0 && ready.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -181,14 +187,42 @@ fn type_shown(data_type: &DataType, views: bool) -> DataType {
     }
 }
 
-/// A batch with the types that were told.
+/// The batch, in pieces of a message's size where it has views.
+///
+/// # Why
+/// Arrow's encoder cuts what is larger by itself, but sends all that any view of a batch points to with
+/// each piece.
+fn pieces(batch: RecordBatch, schema: &SchemaRef) -> impl Iterator<Item = RecordBatch> + use<> {
+    let rows = batch.num_rows();
+    let step = match schema.fields().iter().any(|field| has_views(field.data_type())) {
+        true => {
+            let row_bytes = batch.get_array_memory_size() / rows.max(1);
+            (PIECE_BYTES / row_bytes.max(1)).max(1)
+        }
+        false => rows.max(1),
+    };
+    (0..rows).step_by(step).map(move |start| batch.slice(start, step.min(rows - start)))
+}
+
+fn has_views(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8View | DataType::BinaryView => true,
+        DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
+            has_views(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| has_views(field.data_type())),
+        _ => false,
+    }
+}
+
+/// A batch with the types that were told, and nothing else in it.
 fn fitted(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
-            return Ok(Arc::clone(column));
+            return bare(column);
         }
-        cast_with_options(column, field.data_type(), &options)
+        bare(&cast_with_options(column, field.data_type(), &options)?)
     });
     let columns: Result<Vec<ArrayRef>, _> = columns.collect();
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

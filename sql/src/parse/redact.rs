@@ -51,6 +51,14 @@ pub(super) fn without_literals(tokens: &[TokenWithSpan]) -> Redacted {
 }
 
 impl Redacted {
+    /// Of the text with its literals.
+    pub(super) fn bytes(&self) -> usize {
+        self.literals
+            .iter()
+            .map(|(_, value)| value.len())
+            .fold(self.text.len(), usize::saturating_add)
+    }
+
     /// Of a redacted `PREPARE name (types) AS statement`, the statement.
     pub(super) fn after_as(&self) -> Redacted {
         let statement = after_as(&self.text);

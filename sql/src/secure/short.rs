@@ -25,13 +25,12 @@ const EXPRESSIONS: usize = 256;
 const FILES: usize = 64;
 
 /// How long it takes to plan and to run something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Length {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Length {
     /// No more than a few rows are looked for, by their key.
-    FewRows,
+    pub is_of_few_rows: bool,
     /// It is planned in no time.
-    Short,
-    Long,
+    pub is_short: bool,
 }
 
 /// So few rows that there is nothing to share among threads.
@@ -40,9 +39,8 @@ const FEW_ROWS: usize = 4;
 pub(super) fn length(plan: &LogicalPlan) -> Length {
     let mut left = Left { nodes: NODES, expressions: EXPRESSIONS, ..Left::default() };
     match left.takes(plan) {
-        Ok(true) if left.is_few => Length::FewRows,
-        Ok(true) => Length::Short,
-        _ => Length::Long,
+        Ok(true) => Length { is_of_few_rows: left.is_few, is_short: !left.computes },
+        _ => Length::default(),
     }
 }
 
@@ -55,6 +53,8 @@ struct Left {
     /// Whether what follows stands for a table, whose columns it calls by names of its own.
     is_within: bool,
     is_few: bool,
+    /// Whether anything in it can take long by itself: what depends on no row is computed by planning.
+    computes: bool,
 }
 
 impl Left {
@@ -62,7 +62,8 @@ impl Left {
         let Some(nodes) = self.nodes.checked_sub(1) else { return Ok(false) };
         self.nodes = nodes;
         plan.apply_expressions(|expr| {
-            expr.apply(|_| {
+            expr.apply(|part| {
+                self.computes |= !is_cheap(part);
                 self.expressions = self.expressions.saturating_sub(1);
                 Ok(match self.expressions {
                     0 => TreeNodeRecursion::Stop,
@@ -113,6 +114,24 @@ impl Left {
             None => Ok(false),
         }
     }
+}
+
+/// Whether it compares, combines or converts what it is made of, and calls nothing.
+fn is_cheap(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::Alias(_)
+            | Expr::Between(_)
+            | Expr::BinaryExpr(_)
+            | Expr::Cast(_)
+            | Expr::Column(_)
+            | Expr::InList(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsNull(_)
+            | Expr::Literal(..)
+            | Expr::Negative(_)
+            | Expr::Not(_)
+    )
 }
 
 /// Whether an expression gives the column `name` as it is.
