@@ -17,6 +17,8 @@ from flight_sql import Client
 from section import Section, ratio, thousands
 
 KHO, DELTA_RS, DELTA_RS_ZSTD = "Kho", "delta-rs", "delta-rs, zstd"
+# By which an engine knows the tables that delta-rs wrote.
+IN_ENGINE = {DELTA_RS: "delta_rs", DELTA_RS_ZSTD: "delta_rs_zstd"}
 DUCKDB, DUCKDB_ZSTD = "DuckDB", "DuckDB, zstd"
 # Of the rows per second of delta-rs, that are wanted at least.
 WANTED = 1.0
@@ -139,10 +141,10 @@ def compare(section: Section, table) -> set[str]:
         return connection.execute(check.question(source, columns, check.DUCKDB_SUMS)).fetchone()
 
     wanted = by("sent")
-    delta = check.delta_rs({name: str(folder(name)) for name in (DELTA_RS, DELTA_RS_ZSTD)})
+    delta = check.delta_rs({called: str(folder(name)) for name, called in IN_ENGINE.items()})
     found = {
         KHO: check.kho()("flight_in.lineitem", columns),
-        **{name: tuple(delta(name, columns)) for name in (DELTA_RS, DELTA_RS_ZSTD)},
+        **{name: tuple(delta(called, columns)) for name, called in IN_ENGINE.items()},
         **{name: by(f"'{folder(name)}/lineitem.parquet'") for name in (DUCKDB, DUCKDB_ZSTD)},
     }
     return {name for name, profile in found.items()

@@ -229,7 +229,7 @@ impl Default for Config {
             s3: S3::default(),
             audit: Audit::default(),
             limits: Limits {
-                connections: 100,
+                connections: 200,
                 reserved_connections: 3,
                 statement_timeout_ms: 0,
                 statement_time_ms: 0,

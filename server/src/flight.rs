@@ -35,7 +35,7 @@ pub mod ingest;
 mod listener;
 pub mod metadata;
 pub mod name;
-mod options;
+pub mod options;
 pub mod plain;
 mod prepared;
 mod put;

@@ -521,6 +521,11 @@ impl Session {
         }
     }
 
+    /// How long it may leave a transaction block alone, in milliseconds; 0 is for ever.
+    pub fn idle_in_transaction_ms(&self) -> u64 {
+        self.settings.idle_in_transaction_ms()
+    }
+
     /// How long the client may be silent now, in milliseconds, and what it is told when it was
     /// silent for longer; `None` is for ever.
     pub fn idle_limit_ms(&self) -> Option<(u64, Error)> {

@@ -37,7 +37,7 @@ async fn city() -> (Server, Session) {
 
 async fn ask(session: &mut Session, command: Command) -> RecordBatch {
     let schema = metadata::schema(&command).unwrap();
-    let answer = metadata::answer(session, command, &CancellationToken::new()).await.unwrap();
+    let answer = metadata::answer(session, command, 1000, &CancellationToken::new()).await.unwrap();
     assert_eq!(answer.schema(), schema);
     answer
 }
@@ -230,6 +230,8 @@ fn there_are_no_foreign_keys_and_all_types_are_told() {
     });
 }
 
+const FORM: kho_server::flight::options::Form =
+    kho_server::flight::options::Form { compression: None, views: false, endpoints: 1 };
 /// What the facts say of SQL is so.
 #[test]
 fn the_facts_are_true() {
@@ -347,7 +349,7 @@ fn listed_is_what_one_may_read() {
         run(&mut admin, "GRANT INSERT ON s.only_write TO an").await.unwrap();
         let mut an = server.connect_as("an", &[]).await.unwrap();
         let stop = CancellationToken::new();
-        let listed = kho_server::flight::plain::list(&mut an, &stop).await.unwrap();
+        let listed = kho_server::flight::plain::list(&mut an, FORM, &stop).await.unwrap();
         let paths: Vec<Vec<String>> =
             listed.iter().map(|it| it.flight_descriptor.clone().unwrap().path).collect();
         assert_eq!(paths, [["s", "patient"], ["s", "placed"]]);

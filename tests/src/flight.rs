@@ -183,6 +183,23 @@ impl Flight {
         })
     }
 
+    /// All bytes of the messages of a ticket's rows, as they come.
+    ///
+    /// # Errors
+    /// What the server refuses it with, also behind some rows.
+    pub fn bytes(&mut self, ticket: Ticket) -> Result<Vec<u8>, Error> {
+        let request = self.request(ticket)?;
+        self.runtime.block_on(async {
+            let mut stream = self.client.do_get(request).await.map_err(refused)?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(message) = stream.message().await.map_err(refused)? {
+                bytes.extend_from_slice(&message.data_header);
+                bytes.extend_from_slice(&message.data_body);
+            }
+            Ok(bytes)
+        })
+    }
+
     /// `DoPut` of a statement that counts rows.
     ///
     /// # Errors

@@ -32,8 +32,9 @@ impl Call {
     /// What the session says.
     pub async fn get_answer(&self, command: Command) -> Result<Messages> {
         schema(&command)?;
+        let handles_ms = self.shared.limits.token_lifetime_ms;
         let answer = self.with_session(Uuid::new_v4(), None, move |session, stop| {
-            Box::pin(metadata::answer(session, command, stop))
+            Box::pin(metadata::answer(session, command, handles_ms, stop))
         });
         let (batch, running) = answer.await?;
         let source = Source::of(Arc::clone(batch.schema_ref()), vec![batch]);
@@ -45,8 +46,9 @@ impl Call {
     /// # Errors
     /// What the session says.
     pub async fn list(&self) -> Result<Vec<FlightInfo>> {
-        let listed = self.with_session(Uuid::new_v4(), None, |session, stop| {
-            Box::pin(plain::list(session, stop))
+        let form = self.form;
+        let listed = self.with_session(Uuid::new_v4(), None, move |session, stop| {
+            Box::pin(plain::list(session, form, stop))
         });
         listed.await.map(|(listed, _)| listed)
     }

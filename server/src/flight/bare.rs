@@ -50,11 +50,11 @@ fn cleared(data: ArrayData) -> Result<ArrayData, ArrowError> {
         None => vec![(0, data.len())],
     };
     for (start, end) in valid {
-        made.extend_nulls(start - at);
-        made.extend(0, start, end);
+        made.try_extend_nulls(start - at)?;
+        made.try_extend(0, start, end)?;
         at = end;
     }
-    made.extend_nulls(data.len() - at);
+    made.try_extend_nulls(data.len() - at)?;
     Ok(made.freeze())
 }
 

@@ -43,7 +43,8 @@ pub struct Turn {
 const NO_BLOCK: u64 = 0;
 /// What a client may keep of each kind.
 const TRANSACTIONS: usize = 16;
-const PREPARED: usize = 1024;
+/// Prepared statements of one client.
+pub const PREPARED: usize = 1024;
 const HELD: usize = 256;
 /// How long rows wait to be fetched.
 pub const HELD_FOR: Duration = Duration::from_secs(300);
@@ -243,8 +244,8 @@ impl Clients {
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let all: Vec<Arc<Client>> = lock(&self.by_id).values().cloned().collect();
             for client in all {
-                let is_coming = |held: &Held| matches!(held, Held::Coming);
-                client.held.retain(|_, held, age| age <= HELD_FOR || is_coming(held));
+                client.held.renew(Held::is_used);
+                client.held.retain(|_, _, age| age <= HELD_FOR);
                 if let Some(silent) = client.silent() {
                     client.transactions.retain(|_, it, _| !it.is_idle_for_too_long(silent));
                 }
@@ -410,6 +411,22 @@ impl<T> Kept<T> {
 
     pub fn take(&self, id: Uuid) -> Option<T> {
         lock(&self.things).by_id.remove(&id).map(|it| it.thing)
+    }
+
+    /// What `copy` makes of it, which stays then; else it is taken.
+    pub fn take_unless(&self, id: Uuid, copy: impl Fn(&T) -> Option<T>) -> Option<T> {
+        let mut things = lock(&self.things);
+        if let Some(copied) = things.by_id.get(&id).and_then(|it| copy(&it.thing)) {
+            return Some(copied);
+        }
+        things.by_id.remove(&id).map(|it| it.thing)
+    }
+
+    /// Begins to count the age of some anew.
+    fn renew(&self, is_used: impl Fn(&T) -> bool) {
+        for thing in lock(&self.things).by_id.values_mut().filter(|it| is_used(&it.thing)) {
+            thing.since = Instant::now();
+        }
     }
 
     /// Forgets what is not to be kept, by its age.

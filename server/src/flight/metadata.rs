@@ -40,13 +40,15 @@ pub fn schema(command: &Command) -> Option<SchemaRef> {
     })
 }
 
-/// The answer to `command`, as `session` may have it.
+/// The answer to `command`, as `session` may have it, whose prepared statements are kept for so long
+/// after its last word.
 ///
 /// # Errors
 /// `XX000` for a command that asks for no metadata; else what the statement says.
 pub async fn answer(
     session: &mut Session,
     command: Command,
+    handles_ms: u64,
     stop: &CancellationToken,
 ) -> Result<RecordBatch> {
     match command {
@@ -60,7 +62,7 @@ pub async fn answer(
         | Command::CommandGetCrossReference(_) => {
             Ok(RecordBatch::new_empty(keys::foreign_schema()))
         }
-        Command::CommandGetSqlInfo(it) => info::answer(session, &it),
+        Command::CommandGetSqlInfo(it) => info::answer(session, handles_ms, &it),
         Command::CommandGetXdbcTypeInfo(it) => types::answer(it),
         _ => Err(Error::internal("a command asks for no metadata")),
     }

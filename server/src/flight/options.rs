@@ -255,6 +255,9 @@ async fn set_one(
         Some(Given::Flag(flag)) => Some(flag.to_string()),
         Some(Given::Number(number)) => Some(number.to_string()),
         Some(Given::Real(real)) => Some(real.to_string()),
+        Some(Given::Texts(_)) if !name.eq_ignore_ascii_case("search_path") => {
+            return Err(invalid("a list is given for a session option that is none"));
+        }
         Some(Given::Texts(texts)) => {
             let names = texts.values.iter().map(|it| quoted(it));
             Some(names.collect::<Vec<_>>().join(", "))

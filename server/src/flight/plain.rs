@@ -7,7 +7,9 @@
 //! On failure: `42602` for a path that names no table; else what the statement says.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::{FlightDescriptor, FlightInfo};
 use kho_catalog::error::{Error, Kind, Result};
@@ -16,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::metadata;
 use super::name::RelationName;
+use super::options::Form;
 use super::run;
 use super::run::values::numbers;
+use super::stream::{relaxed, shown};
 
 const READABLE: &str = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'v') \
      AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')";
@@ -52,7 +56,13 @@ pub fn query(table: &RelationName) -> String {
 }
 
 /// What the caller may read, each with its path and schema.
-pub async fn list(session: &mut Session, stop: &CancellationToken) -> Result<Vec<FlightInfo>> {
+///
+/// The schema is the one that its rows come with, in this form.
+pub async fn list(
+    session: &mut Session,
+    form: Form,
+    stop: &CancellationToken,
+) -> Result<Vec<FlightInfo>> {
     let mut readable = BTreeSet::new();
     for batch in run::rows(session, READABLE, &[], stop).await? {
         readable.extend(numbers(&batch, 0).flatten());
@@ -64,10 +74,16 @@ pub async fn list(session: &mut Session, stop: &CancellationToken) -> Result<Vec
         }
         let path = vec![relation.schema, relation.name];
         let info = FlightInfo::new().with_descriptor(FlightDescriptor::new_path(path));
-        let info = info.try_with_schema(&schema).map_err(|error| {
-            Error::internal("a table's schema cannot be told").with_source(error)
-        })?;
+        let info = info.try_with_schema(&shown(&relaxed(&undescribed(&schema)), form)).map_err(
+            |error| Error::internal("a table's schema cannot be told").with_source(error),
+        )?;
         listed.push(info.with_total_records(-1).with_total_bytes(-1));
     }
     Ok(listed)
+}
+
+/// The schema without what is told of its columns beside their names and types.
+fn undescribed(schema: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| Field::clone(field).with_metadata(Default::default());
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt as _};
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::outcome::{Description, Outcome};
+use kho_sql::outcome::{Deadline, Description, Outcome};
 use kho_sql::parse::Statement;
 use kho_sql::session::{Session, TransactionStatus};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use super::error::canceled;
 use super::ingest::Arriving;
 use super::service::Call;
 use super::statement::{Bound, Held, counted, info, no_schema, none, one};
-use super::stream::{Messages, Source, relaxed, shown};
+use super::stream::{Messages, Source, in_time, relaxed, shown};
 use super::ticket;
 
 /// A statement that was parsed and described.
@@ -145,6 +145,11 @@ impl Call {
             return info(&shown, [ticket], descriptor);
         }
         self.refuse_load()?;
+        if parameters.len() > 1 && prepared.description.columns.is_some() {
+            let message = "a statement that changes something and gives rows is run for one row of \
+                           parameters at a time";
+            return Err(Error::unsupported(message));
+        }
         let transaction = prepared.transaction;
         let places = self.places(id)?;
         let ran = self.with_session(id, transaction, move |session, stop| {
@@ -200,7 +205,6 @@ impl Call {
             return self.send(Source::from(rows).of_session(session), running);
         }
         let session = self.client.session(transaction)?;
-        let deadline = rows.deadline.clone();
         let (call, stop) = (self.clone(), running.stop.clone());
         let rest = futures::stream::iter(1..parameters.len()).then(move |number| {
             let row = parameters.get(number).cloned().unwrap_or_default();
@@ -216,14 +220,15 @@ impl Call {
                     })
                 });
                 match run.await {
-                    Ok((Outcome::Rows(rows), _)) => rows.left_stream(),
+                    Ok((Outcome::Rows(rows), _)) => in_time(rows).left_stream(),
                     Ok(_) => failed(Error::internal("a query gave no rows")).right_stream(),
                     Err(error) => failed(error).right_stream(),
                 }
             }
         });
-        let batches = Box::pin(rows.chain(rest.flatten()));
-        let source = Source { schema, batches, deadline, block: None };
+        let batches = Box::pin(in_time(rows).chain(rest.flatten()));
+        // Each run has a time of its own.
+        let source = Source { schema, batches, deadline: Deadline::default(), block: None };
         self.send(source.of_session(session), running)
     }
 

@@ -301,19 +301,20 @@ impl Call {
     /// What a ticket says, which must be of this call's role.
     ///
     /// # Errors
-    /// `42501`, whatever is wrong with it: a try to reach somebody else's rows, in the ledger before it
-    /// is answered.
+    /// `42704` for one of this role whose time is over; `42501` for any other: a try to reach somebody
+    /// else's rows, in the ledger before it is answered.
     pub async fn open(&self, sealed: &[u8]) -> Result<Ticket> {
         let ticket: Option<Ticket> = self.shared.sealer.open(Use::Ticket, sealed);
-        let now_ms = chrono::Utc::now().timestamp_millis();
-        let is_good = |it: &Ticket| it.role == self.client.role && now_ms < it.until_ms;
-        if let Some(ticket) = ticket.filter(is_good) {
-            return Ok(ticket);
+        let hint = "Ask for the rows again, with GetFlightInfo.";
+        if let Some(ticket) = ticket.filter(|it| it.role == self.client.role) {
+            return match chrono::Utc::now().timestamp_millis() < ticket.until_ms {
+                true => Ok(ticket),
+                false => Err(Error::new(Kind::UndefinedObject, "the time of the ticket is over")
+                    .with_hint(hint)),
+            };
         }
-        let message = "the ticket is not one of this role, or is over";
-        let error = Error::new(Kind::InsufficientPrivilege, message)
-            .with_hint("Ask for the rows again, with GetFlightInfo.");
-        Err(self.refuse(None, error).await)
+        let error = Error::new(Kind::InsufficientPrivilege, "the ticket is not one of this role");
+        Err(self.refuse(None, error.with_hint(hint)).await)
     }
 
     /// `GetSchema`: what an INSERT would give is not found out by inserting.

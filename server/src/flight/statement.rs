@@ -10,6 +10,8 @@
 //! On failure: the status of what the session says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
@@ -33,19 +35,62 @@ use super::service::Call;
 use super::stream::{Messages, Source, messages, relaxed, shown};
 use super::ticket::{self, Ticket, Use};
 
+/// Longer than anybody reads one result.
+const TICKET_OF_HELD: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Rows that were promised.
 pub enum Held {
     /// Of a statement that was run.
     Rows(Box<(Rows, Running, Shared)>),
     /// Of a statement that was run, for several to take from.
-    Shared(Arc<Mutex<Fuse<Rows>>>, Arc<Running>, Shared),
+    Shared(Arc<Mutex<Fuse<Rows>>>, Arc<Running>, Shared, Readers),
     /// Of a query that is to be run for each of these parameters.
     Bound(Box<Bound>),
     /// Of a statement that is being run.
     Coming,
 }
 
+/// How many streams take from the same rows.
+#[derive(Clone, Default)]
+pub struct Readers(Arc<AtomicUsize>);
+
+/// One of them, as long as it lives.
+struct Reading(Readers);
+
+impl Readers {
+    fn one_more(self) -> Reading {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Reading(self)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Held {
+    /// Whether it is still to come, or some of it is being fetched just now.
+    pub fn is_used(&self) -> bool {
+        match self {
+            Held::Coming => true,
+            Held::Shared(.., readers) => readers.0.load(Ordering::Relaxed) > 0,
+            Held::Rows(_) | Held::Bound(_) => false,
+        }
+    }
+
+    /// What can be had again is given as often as it is asked for.
+    fn again(&self) -> Option<Held> {
+        match self {
+            Held::Bound(bound) => Some(Held::Bound(bound.clone())),
+            Held::Rows(_) | Held::Shared(..) | Held::Coming => None,
+        }
+    }
+}
+
 /// A prepared query and what it is to be run for.
+#[derive(Clone)]
 pub struct Bound {
     pub statement: Statement,
     pub schema: SchemaRef,
@@ -259,9 +304,10 @@ impl Call {
         } else {
             running = places.ids.iter().fold(running, |running, id| running.also_as(*id));
             let (rows, running) = (Arc::new(Mutex::new(rows.fuse())), Arc::new(running));
+            let readers = Readers::default();
             for id in &places.ids {
                 let (rows, running) = (Arc::clone(&rows), Arc::clone(&running));
-                let shared = Held::Shared(rows, running, Arc::clone(&session));
+                let shared = Held::Shared(rows, running, Arc::clone(&session), readers.clone());
                 self.client.held.put(*id, 0, shared)?;
             }
         }
@@ -316,7 +362,7 @@ impl Call {
     /// # Errors
     /// `42704` where it was fetched, or is held no longer.
     pub async fn get_held(&self, id: Uuid) -> Result<Messages> {
-        let held = self.client.held.take(id).ok_or_else(|| {
+        let held = self.client.held.take_unless(id, Held::again).ok_or_else(|| {
             Error::new(Kind::UndefinedObject, "the rows of this ticket were fetched, or are gone")
                 .with_hint("Send the statement again.")
         })?;
@@ -325,15 +371,16 @@ impl Call {
                 let (rows, running, session) = *rows;
                 self.send(Source::from(rows).of_session(session), running)
             }
-            Held::Shared(rows, running, session) => {
+            Held::Shared(rows, running, session, readers) => {
                 let (schema, deadline) = {
                     let rows = rows.lock().await;
                     let rows = rows.get_ref();
                     (relaxed(&rows.schema), rows.deadline.clone())
                 };
-                let batches = futures::stream::unfold(rows, |rows| async move {
+                let reading = (rows, readers.one_more());
+                let batches = futures::stream::unfold(reading, |(rows, reading)| async move {
                     let next = rows.lock().await.next().await;
-                    next.map(|batch| (batch, rows))
+                    next.map(|batch| (batch, (rows, reading)))
                 });
                 let batches = Box::pin(batches);
                 let source = Source { schema, deadline, batches, block: None }.of_session(session);
@@ -376,7 +423,12 @@ impl Call {
         rows: ticket::Rows,
         schema: &SchemaRef,
     ) -> Result<Vec<u8>> {
-        let lifetime_ms = i64::try_from(HELD_FOR.as_millis()).unwrap_or(i64::MAX);
+        // What is held goes when nobody fetches it; its ticket need not go before.
+        let lifetime = match rows {
+            ticket::Rows::Held(_) => TICKET_OF_HELD,
+            _ => HELD_FOR,
+        };
+        let lifetime_ms = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
         let ticket = Ticket {
             id: id.as_bytes().to_vec(),
             role: self.client.role,

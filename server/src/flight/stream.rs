@@ -67,6 +67,19 @@ impl Source {
     }
 }
 
+/// The rows, and an error where their time is over before they are.
+pub fn in_time(rows: Rows) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    futures::stream::unfold(Some(rows), |rows| async move {
+        let mut rows = rows?;
+        let deadline = rows.deadline.clone();
+        tokio::select! {
+            biased;
+            next = rows.next() => next.map(|batch| (batch, Some(rows))),
+            error = deadline.passed() => Some((Err(error), None)),
+        }
+    })
+}
+
 /// The messages of `source`. `kept` lives until they end; `stop` ends them, and is told when the
 /// client is gone.
 pub fn messages(

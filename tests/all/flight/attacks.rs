@@ -161,3 +161,61 @@ fn a_try_at_somebody_elses_ticket_is_in_the_ledger() {
     let question = "SELECT count(*) FROM kho.audit_log WHERE role = 'an' AND outcome = '42501'";
     assert_eq!(value(&mut kho.fly("auditor"), question), "2");
 }
+
+/// Arrow's messages carry buffers, and not values: what lies under a mask, in a hidden row, or in the rest
+/// of a text that a piece was cut from, must be in none of them.
+#[test]
+fn nothing_but_the_values_that_may_be_seen_is_in_any_message() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    let salary = 0x5ec2_e75e_c2e7_5ec2_i64;
+    for statement in [
+        "CREATE SCHEMA s".to_owned(),
+        "CREATE TABLE s.t (id bigint, mail text, name text, salary bigint, ward bigint)"
+            .to_owned(),
+        format!(
+            "INSERT INTO s.t SELECT x, 'a beginning of thirty letters. ' || (CASE x % 2 WHEN 0 THEN \
+             'MASKED-PART' ELSE 'HIDDEN-ROW' END) || x, (CASE x % 2 WHEN 0 THEN 'a name that is \
+             seen' ELSE 'a name in a HIDDEN-ROW' END), {salary}, x % 2 \
+             FROM generate_series(1, 1000) AS g (x)"
+        ),
+        "CALL kho.set_mask('s.t', 'mail', using => 'substr(value, 1, 24)', except_roles => 'admin')"
+            .to_owned(),
+        "CALL kho.set_mask('s.t', 'salary', using => 'CASE WHEN value < 5 THEN value END', \
+         except_roles => 'admin')"
+            .to_owned(),
+        "CREATE POLICY even ON s.t FOR SELECT USING (ward = 0)".to_owned(),
+        "ALTER TABLE s.t ENABLE ROW LEVEL SECURITY".to_owned(),
+        "CREATE ROLE an LOGIN PASSWORD 'an'".to_owned(),
+        "GRANT USAGE ON SCHEMA s TO an".to_owned(),
+        "GRANT SELECT ON s.t TO an".to_owned(),
+    ] {
+        admin.run(&statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    let number = salary.to_le_bytes();
+    let hidden: [&[u8]; 3] = [b"MASKED-PART", b"HIDDEN-ROW", &number];
+    let mut seen = 0;
+    for views in ["false", "true"] {
+        let mut an = kho.fly("an").saying("kho-arrow-views", views);
+        for query in [
+            "SELECT * FROM s.t",
+            "SELECT mail FROM s.t",
+            "SELECT name FROM s.t WHERE id < 40",
+            "SELECT name, mail FROM s.t LIMIT 3",
+            "SELECT salary FROM s.t ORDER BY id DESC",
+            "SELECT substr(name, 3, 14), salary, max(mail) FROM s.t GROUP BY 1, 2",
+            "SELECT array_agg(name), array_agg(salary), array_agg(mail) FROM s.t",
+            "SELECT a.mail, b.salary FROM s.t AS a LEFT JOIN s.t AS b ON a.id = b.id - 2",
+        ] {
+            let told = info(&mut an, query).unwrap();
+            let bytes = an.bytes(told.endpoint[0].ticket.clone().unwrap()).unwrap();
+            seen += bytes.windows(6).filter(|it| it == b"a name" || it == b"a begi").count();
+            for marker in hidden {
+                let is_there = bytes.windows(marker.len()).any(|it| it == marker);
+                let marker = String::from_utf8_lossy(marker);
+                assert!(!is_there, "{marker} is in the messages of {query}, views {views}");
+            }
+        }
+    }
+    assert!(seen > 0, "what may be seen is there");
+}

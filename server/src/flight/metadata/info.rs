@@ -27,6 +27,8 @@ pub(super) use lists::{CASTS, DATETIME, NUMERIC, STRING, SYSTEM};
 const ARROW_FORMAT: &str = "1.5";
 /// How long a name may be, in bytes.
 const NAME_BYTES: i64 = 63;
+/// Prepared statements that a client may have open.
+const STATEMENTS: i64 = crate::flight::client::PREPARED as i64;
 /// How long a statement may be, in bytes.
 const STATEMENT_BYTES: i64 = 16 * 1024 * 1024;
 /// `SupportedAnsi92SqlGrammarLevel`, which has no name in the library.
@@ -36,15 +38,22 @@ const UNLIMITED: i64 = 0;
 
 /// The facts that are asked for; all of them where none is named. One that has no number here is
 /// passed over, as the protocol wants it.
-pub(super) fn answer(session: &Session, command: &CommandGetSqlInfo) -> Result<RecordBatch> {
-    let timeout_ms = i32::try_from(session.statement_timeout_ms()).unwrap_or(i32::MAX);
-    let facts = facts(timeout_ms)?;
+pub(super) fn answer(
+    session: &Session,
+    handles_ms: u64,
+    command: &CommandGetSqlInfo,
+) -> Result<RecordBatch> {
+    let idle_ms = session.idle_in_transaction_ms();
+    // A transaction ends with its client, at the latest.
+    let transactions_ms = if idle_ms == 0 { handles_ms } else { idle_ms.min(handles_ms) };
+    let whole = |ms: u64| i32::try_from(ms).unwrap_or(i32::MAX);
+    let facts = facts(whole(handles_ms), whole(transactions_ms))?;
     facts.record_batch(command.info.iter().copied()).map_err(not_built)
 }
 
-fn facts(statement_timeout_ms: i32) -> Result<SqlInfoData> {
+fn facts(handles_ms: i32, transactions_ms: i32) -> Result<SqlInfoData> {
     let mut facts = SqlInfoDataBuilder::new();
-    let all = server(statement_timeout_ms).into_iter().chain(language()).chain(grammar());
+    let all = server(handles_ms, transactions_ms).into_iter().chain(language()).chain(grammar());
     for (fact, value) in all.chain(limits()).chain(transactions()) {
         match value {
             Value::Text(it) => facts.append(fact, it),
@@ -95,7 +104,7 @@ fn bits(choices: &[i32]) -> i32 {
     choices.iter().fold(0, |bits, choice| bits | 1 << choice)
 }
 
-fn server(statement_timeout_ms: i32) -> Vec<Fact> {
+fn server(handles_ms: i32, transactions_ms: i32) -> Vec<Fact> {
     use SqlInfo as I;
     vec![
         (I::FlightSqlServerName, "Kho".into()),
@@ -108,8 +117,9 @@ fn server(statement_timeout_ms: i32) -> Vec<Fact> {
         (I::FlightSqlServerCancel, true.into()),
         (I::FlightSqlServerBulkIngestion, true.into()),
         (I::FlightSqlServerIngestTransactionsSupported, true.into()),
-        (I::FlightSqlServerStatementTimeout, statement_timeout_ms.into()),
-        (I::FlightSqlServerTransactionTimeout, 0.into()),
+        // Of the handles of prepared statements, by the protocol, and not of what they run.
+        (I::FlightSqlServerStatementTimeout, handles_ms.into()),
+        (I::FlightSqlServerTransactionTimeout, transactions_ms.into()),
     ]
 }
 
@@ -227,13 +237,13 @@ fn limits() -> Vec<Fact> {
         I::SqlMaxConnections,
         I::SqlMaxIndexLength,
         I::SqlMaxRowSize,
-        I::SqlMaxStatements,
         I::SqlMaxTablesInSelect,
     ];
     let names = names.map(|fact| (fact, NAME_BYTES.into()));
     let unlimited = unlimited.map(|fact| (fact, UNLIMITED.into()));
     let others = [
         (I::SqlMaxStatementLength, STATEMENT_BYTES.into()),
+        (I::SqlMaxStatements, STATEMENTS.into()),
         (I::SqlMaxRowSizeIncludesBlobs, true.into()),
     ];
     names.into_iter().chain(unlimited).chain(others).collect()
