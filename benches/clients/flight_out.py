@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from section import Section, ratio, thousands
 
 SELECT = "SELECT * FROM tpch.lineitem"
 KHO, IN_PROCESS, RAW = "Kho", "in process", "raw Flight"
+# What no server that scans and sends can be faster than, where both need all processors there are.
+BOTH = "in process and raw Flight at once"
 # Of the rows per second with no wire, that are wanted at least.
 WANTED = 0.9
 
@@ -28,7 +31,8 @@ def measure() -> Section:
         how=[f"Without TLS, to pyarrow's client, which keeps no batch; the best of {settings.RUNS} runs "
              "after one that is not timed. The client runs on the same processors as the servers.",
              "In process: the same engine and files, each batch dropped as it comes. Raw Flight: "
-             "pyarrow's server, with the batches that Kho sent in memory.",
+             "pyarrow's server, with the batches that Kho sent in memory. Both at once: as long as the "
+             "two take that begin together.",
              f"At least {WANTED} of the rows per second in process are wanted."],
         head=["what", "rows", "seconds", "rows/s", "MB/s of Arrow", "Kho / it"])
     kho = Client()
@@ -47,16 +51,18 @@ def measure() -> Section:
             KHO: lambda: timed(lambda: kho.drain(kho.ticket(SELECT))),
             IN_PROCESS: lambda: scan(SELECT),
             RAW: lambda: timed(lambda: bare.drain(anything)),
+            BOTH: lambda: timed(lambda: at_once(lambda: scan(SELECT)[0],
+                                                lambda: bare.drain(anything))),
         }
         counted = {name: run()[0] for name, run in ways.items()}
-        for name in (IN_PROCESS, RAW):
+        for name in (IN_PROCESS, RAW, BOTH):
             if not section.expect(f"rows ({name})", counted[name], counted[KHO]):
                 return section
         times = {name: [] for name in ways}
         for _ in range(settings.RUNS):
             for name, run in ways.items():
                 times[name].append(run()[1])
-                print(f"{name:12} {times[name][-1]:8.3f} s", file=sys.stderr, flush=True)
+                print(f"{name:34} {times[name][-1]:8.3f} s", file=sys.stderr, flush=True)
     file.unlink()
     rows = counted[KHO]
     best = {name: min(it) for name, it in times.items()}
@@ -95,6 +101,14 @@ def timed(run) -> tuple[int, float]:
     begun = time.perf_counter()
     rows = run()
     return rows, time.perf_counter() - begun
+
+
+def at_once(one, other) -> int:
+    """Runs both, until both have ended; gives the rows, which must be as many."""
+    with ThreadPoolExecutor(1) as beside:
+        begun = beside.submit(one)
+        rows = other()
+        return rows if begun.result() == rows else -1
 
 
 @contextmanager

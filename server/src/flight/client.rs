@@ -413,15 +413,6 @@ impl<T> Kept<T> {
         lock(&self.things).by_id.remove(&id).map(|it| it.thing)
     }
 
-    /// What `copy` makes of it, which stays then; else it is taken.
-    pub fn take_unless(&self, id: Uuid, copy: impl Fn(&T) -> Option<T>) -> Option<T> {
-        let mut things = lock(&self.things);
-        if let Some(copied) = things.by_id.get(&id).and_then(|it| copy(&it.thing)) {
-            return Some(copied);
-        }
-        things.by_id.remove(&id).map(|it| it.thing)
-    }
-
     /// Begins to count the age of some anew.
     fn renew(&self, is_used: impl Fn(&T) -> bool) {
         for thing in lock(&self.things).by_id.values_mut().filter(|it| is_used(&it.thing)) {

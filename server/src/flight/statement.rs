@@ -1,7 +1,7 @@
 //! Statements: what they give is told first and fetched then.
 //!
 //! What it is: a query is described by `GetFlightInfo` and run by `DoGet`, which can be had again as
-//! long as the ticket holds. Every other statement is run by `GetFlightInfo`, once, since clients send
+//! long as the ticket holds; one that was prepared, with the values that were bound, can be had once. Every other statement is run by `GetFlightInfo`, once, since clients send
 //! whatever they are given that way, and nobody should have to fetch the rows of an INSERT for it to
 //! happen; what it gives, if it gives rows, is held until it is fetched.
 //! What it guarantees: nothing is run before the session allows it; a call that is given up stops what
@@ -79,18 +79,9 @@ impl Held {
             Held::Rows(_) | Held::Bound(_) => false,
         }
     }
-
-    /// What can be had again is given as often as it is asked for.
-    fn again(&self) -> Option<Held> {
-        match self {
-            Held::Bound(bound) => Some(Held::Bound(bound.clone())),
-            Held::Rows(_) | Held::Shared(..) | Held::Coming => None,
-        }
-    }
 }
 
 /// A prepared query and what it is to be run for.
-#[derive(Clone)]
 pub struct Bound {
     pub statement: Statement,
     pub schema: SchemaRef,
@@ -362,7 +353,7 @@ impl Call {
     /// # Errors
     /// `42704` where it was fetched, or is held no longer.
     pub async fn get_held(&self, id: Uuid) -> Result<Messages> {
-        let held = self.client.held.take_unless(id, Held::again).ok_or_else(|| {
+        let held = self.client.held.take(id).ok_or_else(|| {
             Error::new(Kind::UndefinedObject, "the rows of this ticket were fetched, or are gone")
                 .with_hint("Send the statement again.")
         })?;
