@@ -36,16 +36,18 @@ fn check(array: &dyn Array) {
 
 /// Every second one is NULL.
 fn nulls(len: usize) -> NullBuffer {
-    NullBuffer::new(BooleanBuffer::collect_bool(len, |at| at % 2 == 0))
+    NullBuffer::new(BooleanBuffer::collect_bool(len, |at| at.is_multiple_of(2)))
 }
 
 fn numbers(len: usize) -> Int64Array {
-    let value = |at: usize| if at % 2 == 0 { 7 } else { NUMBER };
+    let value = |at: usize| if at.is_multiple_of(2) { 7 } else { NUMBER };
     Int64Array::new((0..len).map(value).collect(), None)
 }
 
 fn texts(len: usize) -> Vec<String> {
-    (0..len).map(|at| if at % 2 == 0 { format!("seen {at}") } else { HIDDEN.repeat(3) }).collect()
+    (0..len)
+        .map(|at| if at.is_multiple_of(2) { format!("seen {at}") } else { HIDDEN.repeat(3) })
+        .collect()
 }
 
 /// `array` with every second value made NULL, and what it was left beneath.
