@@ -1,6 +1,7 @@
 //! Rows on their way into a table: written to files that no version names yet.
 //!
-//! What it guarantees: memory is bounded by one row group per writer and the uploads in flight;
+//! What it guarantees: memory is bounded by one row group per writer (of which there are two at most) and
+//! the uploads in flight;
 //! files are durable when [`Stage::finish`] returns.
 //! What it does not: it conforms and checks nothing; batches must have the table's schema.
 //! It keeps the keys of a few rows at hand, so that checking them need not read them back.
@@ -29,6 +30,10 @@ use super::{Location, Tables, delta_error};
 use crate::error::{Error, Result};
 use crate::state::{Key, KeyKind};
 
+mod writers;
+
+use writers::Writers;
+
 const CHANGE_FOLDER: &str = "_change_data";
 /// About the size that readers of object storage like best.
 pub(super) const TARGET_FILE_BYTES: NonZeroU64 = match NonZeroU64::new(128 * 1024 * 1024) {
@@ -44,7 +49,9 @@ pub struct Stage {
     store: Arc<dyn ObjectStore>,
     location: Location,
     schema: SchemaRef,
-    writer: DeltaWriter,
+    writers: Writers,
+    /// Whether files are made to be searched.
+    is_searched: bool,
     changes: Option<DeltaWriter>,
     rows: u64,
     copied: u64,
@@ -100,7 +107,8 @@ impl Tables {
         let alone =
             |key: &&Key| key.kind != KeyKind::Index && matches!(key.columns.as_slice(), [_]);
         let distinct = places(columns, keys.iter().filter(alone));
-        let writer = DeltaWriter::new(store.clone(), writer_config(&schema, &searched, &distinct));
+        let writers = Writers::one(store.clone(), writer_config(&schema, &searched, &distinct));
+        let is_searched = !searched.is_empty();
         // No row is compared with others by an index.
         let places = places(columns, keys.iter().filter(|key| key.kind != KeyKind::Index));
         let new_keys =
@@ -108,7 +116,19 @@ impl Tables {
         // The newest version seen here; no later one could be older than these files.
         let after = self.seen_version(location);
         let (location, changes) = (location.clone(), None);
-        Stage { store, location, schema, writer, changes, rows: 0, copied: 0, new_keys, after }
+        let (rows, copied) = (0, 0);
+        Stage {
+            store,
+            location,
+            schema,
+            writers,
+            is_searched,
+            changes,
+            rows,
+            copied,
+            new_keys,
+            after,
+        }
     }
 }
 
@@ -118,20 +138,29 @@ impl Stage {
         &self.schema
     }
 
+    /// Lets many rows be encoded by two writers at a time.
+    #[must_use]
+    pub fn spreading(mut self) -> Stage {
+        if !self.is_searched {
+            self.writers.spread();
+        }
+        self
+    }
+
     /// Writes rows that are new, or changed.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if let Some(keys) = self.new_keys.take() {
             self.new_keys = keys.with(batch)?;
         }
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).await.map_err(delta_error)
+        self.writers.write(batch).await
     }
 
     /// Writes rows as they were in a file that goes: their keys were there before.
     pub async fn write_copied(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         self.copied += batch.num_rows() as u64;
-        self.writer.write(batch).await.map_err(delta_error)
+        self.writers.write(batch).await
     }
 
     /// Records changed rows for the change feed: the table's columns and, last, what happened
@@ -147,13 +176,13 @@ impl Stage {
 
     /// Closes the files.
     pub async fn finish(self) -> Result<Staged> {
-        let Stage { store, location, schema, writer, changes, rows, copied, new_keys, after } =
-            self;
+        let Stage { store, location, schema, writers, changes, rows, copied, .. } = self;
+        let (new_keys, after) = (self.new_keys, self.after);
         let location = Some(location);
         let (adds, cdc) = (Vec::new(), Vec::new());
         let mut staged =
             Staged { store, location, schema, adds, changes: cdc, rows, copied, new_keys, after };
-        staged.adds = writer.close().await.map_err(delta_error)?;
+        staged.adds = writers.close().await?;
         if let Some(changes) = changes {
             match changes.close().await {
                 Ok(adds) => staged.changes = adds.into_iter().map(change_file).collect(),
@@ -169,10 +198,11 @@ impl Stage {
     /// Gives up: unfinished uploads are aborted; files already complete are orphans without a
     /// version, which maintenance removes.
     pub async fn abort(self) {
-        for writer in [Some(self.writer), self.changes].into_iter().flatten() {
-            if let Err(error) = writer.abort().await {
-                tracing::warn!(%error, "an unfinished file could not be removed");
-            }
+        self.writers.abort().await;
+        if let Some(changes) = self.changes
+            && let Err(error) = changes.abort().await
+        {
+            tracing::warn!(%error, "an unfinished file could not be removed");
         }
     }
 }

@@ -55,7 +55,7 @@ impl Append {
     ) -> Result<Append> {
         let relation = keys::current(scope, relation).await?;
         refuse_reshaped(&relation, &base.snapshot)?;
-        let stage = scope.stage(&relation, &base.snapshot.columns()?)?;
+        let stage = scope.stage(&relation, &base.snapshot.columns()?)?.spreading();
         let conformer = Conformer::new(session, &relation, stage.schema())?;
         let keyed = (!relation.keys().is_empty()).then(|| session.clone());
         let policies = Checks::new(scope, session, &relation, stage.schema(), commands).await?;
