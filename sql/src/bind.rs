@@ -13,6 +13,7 @@ mod infer;
 mod names;
 mod patterns;
 mod prepare;
+mod recursive;
 mod spelling;
 mod star;
 mod types;
@@ -155,6 +156,7 @@ fn plan(
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(infer::infer)
         .and_then(crate::numeric::type_as_postgres)
+        .and_then(recursive::with_like_terms)
         .map_err(from_engine)
 }
 

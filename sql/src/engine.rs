@@ -9,6 +9,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use kho_catalog::audit::Ledger;
 use kho_catalog::error::Result;
@@ -20,10 +21,12 @@ use kho_catalog::table::Tables;
 
 use crate::activity::Activity;
 use crate::apart::abandonable;
+use crate::early;
 use crate::errors::from_engine;
 use crate::input;
 use crate::jobs::Jobs;
 use crate::join_order::JoinOrder;
+use crate::join_order::semi::SemiJoins;
 use crate::limit::OfServer;
 use crate::limit::running::Running;
 use crate::limit::usage::Usage;
@@ -324,6 +327,7 @@ fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {
 /// The engine's rules, and ours behind them: what it pushes down to relations is there by then.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
+    rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));
     rules
 }
@@ -355,6 +359,7 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_runtime_env(Arc::clone(memory.planning()))
         .with_default_features()
         .with_optimizer_rules(abandonable(optimizer_rules()))
+        .with_physical_optimizer_rules(early::with_places(PhysicalOptimizer::new().rules))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))
         .build();

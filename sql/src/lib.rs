@@ -13,6 +13,7 @@ mod call;
 mod command;
 pub mod copy;
 mod ddl;
+mod early;
 mod engine;
 mod errors;
 mod execute;

@@ -17,7 +17,7 @@
 mod barrier;
 mod changes;
 mod condition;
-mod dynamic;
+pub(crate) mod dynamic;
 mod guarded;
 mod infallible;
 mod lasting;

@@ -27,7 +27,7 @@ use datafusion::physical_plan::filter_pushdown::{
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 /// Whether `filter` is one that a running join or sort makes, over columns and nothing else.
-pub(super) fn may_enter(filter: &Arc<dyn PhysicalExpr>) -> bool {
+pub(crate) fn may_enter(filter: &Arc<dyn PhysicalExpr>) -> bool {
     let filter: &dyn PhysicalExpr = filter.as_ref();
     filter.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
         && filter.children().iter().all(|part| part.downcast_ref::<Column>().is_some())
@@ -53,7 +53,7 @@ pub(super) fn let_in(
 }
 
 /// The rows of `batch` that satisfy what each of `filters` knows now.
-pub(super) fn kept(
+pub(crate) fn kept(
     filters: &[Arc<dyn PhysicalExpr>],
     mut batch: RecordBatch,
 ) -> Result<RecordBatch> {
@@ -68,7 +68,7 @@ pub(super) fn kept(
 }
 
 /// Shows each of `filters` to `apply`, until it has seen enough.
-pub(super) fn apply(
+pub(crate) fn apply(
     filters: &[Arc<dyn PhysicalExpr>],
     apply: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
 ) -> Result<TreeNodeRecursion> {
