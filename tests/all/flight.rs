@@ -6,11 +6,12 @@ mod sql_client;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use arrow::datatypes::Schema;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, Any, CommandPreparedStatementUpdate, CommandStatementIngest,
-    CommandStatementQuery, EndTransaction, ProstMessageExt, TableDefinitionOptions,
-    TableExistsOption, TableNotExistOption,
+    ActionEndTransactionRequest, Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
+    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{FlightData, FlightInfo};
@@ -227,6 +228,30 @@ fn a_prepared_change_is_made_for_each_row_of_parameters() {
     assert_eq!(state(admin.put(&delete, half)), "22003", "it is no row's id");
     let whole = parameters(Arc::new(Float64Array::from(vec![2.0])));
     assert_eq!(admin.put(&delete, whole).unwrap(), 1);
+}
+
+#[test]
+fn parameters_that_a_statement_does_not_have_are_refused_and_nothing_is_done() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    let insert = prepared(&mut admin, "INSERT INTO s.t VALUES (1)");
+    let one = || parameters(Arc::new(Int32Array::from(vec![1])));
+    assert_eq!(state(admin.put(&insert, one())), "08P01");
+    let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    let none = batches_to_flight_data(&none.schema(), vec![none]).unwrap();
+    // What comes behind is looked at before the statement is run.
+    let mut broken = none.clone();
+    broken.push(FlightData { data_header: vec![1; 8].into(), ..FlightData::default() });
+    assert_eq!(state(admin.put(&insert, broken)), "22P04");
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "0");
+    assert_eq!(admin.put(&insert, none).unwrap(), 1, "a batch without columns is one run");
+    assert_eq!(admin.put(&insert, Vec::new()).unwrap(), 1);
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "2");
+    let query = prepared(&mut admin, "SELECT 1").prepared_statement_handle;
+    let bind = CommandPreparedStatementQuery { prepared_statement_handle: query };
+    assert_eq!(state(admin.put(&bind, one())), "08P01");
 }
 
 #[test]
