@@ -30,7 +30,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::freeze;
 use kho_catalog::log::Catalog;
 use kho_catalog::privilege::{KHO_ADMIN, Principal};
-use kho_catalog::state::Oid;
+use kho_catalog::state::{Oid, Role, State};
 use kho_catalog::types::Type;
 use tokio_util::sync::CancellationToken;
 
@@ -186,15 +186,16 @@ impl Engine {
     /// `57P03` while the catalog cannot be read.
     pub async fn account(&self, role: &str) -> Result<Option<Account>> {
         let state = self.shared.catalog.fresh().await?;
-        Ok(state.role(role).map(|role| Account {
-            oid: role.oid,
-            name: role.name.clone(),
-            login: role.login,
-            verifier: role.verifier.clone(),
-            valid_until_ms: role.valid_until_ms,
-            connection_limit: role.connection_limit,
-            administers: Principal::of(&state, role.oid).is(KHO_ADMIN),
-        }))
+        Ok(state.role(role).map(|role| Account::of(&state, role)))
+    }
+
+    /// The same of a role that has logged in, whatever it is called by now; `None` where it is gone.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn account_of(&self, role: Oid) -> Result<Option<Account>> {
+        let state = self.shared.catalog.fresh().await?;
+        Ok(state.roles.get(&role).map(|role| Account::of(&state, role)))
     }
 
     /// Records a login that was refused, before it is answered.
@@ -316,6 +317,20 @@ impl Engine {
             version: None,
             login,
         })
+    }
+}
+
+impl Account {
+    fn of(state: &State, role: &Role) -> Account {
+        Account {
+            oid: role.oid,
+            name: role.name.clone(),
+            login: role.login,
+            verifier: role.verifier.clone(),
+            valid_until_ms: role.valid_until_ms,
+            connection_limit: role.connection_limit,
+            administers: Principal::of(state, role.oid).is(KHO_ADMIN),
+        }
     }
 }
 

@@ -48,10 +48,17 @@ enum Proof {
     Certificate { role: Option<String> },
 }
 
+/// What a call sends where a password is sent.
+enum Secret {
+    Password,
+    Token,
+}
+
 /// The client of a call, and a bearer token that is to be used from now on, if it is time.
 ///
 /// # Errors
-/// `28000` where nothing is proved; what [`Clients::admit`](super::client::Clients::admit) says.
+/// `28000` where nothing is proved, or two roles are named; `22023` for an unknown way to prove it;
+/// what [`Clients::admit`](super::client::Clients::admit) says.
 pub async fn known(
     shared: &Shared,
     metadata: &MetadataMap,
@@ -68,6 +75,11 @@ pub async fn known(
             return Err(nobody("the bearer token is over, or not of this server")
                 .with_hint("Authenticate again, with a handshake."));
         };
+        secret(metadata)?;
+        let said_role = said(metadata, ROLE)?;
+        if said_role.is_some() && said_role != role_of(shared, &client).await?.as_deref() {
+            return Err(two_roles());
+        }
         let lifetime_ms = i64::try_from(shared.limits.token_lifetime_ms).unwrap_or(i64::MAX);
         let is_old = bearer.until_ms - now_ms < lifetime_ms / 2;
         let renewed = is_old.then(|| bearer_of(shared, &client)).transpose()?;
@@ -146,6 +158,7 @@ async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, C
 }
 
 fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
+    let secret = secret(metadata)?;
     let role = said(metadata, ROLE)?.map(str::to_owned);
     let Some(text) = said(metadata, AUTHORIZATION)? else {
         return match peer.certificate {
@@ -168,21 +181,38 @@ fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
     let decoded = String::from_utf8(decoded).map_err(|_| malformed())?;
     let (name, password) = decoded.split_once(':').ok_or_else(malformed)?;
     if role.is_some_and(|role| role != name) {
-        return Err(nobody("authorization and kho-role name two roles"));
+        return Err(two_roles());
     }
     let (role, password) = (name.to_owned(), password.to_owned());
-    match said(metadata, AUTHENTICATION)? {
-        None | Some("password") if password.is_empty() && peer.certificate.is_some() => {
+    match secret {
+        Secret::Password if password.is_empty() && peer.certificate.is_some() => {
             Ok(Proof::Certificate { role: Some(role) })
         }
-        None | Some("password") => Ok(Proof::Password { role, password }),
-        Some("token") => Ok(Proof::Token { role: Some(role), text: password }),
+        Secret::Password => Ok(Proof::Password { role, password }),
+        Secret::Token => Ok(Proof::Token { role: Some(role), text: password }),
+    }
+}
+
+/// What `kho-authentication` says that stands for the password of `Basic`.
+///
+/// # Errors
+/// `22023` for what is neither, whether or not there is a `Basic`.
+fn secret(metadata: &MetadataMap) -> Result<Secret> {
+    match said(metadata, AUTHENTICATION)? {
+        None | Some("password") => Ok(Secret::Password),
+        Some("token") => Ok(Secret::Token),
         Some(other) => {
             let message = format!("kho-authentication is \"{other}\"");
             Err(Error::new(Kind::InvalidParameterValue, message)
                 .with_hint("It is password or token."))
         }
     }
+}
+
+/// The name of a client's role, which may be another than when it logged in.
+async fn role_of(shared: &Shared, client: &Client) -> Result<Option<String>> {
+    let account = shared.entrance.engine.account_of(client.role).await?;
+    Ok(account.map(|account| account.name))
 }
 
 /// What a proof is known by, over this connection: with the password's verifier and whether it may be
@@ -246,6 +276,10 @@ fn said<'a>(metadata: &'a MetadataMap, name: &str) -> Result<Option<&'a str>> {
 fn unproved() -> Error {
     nobody("the call does not say whose it is")
         .with_hint("Send authorization: Basic or Bearer, or come with a client certificate.")
+}
+
+fn two_roles() -> Error {
+    nobody("authorization and kho-role name two roles")
 }
 
 fn nobody(why: &str) -> Error {

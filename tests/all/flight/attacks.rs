@@ -39,6 +39,28 @@ fn nobody_is_told_anything() {
 }
 
 #[test]
+fn what_a_call_says_beside_its_token_must_agree_with_it() {
+    let kho = Kho::start();
+    let admin = kho.fly("admin");
+    let saying = |name: &'static str, value: &str| {
+        let same = Flight::calling(kho.flight, &admin.authorization()).unwrap();
+        info(&mut same.saying(name, value), "SELECT 1")
+    };
+    saying("kho-role", "admin").unwrap();
+    saying("kho-authentication", "password").unwrap();
+    saying("kho-authentication", "token").unwrap();
+    assert_eq!(state(saying("kho-role", "an")), "28000");
+    assert_eq!(state(saying("kho-role", "")), "28000");
+    assert_eq!(state(saying("kho-authentication", "none")), "22023");
+    // As with a password.
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("admin:admin"));
+    let calling = || Flight::calling(kho.flight, &basic).unwrap();
+    assert_eq!(state(info(&mut calling().saying("kho-role", "an"), "SELECT 1")), "28000");
+    let mut wrong = calling().saying("kho-authentication", "none");
+    assert_eq!(state(info(&mut wrong, "SELECT 1")), "22023");
+}
+
+#[test]
 fn a_refused_login_is_in_the_ledger_as_one_over_flight() {
     let kho = Kho::start();
     let _ = Flight::connect(kho.flight, "nobody", "wrong");
