@@ -121,6 +121,35 @@ fn a_client_ends_with_its_role_and_when_it_says_so() {
 }
 
 #[test]
+fn a_token_does_not_outlive_what_it_was_given_for() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'").unwrap();
+    for (change, expected, undo) in [
+        ("ALTER ROLE an PASSWORD 'other'", "28P01", "ALTER ROLE an PASSWORD 'an'"),
+        ("ALTER ROLE an VALID UNTIL '2020-01-01'", "28P01", "ALTER ROLE an VALID UNTIL 'infinity'"),
+        ("ALTER ROLE an NOLOGIN", "28000", "ALTER ROLE an LOGIN"),
+    ] {
+        let mut an = kho.fly("an");
+        let told = info(&mut an, "SELECT 1").unwrap();
+        let mut same = Flight::calling(kho.flight, &an.authorization()).unwrap();
+        admin.run(change).unwrap();
+        assert_eq!(state(an.run("SELECT 1")), expected, "{change}");
+        // It has ended: what was taken away and given back needs a new login.
+        admin.run(undo).unwrap();
+        assert_eq!(state(same.get(told.endpoint[0].ticket.clone().unwrap())), "28000", "{change}");
+        assert_eq!(value(&mut kho.fly("an"), "SELECT 1"), "1");
+    }
+    // What is no such change ends nothing.
+    let mut an = kho.fly("an");
+    admin.run("ALTER ROLE an VALID UNTIL '2099-01-01'").unwrap();
+    assert_eq!(value(&mut an, "SELECT 1"), "1");
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE kho_auditor").unwrap();
+    let query = "SELECT count(*) FROM kho.audit_log WHERE kind = 'login_refused' AND role = 'an'";
+    assert_eq!(value(&mut kho.fly("auditor"), query), "3");
+}
+
+#[test]
 fn bytes_that_are_no_message_are_refused_as_such() {
     let kho = Kho::start();
     let mut admin = kho.fly("admin");
