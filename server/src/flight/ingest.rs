@@ -30,7 +30,7 @@ pub use arrive::Arriving;
 pub(in crate::flight) use arrive::broken_off;
 
 use crate::flight::error::canceled;
-use crate::flight::name::{RelationName, quoted};
+use crate::flight::name::{RelationName, column};
 use crate::flight::run::{self, values};
 
 /// Where a load goes.
@@ -264,7 +264,7 @@ async fn begin(
         let error = Error::new(Kind::InvalidParameterValue, "a load needs columns");
         return Err(refused(session, error).await);
     }
-    let columns: Vec<String> = schema.fields().iter().map(|it| quoted(it.name())).collect();
+    let columns: Vec<String> = schema.fields().iter().map(|it| column(it.name())).collect();
     let text = format!("COPY {} ({}) FROM STDIN", target.table.quoted(), columns.join(", "));
     let begun = match run::one(session, &text, &[], stop).await {
         Ok(Outcome::CopyIn(copy)) => Ok(*copy),

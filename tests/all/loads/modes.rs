@@ -86,6 +86,24 @@ fn a_load_that_fails_makes_no_table() {
     });
 }
 
+/// PostgreSQL cuts identifiers to 63 bytes, between characters.
+#[test]
+fn a_table_that_was_made_by_a_long_name_is_found_by_it() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let (name, column) = ("đ".repeat(40), "x".repeat(80));
+        let rows = [batch(&[("id", numbers(&[1, 2])), (column.as_str(), numbers(&[3, 4]))])];
+        for existing in [Existing::Fail, Existing::Append] {
+            let to = target(&name, true, existing);
+            assert_eq!(load(&mut session, &to, &rows).await.unwrap().rows, 2);
+        }
+        assert_eq!(load(&mut session, &append(&name), &rows).await.unwrap().rows, 2);
+        let (name, column) = (&name[..62], &column[..63]);
+        let sum = format!("SELECT sum(\"{column}\") FROM s.\"{name}\"");
+        assert_eq!(answer(&mut session, &sum).await, "21");
+    });
+}
+
 /// Its rows are replaced in one commit; what rules it stays.
 #[test]
 fn a_table_that_is_replaced_keeps_its_rules_and_its_history() {
