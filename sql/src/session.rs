@@ -32,6 +32,7 @@ use kho_catalog::log::Catalog;
 use kho_catalog::privilege::{KHO_ADMIN, Principal};
 use kho_catalog::state::{Oid, Role, State};
 use kho_catalog::types::Type;
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::Limits;
@@ -478,6 +479,16 @@ impl Session {
     /// `22023` for a number that is none; nothing is changed then.
     pub fn name_load(&mut self, load: [&str; 2]) -> Result<[String; 2]> {
         self.settings.name_load(load)
+    }
+
+    /// The turn to make a table of this name: whoever makes it only where it is not there takes the
+    /// turn before looking, and keeps it until the table is there.
+    pub fn turn_to_make(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = OwnedMutexGuard<()>> + Send + use<> {
+        let (shared, name) = (Arc::clone(&self.engine.shared), name.to_owned());
+        async move { shared.tables.turn_to_make(&name).await }
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client
