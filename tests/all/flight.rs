@@ -150,6 +150,27 @@ fn a_query_that_runs_is_stopped_by_its_ticket() {
 }
 
 #[test]
+fn all_that_a_client_runs_is_stopped_by_a_call() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'");
+    let mut an = kho.fly("an");
+    let mut same = Flight::calling(kho.flight, &an.authorization()).unwrap();
+    let query = "SELECT g FROM generate_series(1, 1000000000) AS s (g)";
+    let [first, second] =
+        [(); 2].map(|()| info(&mut an, query).unwrap().endpoint[0].ticket.clone().unwrap());
+    let cancel = || {
+        let active = "SELECT id FROM kho.activity WHERE role = 'an' AND state = 'active'";
+        let id = admin.value(active);
+        admin.run(&format!("CALL kho.cancel({id})"));
+    };
+    let (beside, ended) = an.get_while(first, || same.get_while(second, cancel)).unwrap();
+    assert_eq!(state(ended), "57014");
+    assert_eq!(state(beside.unwrap().1), "57014");
+    assert_eq!(value(&mut an, "SELECT 1"), "1");
+}
+
+#[test]
 fn one_who_does_not_read_holds_up_nobody() {
     let kho = Kho::start();
     let (mut admin, mut other) = (kho.fly("admin"), kho.fly("admin"));
