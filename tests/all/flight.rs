@@ -9,9 +9,9 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
-    CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
-    TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    ActionEndTransactionRequest, Any, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, EndTransaction,
+    ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{FlightData, FlightInfo};

@@ -272,7 +272,8 @@ async fn refused(session: &mut Session, error: Error) -> Error {
 /// What a commit says that was to make the table and found it made: by another server, or by a
 /// statement. The rows are gone, so it is the client that begins again; it then finds the table.
 fn made_meanwhile(target: &Target, error: Error) -> Error {
-    if error.kind() != Kind::DuplicateTable || !target.creates || target.existing == Existing::Fail {
+    if error.kind() != Kind::DuplicateTable || !target.creates || target.existing == Existing::Fail
+    {
         return error;
     }
     let message = format!("relation \"{}\" was made while it was loaded", target.table.name);

@@ -108,8 +108,7 @@ fn of_loads_that_come_at_once_one_makes_the_table() {
             assert_eq!(answer(&mut first, &format!("SELECT count(*) FROM s.{name}")).await, count);
         }
         let to = target("failed", true, Existing::Fail);
-        let (one, two) =
-            tokio::join!(load(&mut first, &to, &rows), load(&mut second, &to, &rows));
+        let (one, two) = tokio::join!(load(&mut first, &to, &rows), load(&mut second, &to, &rows));
         let failed = one.err().or(two.err());
         assert_eq!(failed.map(|error| error.sqlstate().to_owned()).as_deref(), Some("42P07"));
         assert_eq!(answer(&mut first, "SELECT count(*) FROM s.failed").await, "2");
