@@ -123,9 +123,11 @@ struct Inner {
     /// A version that was there, of tables whose snapshots may not be kept any more.
     seen: Kept<Location, u64>,
     /// Who brings a table's snapshot up to date.
-    reading: Turns,
+    reading: Turns<Location>,
     /// Who writes a table.
-    leases: Turns,
+    leases: Turns<Location>,
+    /// By the names of tables that are to be made.
+    making: Turns<String>,
     order: order::Order,
     times: history::Times,
     /// The newest time of a commit that this server has made or seen.
@@ -151,6 +153,7 @@ impl Tables {
                 seen: Kept::new(cache_bytes / SEEN_PART),
                 reading: Turns::default(),
                 leases: Turns::default(),
+                making: Turns::default(),
                 order: order::Order::default(),
                 times: history::Times::new(cache_bytes / TIMES_PART),
                 newest_commit_ms: AtomicI64::new(i64::MIN),
@@ -178,6 +181,12 @@ impl Tables {
     /// and commits, so that writers of one server never lose against each other.
     pub async fn lease(&self, location: &Location) -> OwnedMutexGuard<()> {
         self.inner.leases.take(location).await
+    }
+
+    /// The turn to make a table of this name, in whatever schema, within this server: for who would
+    /// rather write it once it is there.
+    pub async fn turn_to_make(&self, name: &str) -> OwnedMutexGuard<()> {
+        self.inner.making.take(&name.to_owned()).await
     }
 
     /// Waits until a table is written through here, and gives the tables that were since the last

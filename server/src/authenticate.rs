@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kho_catalog::error::{Error, Kind, Result};
-use kho_catalog::state::IdentityKind;
+use kho_catalog::state::{IdentityKind, Oid};
 use kho_sql::scram::{DEFAULT_ITERATIONS, SALT_BYTES, Verifier, hmac_sha256};
 use kho_sql::session::{Account, Credential, Engine, How, Presented};
+use sha2::{Digest as _, Sha256};
 
 use tokio::sync::Semaphore;
 
@@ -54,6 +55,10 @@ pub struct Attempt {
     verifier: Verifier,
     standing: Standing,
 }
+
+/// What a password was checked against: once the password is changed, it is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifierDigest([u8; 32]);
 
 /// Whether any password can be right.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,11 +168,39 @@ impl Authenticator {
             }
             return Ok(credential);
         }
-        let error = Error::new(
-            Kind::InvalidAuthorization,
-            format!("role \"{}\" is not permitted to log in", attempt.role),
-        );
+        let error = no_login(&attempt.role);
         self.refused(attempt, error.message()).await;
+        Err(error)
+    }
+
+    /// Whether a client of `role` that was let in before would be let in now, with the same password
+    /// where it came by one; gives the name of the role.
+    ///
+    /// # Errors
+    /// `28P01` where the password is another by now or past its time; `28000` where the role may not
+    /// log in any more: in the ledger when this returns. `28000` also for a role that is gone.
+    pub async fn still_admits(
+        &self,
+        protocol: &'static str,
+        (role, password): (Oid, Option<VerifierDigest>),
+        client: Option<SocketAddr>,
+    ) -> Result<String> {
+        let Some(account) = self.engine.account_of(role).await? else {
+            // As its session says it.
+            let message = "the role of this session was dropped";
+            return Err(Error::new(Kind::InvalidAuthorization, message));
+        };
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        let is_over = account.valid_until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+        let (error, reason) = match password {
+            Some(was) if is_over || VerifierDigest::of(&account) != Some(was) => {
+                (wrong_password(&account.name), "a password that has expired or was changed")
+            }
+            _ if !account.login => (no_login(&account.name), "a role that may not log in"),
+            _ => return Ok(account.name),
+        };
+        // No guess: nobody is slowed down for it.
+        self.record_refused(protocol, &account.name, client, reason).await;
         Err(error)
     }
 
@@ -233,11 +266,21 @@ impl Authenticator {
         self.audit(attempt, reason).await;
     }
 
-    /// The login is refused whether or not the ledger can be written.
     async fn audit(&self, attempt: &Attempt, reason: &str) {
+        let Attempt { protocol, role, client, .. } = attempt;
+        self.record_refused(protocol, role, *client, reason).await;
+    }
+
+    /// The login is refused whether or not the ledger can be written.
+    async fn record_refused(
+        &self,
+        protocol: &str,
+        role: &str,
+        client: Option<SocketAddr>,
+        reason: &str,
+    ) {
         metrics::counter!("kho_refused_logins_total").increment(1);
-        let shown: String = attempt.role.chars().take(LONGEST_ROLE_SHOWN).collect();
-        let (protocol, client) = (attempt.protocol, attempt.client);
+        let shown: String = role.chars().take(LONGEST_ROLE_SHOWN).collect();
         let engine = &self.engine;
         if let Err(error) = engine.audit_refused_login(protocol, &shown, client, reason).await {
             tracing::error!(?error, "a refused login could not be written to the audit ledger");
@@ -264,6 +307,17 @@ impl Attempt {
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
     }
+
+    /// The same, to know it again; `None` where there is none.
+    pub fn verifier_digest(&self) -> Option<VerifierDigest> {
+        self.account.as_ref().and_then(VerifierDigest::of)
+    }
+}
+
+impl VerifierDigest {
+    fn of(account: &Account) -> Option<VerifierDigest> {
+        account.verifier.as_ref().map(|it| VerifierDigest(Sha256::digest(it.as_bytes()).into()))
+    }
 }
 
 /// The verifier that counts.
@@ -278,6 +332,11 @@ fn usable(account: &Account, now_ms: i64) -> Option<Verifier> {
 
 fn wrong_password(role: &str) -> Error {
     Error::new(Kind::InvalidPassword, format!("password authentication failed for user \"{role}\""))
+}
+
+fn no_login(role: &str) -> Error {
+    let message = format!("role \"{role}\" is not permitted to log in");
+    Error::new(Kind::InvalidAuthorization, message)
 }
 
 fn too_many(role: &str, wait: Duration) -> Error {

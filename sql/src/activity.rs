@@ -2,8 +2,9 @@
 //!
 //! What it guarantees: a statement is here from before its first act until its last row was given
 //! or dropped; its text is the ledger's, without literals; a cancellation stops what runs when it
-//! comes, never what comes later.
-//! What it does not: it knows nothing of other servers' sessions, and keeps no past.
+//! comes, all of it, never what comes later.
+//! What it does not: of several statements of one session it shows the one that began last; it knows
+//! nothing of other servers' sessions, and keeps no past.
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::session::{Login, TransactionStatus};
 
+/// The wire whose sessions give the rows of several statements at once.
+const OF_SEVERAL: &str = "flight";
 /// Roles that see, and may stop, what everyone runs.
 const KEEPERS: &[&str] = &["kho_admin", "kho_operator"];
 
@@ -44,10 +47,20 @@ pub(crate) struct SessionEntry {
     pub connected_ms: i64,
     /// When it began to do what it does now, or to rest.
     pub changed_ms: i64,
+    /// Of those that run the one that began last; where none does, the one that ended last.
     pub statement: Option<String>,
     transaction: TransactionStatus,
-    running: Option<(u64, CancellationToken)>,
+    /// By their numbers; no more than one, but of a session that gives the rows of several at once.
+    running: BTreeMap<u64, Run>,
     statements: u64,
+}
+
+/// A statement that runs.
+#[derive(Clone, Debug)]
+struct Run {
+    statement: String,
+    since_ms: i64,
+    stop: CancellationToken,
 }
 
 /// A session's place; dropping it takes the session off.
@@ -68,17 +81,17 @@ pub(crate) struct Running {
 impl SessionEntry {
     /// PostgreSQL's words.
     pub(crate) fn state(&self) -> &'static str {
-        match (&self.running, self.transaction) {
-            (Some(_), _) => "active",
-            (None, TransactionStatus::Idle) => "idle",
-            (None, TransactionStatus::InTransaction) => "idle in transaction",
-            (None, TransactionStatus::Failed) => "idle in transaction (aborted)",
+        match (self.running.is_empty(), self.transaction) {
+            (false, _) => "active",
+            (true, TransactionStatus::Idle) => "idle",
+            (true, TransactionStatus::InTransaction) => "idle in transaction",
+            (true, TransactionStatus::Failed) => "idle in transaction (aborted)",
         }
     }
 
     /// When the statement that runs was begun.
     pub(crate) fn running_since_ms(&self) -> Option<i64> {
-        self.running.as_ref().map(|_| self.changed_ms)
+        (!self.running.is_empty()).then_some(self.changed_ms)
     }
 }
 
@@ -100,7 +113,7 @@ impl Activity {
             changed_ms: now_ms,
             statement: None,
             transaction: TransactionStatus::Idle,
-            running: None,
+            running: BTreeMap::new(),
             statements: 0,
         };
         sessions.open.insert(id, entry);
@@ -119,7 +132,7 @@ impl Activity {
         }
     }
 
-    /// Stops what one of the visible sessions runs; false where it runs nothing.
+    /// Stops all that the wanted ones of the visible sessions run; false where they run nothing.
     ///
     /// # Errors
     /// `42704` for a session that does not exist for `who`.
@@ -129,18 +142,15 @@ impl Activity {
         who: &Principal,
         wanted: impl Fn(&SessionEntry) -> bool,
     ) -> Result<bool> {
-        let found = self.visible(state, who).into_iter().find(|it| wanted(it));
-        let Some(session) = found else {
+        let mut found = self.visible(state, who);
+        found.retain(|it| wanted(it));
+        if found.is_empty() {
             return Err(Error::new(Kind::UndefinedObject, "there is no such session")
                 .with_hint("kho.activity shows the sessions of this server."));
-        };
-        Ok(match session.running {
-            Some((_, stop)) => {
-                stop.cancel();
-                true
-            }
-            None => false,
-        })
+        }
+        let running: Vec<&Run> = found.iter().flat_map(|it| it.running.values()).collect();
+        running.iter().for_each(|run| run.stop.cancel());
+        Ok(!running.is_empty())
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -155,9 +165,14 @@ impl Present {
         if let Some(entry) = self.activity.lock().open.get_mut(&self.id) {
             entry.statements += 1;
             number = entry.statements;
-            entry.running = Some((number, stop.clone()));
-            entry.statement = Some(statement.to_owned());
+            // Elsewhere a portal that was left open rests.
+            if entry.protocol != OF_SEVERAL {
+                entry.running.clear();
+            }
+            let (statement, stop) = (statement.to_owned(), stop.clone());
+            entry.statement = Some(statement.clone());
             entry.changed_ms = now_ms;
+            entry.running.insert(number, Run { statement, since_ms: now_ms, stop });
         }
         Running { activity: self.activity.clone(), session: self.id, statement: number }
     }
@@ -181,8 +196,12 @@ impl Drop for Running {
         let mut sessions = self.activity.lock();
         let Some(entry) = sessions.open.get_mut(&self.session) else { return };
         // The session may be at a later statement: a portal is dropped when it is dropped.
-        if entry.running.as_ref().is_some_and(|(number, _)| *number == self.statement) {
-            entry.running = None;
+        if entry.running.remove(&self.statement).is_none() {
+            return;
+        }
+        if let Some(left) = entry.running.values().next_back() {
+            entry.statement = Some(left.statement.clone());
+            entry.changed_ms = left.since_ms;
         }
     }
 }

@@ -211,6 +211,11 @@ pub fn is_query(text: &str) -> bool {
     of_client(text).is_ok_and(|all| matches!(all.as_slice(), [one] if one.is_query()))
 }
 
+/// What stays of a name that a client gives as plain text: as much as of an identifier.
+pub fn cut_name(name: &str) -> &str {
+    name.get(..crate::command::name::cut(name)).unwrap_or(name)
+}
+
 /// Splits and parses what a client sent.
 ///
 /// # Errors

@@ -30,8 +30,9 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::freeze;
 use kho_catalog::log::Catalog;
 use kho_catalog::privilege::{KHO_ADMIN, Principal};
-use kho_catalog::state::Oid;
+use kho_catalog::state::{Oid, Role, State};
 use kho_catalog::types::Type;
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::Limits;
@@ -186,15 +187,16 @@ impl Engine {
     /// `57P03` while the catalog cannot be read.
     pub async fn account(&self, role: &str) -> Result<Option<Account>> {
         let state = self.shared.catalog.fresh().await?;
-        Ok(state.role(role).map(|role| Account {
-            oid: role.oid,
-            name: role.name.clone(),
-            login: role.login,
-            verifier: role.verifier.clone(),
-            valid_until_ms: role.valid_until_ms,
-            connection_limit: role.connection_limit,
-            administers: Principal::of(&state, role.oid).is(KHO_ADMIN),
-        }))
+        Ok(state.role(role).map(|role| Account::of(&state, role)))
+    }
+
+    /// The same of a role that has logged in, whatever it is called by now; `None` where it is gone.
+    ///
+    /// # Errors
+    /// `57P03` while the catalog cannot be read.
+    pub async fn account_of(&self, role: Oid) -> Result<Option<Account>> {
+        let state = self.shared.catalog.fresh().await?;
+        Ok(state.roles.get(&role).map(|role| Account::of(&state, role)))
     }
 
     /// Records a login that was refused, before it is answered.
@@ -316,6 +318,20 @@ impl Engine {
             version: None,
             login,
         })
+    }
+}
+
+impl Account {
+    fn of(state: &State, role: &Role) -> Account {
+        Account {
+            oid: role.oid,
+            name: role.name.clone(),
+            login: role.login,
+            verifier: role.verifier.clone(),
+            valid_until_ms: role.valid_until_ms,
+            connection_limit: role.connection_limit,
+            administers: Principal::of(state, role.oid).is(KHO_ADMIN),
+        }
     }
 }
 
@@ -463,6 +479,16 @@ impl Session {
     /// `22023` for a number that is none; nothing is changed then.
     pub fn name_load(&mut self, load: [&str; 2]) -> Result<[String; 2]> {
         self.settings.name_load(load)
+    }
+
+    /// The turn to make a table of this name: whoever makes it only where it is not there takes the
+    /// turn before looking, and keeps it until the table is there.
+    pub fn turn_to_make(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = OwnedMutexGuard<()>> + Send + use<> {
+        let (shared, name) = (Arc::clone(&self.engine.shared), name.to_owned());
+        async move { shared.tables.turn_to_make(&name).await }
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client

@@ -6,11 +6,12 @@ mod sql_client;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use arrow::datatypes::Schema;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, Any, CommandPreparedStatementUpdate, CommandStatementIngest,
-    CommandStatementQuery, EndTransaction, ProstMessageExt, TableDefinitionOptions,
-    TableExistsOption, TableNotExistOption,
+    ActionEndTransactionRequest, Any, CommandPreparedStatementQuery,
+    CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery, EndTransaction,
+    ProstMessageExt, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::utils::batches_to_flight_data;
 use arrow_flight::{FlightData, FlightInfo};
@@ -149,6 +150,27 @@ fn a_query_that_runs_is_stopped_by_its_ticket() {
 }
 
 #[test]
+fn all_that_a_client_runs_is_stopped_by_a_call() {
+    let kho = Kho::start();
+    let mut admin = kho.admin();
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'");
+    let mut an = kho.fly("an");
+    let mut same = Flight::calling(kho.flight, &an.authorization()).unwrap();
+    let query = "SELECT g FROM generate_series(1, 1000000000) AS s (g)";
+    let [first, second] =
+        [(); 2].map(|()| info(&mut an, query).unwrap().endpoint[0].ticket.clone().unwrap());
+    let cancel = || {
+        let active = "SELECT id FROM kho.activity WHERE role = 'an' AND state = 'active'";
+        let id = admin.value(active);
+        admin.run(&format!("CALL kho.cancel({id})"));
+    };
+    let (beside, ended) = an.get_while(first, || same.get_while(second, cancel)).unwrap();
+    assert_eq!(state(ended), "57014");
+    assert_eq!(state(beside.unwrap().1), "57014");
+    assert_eq!(value(&mut an, "SELECT 1"), "1");
+}
+
+#[test]
 fn one_who_does_not_read_holds_up_nobody() {
     let kho = Kho::start();
     let (mut admin, mut other) = (kho.fly("admin"), kho.fly("admin"));
@@ -227,6 +249,30 @@ fn a_prepared_change_is_made_for_each_row_of_parameters() {
     assert_eq!(state(admin.put(&delete, half)), "22003", "it is no row's id");
     let whole = parameters(Arc::new(Float64Array::from(vec![2.0])));
     assert_eq!(admin.put(&delete, whole).unwrap(), 1);
+}
+
+#[test]
+fn parameters_that_a_statement_does_not_have_are_refused_and_nothing_is_done() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    admin.run("CREATE TABLE s.t (id bigint)").unwrap();
+    let insert = prepared(&mut admin, "INSERT INTO s.t VALUES (1)");
+    let one = || parameters(Arc::new(Int32Array::from(vec![1])));
+    assert_eq!(state(admin.put(&insert, one())), "08P01");
+    let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    let none = batches_to_flight_data(&none.schema(), vec![none]).unwrap();
+    // What comes behind is looked at before the statement is run.
+    let mut broken = none.clone();
+    broken.push(FlightData { data_header: vec![1; 8].into(), ..FlightData::default() });
+    assert_eq!(state(admin.put(&insert, broken)), "22P04");
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "0");
+    assert_eq!(admin.put(&insert, none).unwrap(), 1, "a batch without columns is one run");
+    assert_eq!(admin.put(&insert, Vec::new()).unwrap(), 1);
+    assert_eq!(value(&mut admin, "SELECT count(*) FROM s.t"), "2");
+    let query = prepared(&mut admin, "SELECT 1").prepared_statement_handle;
+    let bind = CommandPreparedStatementQuery { prepared_statement_handle: query };
+    assert_eq!(state(admin.put(&bind, one())), "08P01");
 }
 
 #[test]

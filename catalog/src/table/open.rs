@@ -8,6 +8,7 @@
 //! On failure: `58030`; what was kept stays.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, Weak};
 
 use object_store::ObjectStoreExt as _;
@@ -32,20 +33,25 @@ pub(super) struct Known {
     listed_ms: i64,
 }
 
-/// One at a time for each table.
-#[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<Location, Weak<tokio::sync::Mutex<()>>>>);
+/// One at a time for each table, or for each of what else there is a turn for.
+pub(super) struct Turns<K>(Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
-    pub(super) async fn take(&self, location: &Location) -> OwnedMutexGuard<()> {
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Turns(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Turns<K> {
+    pub(super) async fn take(&self, of: &K) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = lock(&self.0);
             turns.retain(|_, turn| turn.strong_count() > 0);
-            match turns.get(location).and_then(Weak::upgrade) {
+            match turns.get(of).and_then(Weak::upgrade) {
                 Some(turn) => turn,
                 None => {
                     let turn = Arc::new(tokio::sync::Mutex::new(()));
-                    turns.insert(location.clone(), Arc::downgrade(&turn));
+                    turns.insert(of.clone(), Arc::downgrade(&turn));
                     turn
                 }
             }

@@ -5,7 +5,9 @@
 //! client certificate. `kho-role` names the role where that leaves it open, and with
 //! `kho-authentication: token` what stands for the password of `Basic` is a token.
 //! What it guarantees: nothing of a call is looked at before. What was proved once counts for as long as
-//! that client is there, over that connection; a password that was changed meanwhile is proved anew.
+//! that client is there and would be let in anew: one whose password was changed meanwhile, or whose
+//! role may not log in any more, is ended by its next call. No bearer token holds longer than 24 times
+//! its lifetime after the login it comes of.
 //! What it does not: it decides nothing itself; [`crate::authenticate`] does, for all wires.
 //! On failure: `28000` or `28P01`, in the ledger where a try was made.
 
@@ -16,12 +18,11 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::session::Credential;
 use sha2::{Digest, Sha256};
 use tonic::metadata::MetadataMap;
 
 use super::Shared;
-use super::client::Client;
+use super::client::{By, Client};
 use super::listener::Peer;
 use super::options;
 use super::ticket::{self, Bearer, Use};
@@ -32,6 +33,8 @@ const ROLE: &str = "kho-role";
 const AUTHENTICATION: &str = "kho-authentication";
 /// What a token of a handshake begins with, unlike all others.
 const BEARER_PREFIX: &str = "flight.";
+/// A login has bearer tokens for this many of their lifetimes.
+const RENEWED_FOR: i64 = 24;
 /// No credential is longer.
 const LONGEST_BYTES: usize = 16 * 1024;
 
@@ -48,10 +51,17 @@ enum Proof {
     Certificate { role: Option<String> },
 }
 
+/// What a call sends where a password is sent.
+enum Secret {
+    Password,
+    Token,
+}
+
 /// The client of a call, and a bearer token that is to be used from now on, if it is time.
 ///
 /// # Errors
-/// `28000` where nothing is proved; what [`Clients::admit`](super::client::Clients::admit) says.
+/// `28000` where nothing is proved, or two roles are named; `22023` for an unknown way to prove it;
+/// what [`Clients::admit`](super::client::Clients::admit) says.
 pub async fn known(
     shared: &Shared,
     metadata: &MetadataMap,
@@ -68,14 +78,21 @@ pub async fn known(
             return Err(nobody("the bearer token is over, or not of this server")
                 .with_hint("Authenticate again, with a handshake."));
         };
-        let lifetime_ms = i64::try_from(shared.limits.token_lifetime_ms).unwrap_or(i64::MAX);
-        let is_old = bearer.until_ms - now_ms < lifetime_ms / 2;
-        let renewed = is_old.then(|| bearer_of(shared, &client)).transpose()?;
+        secret(metadata)?;
+        let role = still_let_in(shared, &client, peer).await?;
+        if said(metadata, ROLE)?.is_some_and(|said| said != role) {
+            return Err(two_roles());
+        }
+        let is_old = bearer.until_ms - now_ms < lifetime_ms(shared) / 2;
+        // At the end of all renewals it is the last one that holds.
+        let is_longer = holds_until(shared, &client, now_ms) > bearer.until_ms;
+        let renewed = (is_old && is_longer).then(|| bearer_of(shared, &client)).transpose()?;
         return Ok((client, renewed));
     }
     let proof = proof(metadata, peer)?;
     let digest = digest(shared, metadata, peer, &proof).await?;
     if let Some(client) = shared.clients.of_proof(&digest) {
+        still_let_in(shared, &client, peer).await?;
         return Ok((client, None));
     }
     let client = admit(shared, proof, metadata, peer).await?;
@@ -97,12 +114,24 @@ async fn admit(
     metadata: &MetadataMap,
     peer: &Peer,
 ) -> Result<Arc<Client>> {
-    let (role, credential) = proved(shared, proof, peer).await?;
+    let (role, by) = proved(shared, proof, peer).await?;
     let settings = options::said(metadata)?;
-    shared.clients.admit(&role, credential, peer, settings, &shared.deadline).await
+    shared.clients.admit(&role, by, peer, settings, &shared.deadline).await
 }
 
-async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, Credential)> {
+/// The name of a client's role, where that client would be let in now; else it ends.
+async fn still_let_in(shared: &Shared, client: &Client, peer: &Peer) -> Result<String> {
+    let authenticator = &shared.entrance.authenticator;
+    let by = (client.role, client.password);
+    let still = authenticator.still_admits("flight", by, Some(peer.address)).await;
+    still.inspect_err(|error| {
+        if matches!(error.kind(), Kind::InvalidAuthorization | Kind::InvalidPassword) {
+            shared.clients.end(client.id);
+        }
+    })
+}
+
+async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, By)> {
     let authenticator = &shared.entrance.authenticator;
     let address = Some(peer.address);
     match proof {
@@ -110,7 +139,7 @@ async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, C
             let attempt = authenticator.begin("flight", &role, address).await?;
             let mut credential = authenticator.decide_by_password(&attempt, password).await?;
             credential.came_with(peer.certificate.as_ref().map(|it| it.name()));
-            Ok((role, credential))
+            Ok((role, (credential, attempt.verifier_digest())))
         }
         Proof::Token { role, text } => {
             let role = match role {
@@ -120,7 +149,8 @@ async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, C
             // Of nobody's token nobody is told more than of a wrong one.
             let role = role.unwrap_or_default();
             let attempt = authenticator.begin("flight", &role, address).await?;
-            Ok((role, authenticator.decide_by_token(&attempt, &text).await?))
+            let credential = authenticator.decide_by_token(&attempt, &text).await?;
+            Ok((role, (credential, None)))
         }
         Proof::Certificate { role } => {
             let certificate = peer.certificate.as_ref().ok_or_else(unproved)?;
@@ -134,7 +164,7 @@ async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, C
             })?;
             let attempt = authenticator.begin("flight", &role, address).await?;
             match authenticator.vouched(&attempt, certificate).await? {
-                Some(credential) => Ok((role, credential)),
+                Some(credential) => Ok((role, (credential, None))),
                 None => {
                     let reason = "a client certificate that is not mapped to the role";
                     authenticator.refused(&attempt, reason).await;
@@ -146,6 +176,7 @@ async fn proved(shared: &Shared, proof: Proof, peer: &Peer) -> Result<(String, C
 }
 
 fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
+    let secret = secret(metadata)?;
     let role = said(metadata, ROLE)?.map(str::to_owned);
     let Some(text) = said(metadata, AUTHORIZATION)? else {
         return match peer.certificate {
@@ -168,15 +199,26 @@ fn proof(metadata: &MetadataMap, peer: &Peer) -> Result<Proof> {
     let decoded = String::from_utf8(decoded).map_err(|_| malformed())?;
     let (name, password) = decoded.split_once(':').ok_or_else(malformed)?;
     if role.is_some_and(|role| role != name) {
-        return Err(nobody("authorization and kho-role name two roles"));
+        return Err(two_roles());
     }
     let (role, password) = (name.to_owned(), password.to_owned());
-    match said(metadata, AUTHENTICATION)? {
-        None | Some("password") if password.is_empty() && peer.certificate.is_some() => {
+    match secret {
+        Secret::Password if password.is_empty() && peer.certificate.is_some() => {
             Ok(Proof::Certificate { role: Some(role) })
         }
-        None | Some("password") => Ok(Proof::Password { role, password }),
-        Some("token") => Ok(Proof::Token { role: Some(role), text: password }),
+        Secret::Password => Ok(Proof::Password { role, password }),
+        Secret::Token => Ok(Proof::Token { role: Some(role), text: password }),
+    }
+}
+
+/// What `kho-authentication` says that stands for the password of `Basic`.
+///
+/// # Errors
+/// `22023` for what is neither, whether or not there is a `Basic`.
+fn secret(metadata: &MetadataMap) -> Result<Secret> {
+    match said(metadata, AUTHENTICATION)? {
+        None | Some("password") => Ok(Secret::Password),
+        Some("token") => Ok(Secret::Token),
         Some(other) => {
             let message = format!("kho-authentication is \"{other}\"");
             Err(Error::new(Kind::InvalidParameterValue, message)
@@ -221,11 +263,24 @@ async fn digest(
 }
 
 fn bearer_of(shared: &Shared, client: &Client) -> Result<String> {
-    let lifetime_ms = i64::try_from(shared.limits.token_lifetime_ms).unwrap_or(i64::MAX);
-    let until_ms = chrono::Utc::now().timestamp_millis().saturating_add(lifetime_ms);
+    let until_ms = holds_until(shared, client, chrono::Utc::now().timestamp_millis());
     let bearer = Bearer { client: client.id.as_bytes().to_vec(), until_ms };
     let sealed = shared.sealer.seal(Use::Bearer, &bearer)?;
     Ok(format!("Bearer {BEARER_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(sealed)))
+}
+
+/// When a bearer token of this client that is made now ends.
+fn holds_until(shared: &Shared, client: &Client, now_ms: i64) -> i64 {
+    until(now_ms, client.admitted_ms, lifetime_ms(shared))
+}
+
+fn until(now_ms: i64, admitted_ms: i64, lifetime_ms: i64) -> i64 {
+    let last_ms = admitted_ms.saturating_add(lifetime_ms.saturating_mul(RENEWED_FOR));
+    now_ms.saturating_add(lifetime_ms).min(last_ms)
+}
+
+fn lifetime_ms(shared: &Shared) -> i64 {
+    i64::try_from(shared.limits.token_lifetime_ms).unwrap_or(i64::MAX)
 }
 
 fn opened(shared: &Shared, text: &str) -> Option<Bearer> {
@@ -248,6 +303,13 @@ fn unproved() -> Error {
         .with_hint("Send authorization: Basic or Bearer, or come with a client certificate.")
 }
 
+fn two_roles() -> Error {
+    nobody("authorization and kho-role name two roles")
+}
+
 fn nobody(why: &str) -> Error {
     Error::new(Kind::InvalidAuthorization, why)
 }
+
+#[cfg(test)]
+mod tests;

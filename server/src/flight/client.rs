@@ -3,9 +3,9 @@
 //! What it is: a [`Client`] has one session for what it says without a transaction's id, as a
 //! connection to the PostgreSQL wire has; a session for each transaction it began; and what it was
 //! promised: prepared statements, and rows that were not fetched yet.
-//! What it guarantees: all of it is bounded; it ends with the credential or the role, when the
-//! client says so, when it was silent for as long as a token holds, or soon after its connection is
-//! gone. What one client keeps no other can reach.
+//! What it guarantees: all of it is bounded; it ends with the credential or the role, at the first call
+//! for which it would not be let in anew, when the client says so, when it was silent for as long as a
+//! token holds, or soon after its connection is gone. What one client keeps no other can reach.
 //! What it does not: it authenticates nobody.
 //! On failure: `53300` for one client too many, `54000` for one thing too many.
 
@@ -25,6 +25,7 @@ use super::listener::Peer;
 use super::prepared::Prepared;
 use super::statement::Held;
 use super::transaction::Transaction;
+use crate::authenticate::VerifierDigest;
 use crate::entrance::Entrance;
 
 /// A session that calls take turns with.
@@ -54,10 +55,17 @@ const SWEPT_EVERY: Duration = Duration::from_secs(1);
 /// Process ids of the PostgreSQL wire are below.
 const FIRST_PROCESS_ID: i32 = 1_000_000_000;
 
+/// By what a client was let in: also what its password was checked against, where it was one.
+pub type By = (Credential, Option<VerifierDigest>);
+
 /// Who is logged in, and what is open for them.
 pub struct Client {
     pub id: Uuid,
     pub role: Oid,
+    /// What the password was checked against that it came by.
+    pub password: Option<VerifierDigest>,
+    /// When it logged in.
+    pub admitted_ms: i64,
     /// When all that it runs is to stop.
     pub ended: CancellationToken,
     pub transactions: Kept<Arc<Transaction>>,
@@ -138,7 +146,7 @@ impl Clients {
     pub async fn admit(
         self: &Arc<Self>,
         role: &str,
-        credential: Credential,
+        (credential, password): By,
         peer: &Peer,
         settings: Vec<(String, String)>,
         deadline: &CancellationToken,
@@ -169,7 +177,8 @@ impl Clients {
         let client = Arc::new(Client {
             id: Uuid::new_v4(),
             role: of.ok_or_else(|| Error::internal("a login without a role"))?,
-
+            password,
+            admitted_ms: chrono::Utc::now().timestamp_millis(),
             ended: deadline.child_token(),
             transactions: Kept::new("transactions", TRANSACTIONS, self.bytes),
             prepared: Kept::new("prepared statements", PREPARED, self.bytes),

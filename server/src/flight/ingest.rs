@@ -4,10 +4,11 @@
 //! not sent have their defaults. A load is one commit, the table's `CREATE` or the removal of its
 //! old rows included, and it is not there at all unless the client ended its stream. With a stream
 //! and a number of it in the headers a load is applied once: sent again, it is success and nothing
-//! more, also where it was to make its table.
-//! What it does not: a load that replaces a table replaces its rows. The table stays, with its
-//! history, its policies, masks and grants: a loader that could drop those by loading would be past
-//! every rule.
+//! more, also where it was to make its table. Of loads that come at once to one server, and make the
+//! same table where there is none, one makes it and the others find it.
+//! What it does not: across servers the later of those is told to come again (`40001`). A load that
+//! replaces a table replaces its rows. The table stays, with its history, its policies, masks and
+//! grants: a loader that could drop those by loading would be past every rule.
 //! On failure: the session is as usable as after any statement that fails, an open block has failed.
 
 mod arrive;
@@ -24,13 +25,14 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::copy::CopyIn;
 use kho_sql::outcome::{Outcome, Tag};
 use kho_sql::session::{DATABASE, Session, TransactionStatus};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 pub use arrive::Arriving;
 pub(in crate::flight) use arrive::broken_off;
 
 use crate::flight::error::canceled;
-use crate::flight::name::{RelationName, quoted};
+use crate::flight::name::{RelationName, column};
 use crate::flight::run::{self, values};
 
 /// Where a load goes.
@@ -146,15 +148,19 @@ pub async fn ingest(
         None => None,
     };
     let in_block = session.status() != TransactionStatus::Idle;
+    // Kept until the table is there.
+    let mut turn = None;
     let loaded = match in_block || target.is_plain_append() {
-        true => load_rows(session, target, load, &mut arriving, stop).await,
+        true => load_rows(session, target, load, &mut arriving, &mut turn, stop).await,
         false => {
             session.begin_implicit();
-            let loaded = load_rows(session, target, load, &mut arriving, stop).await;
+            let loaded = load_rows(session, target, load, &mut arriving, &mut turn, stop).await;
             let ended = session.end_implicit(loaded.is_err()).await;
+            let ended = ended.map_err(|error| made_meanwhile(target, error));
             loaded.and_then(|loaded| ended.map(|()| loaded))
         }
     };
+    drop(turn);
     if let Some([stream, sequence]) = named {
         session.name_load([&stream, &sequence])?;
     }
@@ -173,6 +179,7 @@ async fn load_rows(
     target: &Target,
     load: Option<&LoadName>,
     arriving: &mut Arriving,
+    turn: &mut Option<OwnedMutexGuard<()>>,
     stop: &CancellationToken,
 ) -> Result<(Tag, Option<u64>)> {
     // A client that says what it will send, and then nothing, keeps nobody from the table.
@@ -185,8 +192,23 @@ async fn load_rows(
         Ok(first) => first,
         Err(error) => return Err(refused(session, error).await),
     };
+    // Of those that come at once one makes the table; the others look when it is there. What an open
+    // block makes is not there before the block ends, which may be long after this.
+    if target.creates && session.status() == TransactionStatus::Idle {
+        let (waiting, ended) = (session.turn_to_make(&target.table.name), session.ended());
+        let taken = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(canceled()),
+            error = ended => Err(error),
+            taken = waiting => Ok(taken),
+        };
+        match taken {
+            Ok(taken) => *turn = Some(taken),
+            Err(error) => return Err(refused(session, error).await),
+        }
+    }
     let schema = arriving.schema().clone();
-    let copy = prepare(session, target, load, &schema, stop).await?;
+    let copy = prepare(session, target, load, &schema, turn, stop).await?;
     let found = copy.found_version();
     let mut copy = Box::new(copy);
     match feed(session, &mut copy, first, arriving, stop).await {
@@ -204,10 +226,14 @@ async fn prepare(
     target: &Target,
     load: Option<&LoadName>,
     schema: &Schema,
+    turn: &mut Option<OwnedMutexGuard<()>>,
     stop: &CancellationToken,
 ) -> Result<CopyIn> {
     let table = target.table.quoted();
     let is_there = !target.creates || exists(session, &table, stop).await?;
+    if is_there && target.existing == Existing::Append {
+        *turn = None;
+    }
     match (is_there, target.existing) {
         (false, _) => {
             let create = match define::create_table(&target.table, schema) {
@@ -243,6 +269,17 @@ async fn refused(session: &mut Session, error: Error) -> Error {
     session.refuse(None, error).await
 }
 
+/// What a commit says that was to make the table and found it made: by another server, or by a
+/// statement. The rows are gone, so it is the client that begins again; it then finds the table.
+fn made_meanwhile(target: &Target, error: Error) -> Error {
+    if error.kind() != Kind::DuplicateTable || !target.creates || target.existing == Existing::Fail
+    {
+        return error;
+    }
+    let message = format!("relation \"{}\" was made while it was loaded", target.table.name);
+    Error::new(Kind::SerializationFailure, message).with_hint("Send the load again.")
+}
+
 fn already_there(table: &RelationName) -> Error {
     Error::new(Kind::DuplicateTable, format!("relation \"{}\" already exists", table.name))
 }
@@ -264,7 +301,7 @@ async fn begin(
         let error = Error::new(Kind::InvalidParameterValue, "a load needs columns");
         return Err(refused(session, error).await);
     }
-    let columns: Vec<String> = schema.fields().iter().map(|it| quoted(it.name())).collect();
+    let columns: Vec<String> = schema.fields().iter().map(|it| column(it.name())).collect();
     let text = format!("COPY {} ({}) FROM STDIN", target.table.quoted(), columns.join(", "));
     let begun = match run::one(session, &text, &[], stop).await {
         Ok(Outcome::CopyIn(copy)) => Ok(*copy),

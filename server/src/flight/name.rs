@@ -1,8 +1,10 @@
 //! Names of relations that a client gives as plain text, put into SQL.
 //!
-//! What it guarantees: a name is one identifier, whatever is in it; what is no name is refused.
+//! What it guarantees: a name is one identifier, whatever is in it, and cut like one, so that what was
+//! made by a long name is found by it; what is no name is refused.
 
 use kho_catalog::error::{Error, Kind, Result};
+use kho_sql::parse::cut_name;
 
 /// A relation, with or without its schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,8 @@ impl RelationName {
         if name.is_empty() || schema.as_deref().is_some_and(str::is_empty) {
             return Err(Error::new(Kind::InvalidName, "a table and its schema need names"));
         }
-        Ok(RelationName { schema, name })
+        let schema = schema.map(|schema| cut_name(&schema).to_owned());
+        Ok(RelationName { schema, name: cut_name(&name).to_owned() })
     }
 
     /// The name as SQL has it.
@@ -34,6 +37,11 @@ impl RelationName {
 /// `name` as an identifier of SQL that stands for exactly that.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The column that a loader calls `name`, as SQL has it.
+pub fn column(name: &str) -> String {
+    quoted(cut_name(name))
 }
 
 /// `text` as a literal of SQL that stands for exactly that.

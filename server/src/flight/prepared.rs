@@ -241,20 +241,30 @@ impl Call {
     }
 
     /// Rows of parameters, each with the types that the statement has for them, and what they take;
-    /// `None` where the client sends none.
+    /// `None` where the client sends none, or the statement has none.
+    ///
+    /// # Errors
+    /// `08P01` for more or fewer than the statement has; what a stream that breaks off ends with.
     async fn rows_of(
         &self,
         prepared: &Prepared,
         arriving: Option<Arriving>,
     ) -> Result<Option<(Vec<Vec<ScalarValue>>, usize)>> {
         let types = prepared.description.parameters.clone();
-        let Some(mut arriving) = arriving.filter(|_| !types.is_empty()) else { return Ok(None) };
+        let Some(mut arriving) = arriving else { return Ok(None) };
+        let has_none = types.is_empty();
         let schema = Arc::clone(arriving.schema());
         let fit = self.with_session(Uuid::new_v4(), None, move |session, _| {
             let fit = session.fit_parameters(&schema, &types);
             Box::pin(std::future::ready(fit))
         });
         let (fit, running) = fit.await?;
+        if has_none {
+            // Drivers bind a batch without columns where there are none: it is one run, unless what
+            // they send breaks off.
+            while arriving.next_until(&running.stop).await?.is_some() {}
+            return Ok(None);
+        }
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while let Some(batch) = arriving.next_until(&running.stop).await? {
             for piece in fit.pieces(&batch) {

@@ -89,3 +89,26 @@ fn what_runs_is_stopped_and_nothing_later() {
     assert_eq!(seen(&activity, AN), [(AN, "idle in transaction (aborted)")]);
     assert_eq!(cancel(&activity, ADMIN, 2).unwrap_err().sqlstate(), "42704");
 }
+
+#[test]
+fn a_session_that_gives_the_rows_of_several_statements_is_stopped_as_a_whole() {
+    let activity = Activity::default();
+    let an = activity.open(&Login { protocol: "flight", ..login("an") }, AN, 0);
+    let [first, second, third] = [(); 3].map(|()| CancellationToken::new());
+    let shown = || {
+        let state = state();
+        let entry = activity.visible(&state, &Principal::of(&state, AN)).pop().unwrap();
+        (entry.state(), entry.running_since_ms(), entry.statement)
+    };
+    let one = an.runs("SELECT one", &first, 5);
+    let two = an.runs("SELECT two", &second, 6);
+    let three = an.runs("SELECT three", &third, 7);
+    assert_eq!(shown(), ("active", Some(7), Some("SELECT three".to_owned())));
+    drop(three);
+    assert_eq!(shown(), ("active", Some(6), Some("SELECT two".to_owned())));
+    assert!(cancel(&activity, AN, 1).unwrap());
+    assert!(first.is_cancelled() && second.is_cancelled() && !third.is_cancelled());
+    drop((one, two));
+    assert_eq!(shown(), ("idle", None, Some("SELECT two".to_owned())));
+    assert!(!cancel(&activity, AN, 1).unwrap());
+}

@@ -14,7 +14,7 @@ use crate::scope::Scope;
 use crate::system::Arguments;
 use crate::write::Pending;
 
-/// Stops the statement that a session runs.
+/// Stops the statement that a session runs, or all of them where it runs several at once.
 ///
 /// # Errors
 /// `42704` for a session that does not exist for this role, `55000` for one that runs nothing.

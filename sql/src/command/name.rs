@@ -259,7 +259,7 @@ pub(crate) fn is_built_in(role: Oid) -> bool {
 }
 
 /// How many bytes of `name` stay, cut between characters.
-fn cut(name: &str) -> usize {
+pub(crate) fn cut(name: &str) -> usize {
     name.floor_char_boundary(NAME_BYTES)
 }
 

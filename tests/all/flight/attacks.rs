@@ -1,7 +1,7 @@
 //! What a stranger, or another client, tries.
 
 use arrow::array::NullArray;
-use arrow_flight::sql::{ActionClosePreparedStatementRequest, CommandPreparedStatementQuery};
+use arrow_flight::sql::ActionClosePreparedStatementRequest;
 use arrow_flight::{CancelFlightInfoRequest, FlightDescriptor, Ticket};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -36,6 +36,28 @@ fn nobody_is_told_anything() {
     }
     assert_eq!(state(Flight::connect(kho.flight, "admin", "wrong").map(drop)), "28P01");
     assert_eq!(state(Flight::connect(kho.flight, "nobody", "wrong").map(drop)), "28P01");
+}
+
+#[test]
+fn what_a_call_says_beside_its_token_must_agree_with_it() {
+    let kho = Kho::start();
+    let admin = kho.fly("admin");
+    let saying = |name: &'static str, value: &str| {
+        let same = Flight::calling(kho.flight, &admin.authorization()).unwrap();
+        info(&mut same.saying(name, value), "SELECT 1")
+    };
+    saying("kho-role", "admin").unwrap();
+    saying("kho-authentication", "password").unwrap();
+    saying("kho-authentication", "token").unwrap();
+    assert_eq!(state(saying("kho-role", "an")), "28000");
+    assert_eq!(state(saying("kho-role", "")), "28000");
+    assert_eq!(state(saying("kho-authentication", "none")), "22023");
+    // As with a password.
+    let basic = format!("Basic {}", BASE64_STANDARD.encode("admin:admin"));
+    let calling = || Flight::calling(kho.flight, &basic).unwrap();
+    assert_eq!(state(info(&mut calling().saying("kho-role", "an"), "SELECT 1")), "28000");
+    let mut wrong = calling().saying("kho-authentication", "none");
+    assert_eq!(state(info(&mut wrong, "SELECT 1")), "22023");
 }
 
 #[test]
@@ -99,6 +121,35 @@ fn a_client_ends_with_its_role_and_when_it_says_so() {
 }
 
 #[test]
+fn a_token_does_not_outlive_what_it_was_given_for() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE ROLE an LOGIN PASSWORD 'an'").unwrap();
+    for (change, expected, undo) in [
+        ("ALTER ROLE an PASSWORD 'other'", "28P01", "ALTER ROLE an PASSWORD 'an'"),
+        ("ALTER ROLE an VALID UNTIL '2020-01-01'", "28P01", "ALTER ROLE an VALID UNTIL 'infinity'"),
+        ("ALTER ROLE an NOLOGIN", "28000", "ALTER ROLE an LOGIN"),
+    ] {
+        let mut an = kho.fly("an");
+        let told = info(&mut an, "SELECT 1").unwrap();
+        let mut same = Flight::calling(kho.flight, &an.authorization()).unwrap();
+        admin.run(change).unwrap();
+        assert_eq!(state(an.run("SELECT 1")), expected, "{change}");
+        // It has ended: what was taken away and given back needs a new login.
+        admin.run(undo).unwrap();
+        assert_eq!(state(same.get(told.endpoint[0].ticket.clone().unwrap())), "28000", "{change}");
+        assert_eq!(value(&mut kho.fly("an"), "SELECT 1"), "1");
+    }
+    // What is no such change ends nothing.
+    let mut an = kho.fly("an");
+    admin.run("ALTER ROLE an VALID UNTIL '2099-01-01'").unwrap();
+    assert_eq!(value(&mut an, "SELECT 1"), "1");
+    admin.run("CREATE ROLE auditor LOGIN PASSWORD 'auditor' IN ROLE kho_auditor").unwrap();
+    let query = "SELECT count(*) FROM kho.audit_log WHERE kind = 'login_refused' AND role = 'an'";
+    assert_eq!(value(&mut kho.fly("auditor"), query), "3");
+}
+
+#[test]
 fn bytes_that_are_no_message_are_refused_as_such() {
     let kho = Kho::start();
     let mut admin = kho.fly("admin");
@@ -142,7 +193,7 @@ fn parameters_without_end_are_refused() {
     assert_eq!(state(admin.put(&select, endless)), "54000");
     let none = prepared(&mut admin, "SELECT 1");
     let endless = parameters(Arc::new(NullArray::new(1 << 40)));
-    assert_eq!(admin.put(&none, endless).unwrap(), 1, "none are asked for");
+    assert_eq!(state(admin.put(&none, endless)), "08P01", "none are asked for");
     assert_eq!(value(&mut admin, "SELECT 1"), "1");
 }
 

@@ -86,6 +86,53 @@ fn a_load_that_fails_makes_no_table() {
     });
 }
 
+#[test]
+fn of_loads_that_come_at_once_one_makes_the_table() {
+    play(|| async {
+        let (server, mut first) = served().await;
+        let mut second = server.connect().await.unwrap();
+        let mut third = server.connect().await.unwrap();
+        let rows = [batch(&[("id", numbers(&[1, 2]))])];
+        for (name, existing, count) in
+            [("appended", Existing::Append, "6"), ("replaced", Existing::Replace, "2")]
+        {
+            let to = target(name, true, existing);
+            let (one, two, three) = tokio::join!(
+                load(&mut first, &to, &rows),
+                load(&mut second, &to, &rows),
+                load(&mut third, &to, &rows)
+            );
+            for loaded in [one, two, three] {
+                assert_eq!(loaded.unwrap().rows, 2);
+            }
+            assert_eq!(answer(&mut first, &format!("SELECT count(*) FROM s.{name}")).await, count);
+        }
+        let to = target("failed", true, Existing::Fail);
+        let (one, two) = tokio::join!(load(&mut first, &to, &rows), load(&mut second, &to, &rows));
+        let failed = one.err().or(two.err());
+        assert_eq!(failed.map(|error| error.sqlstate().to_owned()).as_deref(), Some("42P07"));
+        assert_eq!(answer(&mut first, "SELECT count(*) FROM s.failed").await, "2");
+    });
+}
+
+/// PostgreSQL cuts identifiers to 63 bytes, between characters.
+#[test]
+fn a_table_that_was_made_by_a_long_name_is_found_by_it() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let (name, column) = ("đ".repeat(40), "x".repeat(80));
+        let rows = [batch(&[("id", numbers(&[1, 2])), (column.as_str(), numbers(&[3, 4]))])];
+        for existing in [Existing::Fail, Existing::Append] {
+            let to = target(&name, true, existing);
+            assert_eq!(load(&mut session, &to, &rows).await.unwrap().rows, 2);
+        }
+        assert_eq!(load(&mut session, &append(&name), &rows).await.unwrap().rows, 2);
+        let (name, column) = (&name[..62], &column[..63]);
+        let sum = format!("SELECT sum(\"{column}\") FROM s.\"{name}\"");
+        assert_eq!(answer(&mut session, &sum).await, "21");
+    });
+}
+
 /// Its rows are replaced in one commit; what rules it stays.
 #[test]
 fn a_table_that_is_replaced_keeps_its_rules_and_its_history() {

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 
-use crate::flight::name::{RelationName, literal, quoted};
+use crate::flight::name::{RelationName, column, literal};
 
 /// Makes `table` for rows of `schema`.
 pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<String> {
@@ -26,14 +26,14 @@ pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<Stri
     // A struct has a type only as the value of a query.
     if columns.iter().any(|(_, of)| has_struct(of)) {
         let items: Vec<String> = (columns.iter())
-            .map(|(field, of)| format!("{} AS {}", empty(of), quoted(field.name())))
+            .map(|(field, of)| format!("{} AS {}", empty(of), column(field.name())))
             .collect();
         return Ok(format!("CREATE TABLE {table} AS SELECT {} WHERE false", items.join(", ")));
     }
     let columns: Vec<String> = (columns.iter())
         .map(|(field, of)| {
             let null = if field.is_nullable() { "" } else { " NOT NULL" };
-            format!("{} {of}{null}", quoted(field.name()))
+            format!("{} {of}{null}", column(field.name()))
         })
         .collect();
     Ok(format!("CREATE TABLE {table} ({})", columns.join(", ")))
