@@ -1,7 +1,9 @@
 //! `COPY`: its options, and the end that batches are fed into.
 //!
 //! What it guarantees: an option is obeyed or refused; nothing is visible before
-//! `Session::finish_copy`, and a dropped [`CopyIn`] leaves nothing visible behind.
+//! `Session::finish_copy`, and a dropped [`CopyIn`] leaves nothing visible behind. While rows come,
+//! others write the table: it is waited for and asked again when the rows are all there, unless the
+//! open block has it already.
 //! What it does not: it reads and writes no bytes of a format; the wire does.
 
 mod fit;
@@ -29,7 +31,7 @@ use crate::outcome::Deadline;
 use crate::parse::{CopySource, CopyStatement};
 use crate::scope::Scope;
 use crate::session::{Facts, query};
-use crate::write::insert::Append;
+use crate::write::insert::{Append, Closed};
 use crate::write::modify::Parameters;
 use crate::write::{Base, Pending, rights};
 
@@ -40,6 +42,10 @@ pub struct CopyIn {
     options: CopyOptions,
     scope: Scope,
     append: Option<Append>,
+    /// Its rows, when they are all there and wait for the table.
+    closed: Option<Closed>,
+    /// When it ends before its work is done.
+    limits: Limits,
     /// For each column of the table: its place among the copied ones, or its default.
     sources: Vec<Source>,
     found: u64,
@@ -65,7 +71,8 @@ impl CopyIn {
         &self.options
     }
 
-    /// The version of the table that the rows go behind.
+    /// The version of the table that the rows go behind: the one that was found first, and once the
+    /// copy has finished, the one that it was checked against.
     pub fn found_version(&self) -> u64 {
         self.found
     }
@@ -93,25 +100,38 @@ impl CopyIn {
         written
     }
 
-    pub(crate) async fn into_pending(mut self) -> Result<Pending> {
-        match self.append.take() {
-            Some(append) => {
-                let mut pending = append.finish(&self.scope, "COPY", None).await?;
-                pending.stand_on(&self.scope)?;
-                Ok(pending)
-            }
-            None => Err(Error::internal("a COPY that failed was finished")),
+    /// Waits for the table, for as long as the statement may take; what is left is the commit.
+    pub(crate) async fn finish(&mut self) -> Result<Pending> {
+        let Some(append) = self.append.take() else {
+            return Err(Error::internal("a COPY that failed was finished"));
+        };
+        let closed = append.close().await?;
+        // Kept here while it waits: whoever gives that up gives the files up, too.
+        let closed = self.closed.insert(closed);
+        let claimed = self.limits.run(closed.claim(&self.scope)).await;
+        let Some(closed) = self.closed.take() else {
+            return Err(Error::internal("the rows of a COPY were lost"));
+        };
+        if let Err(error) = claimed {
+            closed.discard().await;
+            return Err(error);
         }
+        (self.found, self.applied) = (closed.version(), closed.is_applied());
+        let mut pending = closed.into_pending(&self.scope, "COPY", None).await?;
+        pending.stand_on(&self.scope)?;
+        Ok(pending)
     }
 }
 
 impl Drop for CopyIn {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and the files are orphans maintenance removes.
-        if let (Some(append), Ok(runtime)) =
-            (self.append.take(), tokio::runtime::Handle::try_current())
-        {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if let Some(append) = self.append.take() {
             runtime.spawn(append.abort());
+        }
+        if let Some(closed) = self.closed.take() {
+            runtime.spawn(closed.discard());
         }
     }
 }
@@ -138,7 +158,7 @@ pub(crate) async fn begin_in(
         }
     }
     let session = scope.shared.session_state(scope)?;
-    let base = Base::take_to_add(scope, &relation, limits).await?;
+    let base = Base::look(scope, &relation, limits).await?;
     let (found, applied) = (base.snapshot.version(), base.loaded);
     let commands = [PolicyCommand::Insert];
     let append = Append::begin(scope, &session, &relation, base, &commands).await?;
@@ -163,6 +183,8 @@ pub(crate) async fn begin_in(
         options,
         scope: scope.clone(),
         append: Some(append),
+        closed: None,
+        limits: limits.clone(),
         sources,
         found,
         applied,

@@ -453,7 +453,7 @@ impl Session {
     }
 
     /// Commits what a `COPY … FROM STDIN` was fed.
-    pub async fn finish_copy(&mut self, copy: CopyIn) -> Result<Tag> {
+    pub async fn finish_copy(&mut self, copy: &mut CopyIn) -> Result<Tag> {
         let result = self.finish_copy_inner(copy).await;
         if result.is_err() {
             self.fail();

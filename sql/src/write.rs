@@ -5,7 +5,8 @@
 //! What it guarantees: nothing is visible before [`Pending::commit`]; a pending write that is
 //! dropped or rolled back leaves nothing behind but orphans that maintenance removes. While a
 //! statement writes, it holds the table's lease in this server; another server's commit in
-//! between is `40001`.
+//! between is `40001`. A `COPY` whose client is still sending rows holds it not: it takes the lease
+//! when they are all in files, and what is asked of the table is asked then.
 
 mod base;
 pub(crate) mod change;

@@ -30,7 +30,7 @@ fn what_was_not_finished_is_absent_after_a_kill() {
     let mut admin = kho.admin();
     admin.run("CREATE SCHEMA s");
     admin.run("CREATE TABLE s.t (id integer)");
-    // A block holds its table until it ends: a COPY into the same one would wait for it.
+    // Another one, so that neither has anything to do with the other.
     admin.run("CREATE TABLE s.u (id integer)");
     let mut block = kho.admin();
     block.run("BEGIN");

@@ -1,6 +1,7 @@
 //! Bulk loads of Arrow data over a session: what is loaded, what is refused, and what is left.
 
 mod attacks;
+mod beside;
 mod modes;
 mod once;
 mod values;

@@ -191,7 +191,7 @@ pub async fn copy(session: &mut Session, table: &str, rows: &[(i64, i64)]) -> Re
     let batch = RecordBatch::try_new(schema, columns)
         .map_err(|error| Error::internal("the rows do not fit").with_source(error))?;
     match copy.write(batch).await {
-        Ok(()) => Ok(Reply::of(&session.finish_copy(*copy).await?)),
+        Ok(()) => Ok(Reply::of(&session.finish_copy(&mut copy).await?)),
         Err(error) => {
             session.fail();
             Err(error)

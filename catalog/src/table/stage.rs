@@ -26,7 +26,7 @@ use super::changes::CHANGE_TYPE;
 use super::files::{FileScan, ScanFile};
 use super::schema::{TableColumn, arrow_schema};
 use super::snapshot::join;
-use super::{Location, Tables, delta_error};
+use super::{Location, Snapshot, Tables, delta_error};
 use crate::error::{Error, Result};
 use crate::state::{Key, KeyKind};
 
@@ -136,6 +136,14 @@ impl Stage {
     /// The schema that batches must have.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// Says that what its rows are made by was looked up after `snapshot`. A version that was seen
+    /// since may have brought a rule that they do not know, and their commit is refused behind it.
+    #[must_use]
+    pub fn behind(mut self, snapshot: &Snapshot) -> Stage {
+        self.after = self.after.min(snapshot.version());
+        self
     }
 
     /// Lets many rows be encoded by two writers at a time.

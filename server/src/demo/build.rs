@@ -162,7 +162,7 @@ async fn load(session: &mut Session, table: &str, rows: Rows) -> Result<u64> {
     };
     let fed = fed.await;
     match fed {
-        Ok(()) => Ok(session.finish_copy(*copy).await?.rows.unwrap_or_default()),
+        Ok(()) => Ok(session.finish_copy(&mut copy).await?.rows.unwrap_or_default()),
         Err(error) => {
             drop(copy);
             session.fail();

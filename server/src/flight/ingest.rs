@@ -8,7 +8,10 @@
 //! same table where there is none, one makes it and the others find it.
 //! What it does not: across servers the later of those is told to come again (`40001`). A load that
 //! replaces a table replaces its rows. The table stays, with its history, its policies, masks and
-//! grants: a loader that could drop those by loading would be past every rule.
+//! grants: a loader that could drop those by loading would be past every rule. Rows that are added keep
+//! nobody from the table while they come; but a load that replaces has removed the old ones by its first
+//! batch, and others wait for the table until it ends: a client that falls silent holds it for as long
+//! as its silence is borne, and no client for longer than its `statement_timeout`.
 //! On failure: the session is as usable as after any statement that fails, an open block has failed.
 
 mod arrive;
@@ -182,7 +185,8 @@ async fn load_rows(
     turn: &mut Option<OwnedMutexGuard<()>>,
     stop: &CancellationToken,
 ) -> Result<(Tag, Option<u64>)> {
-    // A client that says what it will send, and then nothing, keeps nobody from the table.
+    // A client that says what it will send, and then nothing, keeps nobody from a table that it would
+    // replace.
     let first = tokio::select! {
         biased;
         error = session.ended() => Err(error),
@@ -209,10 +213,12 @@ async fn load_rows(
     }
     let schema = arriving.schema().clone();
     let copy = prepare(session, target, load, &schema, turn, stop).await?;
-    let found = copy.found_version();
     let mut copy = Box::new(copy);
     match feed(session, &mut copy, first, arriving, stop).await {
-        Ok(()) => Ok((session.finish_copy(*copy).await?, Some(found))),
+        Ok(()) => {
+            let tag = session.finish_copy(&mut copy).await?;
+            Ok((tag, Some(copy.found_version())))
+        }
         Err(error) => {
             session.abort_copy(*copy, &error);
             Err(error)
@@ -258,7 +264,13 @@ async fn prepare(
         (true, Existing::Fail) => {
             return Err(refused(session, already_there(&target.table)).await);
         }
-        (true, Existing::Append) => {}
+        (true, Existing::Append) => {
+            // Nothing is to be committed with the rows, so they need not see the table as it was
+            // before the first of them came, and go behind whatever others committed meanwhile.
+            if session.status() == TransactionStatus::Idle {
+                session.end_implicit(false).await?;
+            }
+        }
     }
     begin(session, target, schema, stop).await
 }

@@ -41,8 +41,9 @@ pub(super) async fn receive(
         error = deadline.passed() => return Err(error.into()),
         error = ended => return Err(error.into()),
     }
-    // From here on it is committed or not, and that takes the time it takes.
-    let work = connection.session.finish_copy(copy);
+    // Until it has the table it can be stopped; then it is committed or not, and that takes the time
+    // it takes.
+    let work = connection.session.finish_copy(&mut copy);
     Ok(connection.wire.attend(stop, work).await??)
 }
 

@@ -244,9 +244,9 @@ impl Session {
         Ok(Done::Rows(rows))
     }
 
-    pub(super) async fn finish_copy_inner(&mut self, mut copy: CopyIn) -> Result<Tag> {
+    pub(super) async fn finish_copy_inner(&mut self, copy: &mut CopyIn) -> Result<Tag> {
         let opened = copy.record.take();
-        let result = match copy.into_pending().await {
+        let result = match copy.finish().await {
             Ok(pending) => self.settle(pending).await,
             Err(error) => Err(error),
         };

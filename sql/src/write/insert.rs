@@ -30,6 +30,15 @@ use crate::scope::Scope;
 use crate::secure::{self, Checks};
 use crate::session::with_parameters;
 
+/// Rows that are all in files, which no version names yet.
+pub(crate) struct Closed {
+    base: Base,
+    relation: Arc<Relation>,
+    staged: Staged,
+    rows: u64,
+    keyed: Option<SessionState>,
+}
+
 /// Rows being added to one table.
 pub(crate) struct Append {
     base: Base,
@@ -55,7 +64,8 @@ impl Append {
     ) -> Result<Append> {
         let relation = keys::current(scope, relation).await?;
         refuse_reshaped(&relation, &base.snapshot)?;
-        let stage = scope.stage(&relation, &base.snapshot.columns()?)?.spreading();
+        let stage = scope.stage(&relation, &base.snapshot.columns()?)?;
+        let stage = stage.behind(&base.snapshot).spreading();
         let conformer = Conformer::new(session, &relation, stage.schema())?;
         let keyed = (!relation.keys().is_empty()).then(|| session.clone());
         let policies = Checks::new(scope, session, &relation, stage.schema(), commands).await?;
@@ -87,8 +97,55 @@ impl Append {
         command: &str,
         wanted: Option<(&Wanted, Parameters<'_>)>,
     ) -> Result<Pending> {
+        self.close().await?.into_pending(scope, command, wanted).await
+    }
+
+    /// Closes the files.
+    pub(crate) async fn close(self) -> Result<Closed> {
+        let Append { base, relation, stage, rows, keyed, .. } = self;
+        let staged = stage.finish().await?;
+        Ok(Closed { base, relation, staged, rows, keyed })
+    }
+
+    pub(crate) async fn abort(self) {
+        self.stage.abort().await;
+    }
+}
+
+impl Closed {
+    /// The version that the rows go behind.
+    pub(crate) fn version(&self) -> u64 {
+        self.base.snapshot.version()
+    }
+
+    /// Whether the session's load was applied before.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.base.loaded
+    }
+
+    /// Takes the table for rows that came before its lease; see [`Base::claim`]. Where nothing is to
+    /// be committed there is nothing to wait for.
+    pub(crate) async fn claim(&mut self, scope: &Scope) -> Result<()> {
+        if !self.changes_something(scope) {
+            return Ok(());
+        }
+        let now = self.base.claim(scope, &self.relation).await?;
+        if let Some(now) = now {
+            self.relation = Arc::new(now);
+        }
+        Ok(())
+    }
+
+    /// The commit, and what is given back.
+    pub(crate) async fn into_pending(
+        self,
+        scope: &Scope,
+        command: &str,
+        wanted: Option<(&Wanted, Parameters<'_>)>,
+    ) -> Result<Pending> {
         let tag = Tag::with_rows(command, self.rows);
-        let staged = self.stage.finish().await?;
+        let changes = self.changes_something(scope);
+        let staged = self.staged;
         let returning = match wanted {
             Some((wanted, parameters)) => {
                 let version = self.base.snapshot.version();
@@ -104,16 +161,24 @@ impl Append {
             }
             None => None,
         };
-        let mut pending = match self.base.loaded || (self.rows == 0 && scope.load.is_none()) {
-            true => Pending::nothing(tag),
-            false => commit_of(scope, self.base, self.relation, self.keyed, staged, tag).await?,
+        let mut pending = match changes {
+            true => commit_of(scope, self.base, self.relation, self.keyed, staged, tag).await?,
+            false => {
+                // Another one may have applied the load while these rows came.
+                staged.discard().await;
+                Pending::nothing(tag)
+            }
         };
         pending.returning = returning;
         Ok(pending)
     }
 
-    pub(crate) async fn abort(self) {
-        self.stage.abort().await;
+    pub(crate) async fn discard(self) {
+        self.staged.discard().await;
+    }
+
+    fn changes_something(&self, scope: &Scope) -> bool {
+        !self.base.loaded && (self.rows > 0 || scope.load.is_some())
     }
 }
 

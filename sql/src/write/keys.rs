@@ -37,8 +37,9 @@ use crate::secure;
 /// How often an append is tried again behind other servers' commits.
 const ATTEMPTS: usize = 20;
 
-/// `relation` with the rules it has by now. To be called with the table's lease: a key may have been
-/// added while it was waited for, by a statement that did not see the rows of this one.
+/// `relation` with the rules it has by now. To be called with the table's lease (of rows that come
+/// before it, once more with it): a key may have been added while it was waited for, by a statement
+/// that did not see the rows of this one.
 ///
 /// # Errors
 /// `40001` where its columns are others, too.

@@ -203,7 +203,7 @@ fn merged(column: &Column, now: &[Column]) -> Column {
     merged
 }
 
-fn changed_meanwhile() -> Error {
+pub(super) fn changed_meanwhile() -> Error {
     Error::new(
         Kind::SerializationFailure,
         "could not serialize access due to a concurrent change of the table",

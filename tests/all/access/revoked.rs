@@ -229,7 +229,7 @@ fn what_is_written_is_committed_by_the_rights_of_then() {
             let rows = RecordBatch::try_new(copy.schema().clone(), values).unwrap();
             copy.write(rows).await.unwrap();
             run(&mut city.officer, meanwhile).await.unwrap();
-            let error = an.finish_copy(*copy).await.unwrap_err();
+            let error = an.finish_copy(&mut copy).await.unwrap_err();
             assert_eq!(error.sqlstate(), ended, "{meanwhile}: {error:?}");
             let mut officer = city.server.connect_as("officer", &[]).await.unwrap();
             run(&mut officer, "ALTER TABLE o.t SET (requires_agreement = false)").await.unwrap();

@@ -127,12 +127,41 @@ fn a_load_that_its_client_gives_up_leaves_nothing() {
             }
         });
     }
-    // It waits for those that still hold the table.
     wire.run("INSERT INTO s.t VALUES (9)");
     assert_eq!(wire.value("SELECT count(*) FROM s.t"), "1");
     let rows = load(&rows, None);
     assert_eq!(runtime.block_on(put(&mut client, stream::iter(rows))).unwrap(), 20);
     assert_eq!(wire.value("SELECT count(*) FROM s.t"), "21");
+}
+
+/// A client that is silent in the middle of its load keeps nobody from the table.
+#[test]
+fn others_write_a_table_while_a_load_of_it_is_silent() {
+    let (_kho, mut wire, runtime, mut client) = begun();
+    let rows = [batch(&[("id", numbers(&[1, 2]))]), batch(&[("id", numbers(&[3]))])];
+    let mut begun = load(&rows, None);
+    let rest = begun.split_off(2);
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
+    let silent = stream::once(async move {
+        may_go_on.await.unwrap();
+        stream::iter(rest)
+    });
+    let sent = stream::iter(begun).chain(silent.flatten());
+    runtime.block_on(async {
+        let loading = tokio::spawn(async move { put(&mut client, sent).await });
+        tokio::task::block_in_place(|| {
+            let deadline = Instant::now() + PATIENCE;
+            let running = "SELECT count(*) FROM kho.activity WHERE statement LIKE 'COPY%'";
+            while wire.value(running) == "0" {
+                assert!(Instant::now() < deadline, "the load does not begin");
+            }
+            wire.run("SET lock_timeout = 60000; INSERT INTO s.t VALUES (9)");
+            assert_eq!(wire.value("SELECT count(*) FROM s.t"), "1");
+        });
+        go_on.send(()).unwrap();
+        assert_eq!(loading.await.unwrap().unwrap(), 3);
+    });
+    assert_eq!(wire.value("SELECT count(*) FROM s.t"), "4");
 }
 
 /// Loads and statements have one memory, whatever a client sends and however slowly.
