@@ -43,6 +43,7 @@ use object_store::prefix::PrefixStore;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use url::Url;
 
+pub use bounds::is_exact as is_exact_in_log;
 pub use branch::{Branch, Changes, Head, Place};
 pub use changes::{CHANGE_TYPE, COMMIT_TIMESTAMP, COMMIT_VERSION};
 pub use commit::{Basis, Commit, CommitAuthor, Load, Metrics};

@@ -133,11 +133,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Cancell
         .http2_keepalive_interval(Some(KEEPALIVE_AFTER))
         .http2_keepalive_timeout(Some(ANSWERED_WITHIN))
         .layer(Gate::new(Arc::clone(&shared)))
-        .add_service(Whole::new(
-            service,
-            Arc::clone(&shared.entrance.engine),
-            shared.limits.message_bytes,
-        ));
+        .add_service(Whole::new(service, Arc::clone(&shared.entrance.engine)));
     let accepted = listener::accept(listener, Arc::clone(&shared), shutdown.clone());
     let serving = router.serve_with_incoming_shutdown(accepted, shutdown.clone().cancelled_owned());
     let sweeping = Arc::clone(&shared.clients).sweep(shutdown.clone());

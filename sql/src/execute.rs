@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -27,11 +28,12 @@ use crate::authorize::standing::{SessionWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::limit::meter::kept;
 use crate::memory::task_context;
-use crate::outcome::Deadline;
+use crate::outcome::{Deadline, bytes_of};
 use crate::scope::Scope;
 use crate::secure;
 
-/// What may wait for the client, or one batch that is larger.
+/// What may wait for the client, or one batch that is larger: what it is larger by counts as the
+/// statement's memory.
 const BYTES_AHEAD: u32 = 8 << 20;
 /// How many batches that is, where they are small.
 const BATCHES_AHEAD: usize = 16;
@@ -126,6 +128,8 @@ pub(crate) async fn spawn(
     let schema = batches.schema();
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let room = Arc::new(Semaphore::new(BYTES_AHEAD as usize));
+    let memory = MemoryConsumer::new("rows for the client");
+    let memory = memory.register(&plan.session().runtime_env().memory_pool);
     let limits = limits.clone();
     let deadline = limits.deadline.clone();
     let dropped = CancellationToken::new();
@@ -144,16 +148,23 @@ pub(crate) async fn spawn(
                     None => return,
                 },
             };
+            let bytes = item.as_ref().map_or(0, bytes_of);
+            let memory = memory.new_empty();
+            let item = match memory.try_grow(bytes.saturating_sub(BYTES_AHEAD as usize)) {
+                Ok(()) => item,
+                Err(refused) => item.and(Err(from_engine(refused))),
+            };
             let failed = item.is_err();
-            let bytes = item.as_ref().map_or(0, RecordBatch::get_array_memory_size);
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AHEAD);
-            let held = tokio::select! {
+            let room = tokio::select! {
                 biased;
                 () = dropped.cancelled() => return,
-                held = Arc::clone(&room).acquire_many_owned(bytes) => held,
+                room = Arc::clone(&room).acquire_many_owned(bytes) => room,
             };
-            let Ok(held) = held else { return };
-            if sender.send(Ahead { item, held }).await.is_err() || failed {
+            let Ok(room) = room else { return };
+            if sender.send(Ahead { item, taken: Taken { _room: room, _memory: memory } }).await.is_err()
+                || failed
+            {
                 return;
             }
         }
@@ -161,29 +172,35 @@ pub(crate) async fn spawn(
     Ok((schema, received(receiver, guard, deadline)))
 }
 
-/// What waits for the client, and the room it takes while it does.
+/// What waits for the client, and what it takes while it does.
 struct Ahead {
     item: Result<RecordBatch>,
-    held: OwnedSemaphorePermit,
+    taken: Taken,
 }
 
-/// The time is the receiver's: a client that comes back for more rows has time anew.
+struct Taken {
+    _room: OwnedSemaphorePermit,
+    _memory: MemoryReservation,
+}
+
+/// The time is the receiver's: a client that comes back for more rows has time anew. Who asks for the next
+/// batch is done with the last one; until then it takes what it took.
 fn received(
     receiver: mpsc::Receiver<Ahead>,
     guard: DropGuard,
     deadline: Deadline,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
-    let state = Some((receiver, guard, deadline));
+    let state = Some((receiver, guard, deadline, None));
     stream::unfold(state, |state| async move {
-        let (mut receiver, guard, deadline) = state?;
+        let (mut receiver, guard, deadline, last) = state?;
+        drop(last);
         tokio::select! {
             // First: rows that are always there must not outlast it.
             biased;
             error = deadline.passed() => Some((Err(error), None)),
             ahead = receiver.recv() => {
-                let Ahead { item, held } = ahead?;
-                drop(held);
-                Some((item, Some((receiver, guard, deadline))))
+                let Ahead { item, taken } = ahead?;
+                Some((item, Some((receiver, guard, deadline, Some(taken)))))
             }
         }
     })

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arrow::array::{Array as _, ArrayRef, AsArray as _};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt};
@@ -292,6 +293,21 @@ impl Description {
             columns,
         }
     }
+}
+
+/// About how many bytes the values of `batch` are: not what lies beside them in its buffers.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    let of = |column: &ArrayRef| {
+        let views = size_of::<u128>() * column.len();
+        match column.data_type() {
+            DataType::Utf8View => views + column.as_string_view().total_buffer_bytes_used(),
+            DataType::BinaryView => views + column.as_binary_view().total_buffer_bytes_used(),
+            // What cannot tell is what it keeps.
+            _ => (column.to_data().get_slice_memory_size())
+                .unwrap_or_else(|_| column.get_array_memory_size()),
+        }
+    };
+    batch.columns().iter().map(of).sum()
 }
 
 /// The type of a parameter's values; text where nothing tells.

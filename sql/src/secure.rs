@@ -18,6 +18,7 @@ mod barrier;
 mod changes;
 mod condition;
 pub(crate) mod dynamic;
+mod floats;
 mod guarded;
 mod infallible;
 mod lasting;

@@ -62,7 +62,7 @@ impl PruningStatistics for Bounds<'_> {
 }
 
 /// Whether the log has the values as they are, but for what is cut off from moments.
-pub(super) fn is_exact(data_type: &DataType) -> bool {
+pub fn is_exact(data_type: &DataType) -> bool {
     match data_type {
         DataType::Decimal128(precision, _) | DataType::Decimal256(precision, _) => {
             *precision <= DIGITS

@@ -378,7 +378,8 @@ fn range(snapshot: &EagerSnapshot, column: &str) -> Option<u64> {
 
 /// A file's place below the root. The log may hold an absolute path only for foreign tables.
 pub(super) fn join(folder: &object_store::path::Path, file: &str) -> object_store::path::Path {
-    object_store::path::Path::from_iter(
-        folder.parts().chain(object_store::path::Path::from(file).parts()),
-    )
+    // The log's name, decoded, is the file's own: encoded, it would be another one's.
+    let file = object_store::path::Path::parse(file)
+        .unwrap_or_else(|_| object_store::path::Path::from(file));
+    folder.parts().chain(file.parts()).collect()
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use kho_sql::session::Held;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -45,6 +46,8 @@ pub struct Peer {
     pub alive: Arc<()>,
     /// Whether a call of somebody came over it.
     pub is_known: Arc<AtomicBool>,
+    /// What the messages that come over it are held beside.
+    pub held: Arc<Held>,
 }
 
 /// A connection that may carry calls.
@@ -131,7 +134,9 @@ async fn open(
     };
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
-    let peer = Peer { number, address, certificate, alive: Arc::new(()), is_known: Arc::default() };
+    let (alive, is_known) = (Arc::new(()), Arc::default());
+    let held = Arc::new(shared.entrance.engine.held());
+    let peer = Peer { number, address, certificate, alive, is_known, held };
     let limit = Duration::from_millis(shared.limits.startup_timeout_ms);
     let expiry = Some(Box::pin(tokio::time::sleep(limit)));
     Ok(Connection { stream, peer, expiry, _place: place })

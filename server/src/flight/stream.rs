@@ -21,7 +21,7 @@ use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use kho_catalog::error::{Error, Result};
-use kho_sql::outcome::{Deadline, Rows};
+use kho_sql::outcome::{Deadline, Rows, bytes_of};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -31,7 +31,7 @@ use super::client::Shared;
 use super::error::{bug, canceled, status};
 use super::options::Form;
 
-/// About what one message holds of views.
+/// About what one message holds. Batches of a usual table are less.
 const PIECE_BYTES: usize = 2 << 20;
 
 /// What a call answers with, piece by piece.
@@ -140,7 +140,7 @@ async fn feed(
     let Source { mut batches, deadline, .. } = source;
     let all = async {
         while let Some(batch) = batches.next().await {
-            for piece in pieces(batch?, schema) {
+            for piece in pieces(batch?) {
                 let batch = fitted(piece, schema)?;
                 if batch.num_rows() > 0 && ready.send(Ok(batch)).await.is_err() {
                     return Ok(());
@@ -200,32 +200,16 @@ fn type_shown(data_type: &DataType, views: bool) -> DataType {
     }
 }
 
-/// The batch, in pieces of a message's size where it has views.
+/// The batch, in pieces of a message's size.
 ///
 /// # Why
-/// Arrow's encoder cuts what is larger by itself, but sends all that any view of a batch points to with
-/// each piece.
-fn pieces(batch: RecordBatch, schema: &SchemaRef) -> impl Iterator<Item = RecordBatch> + use<> {
+/// Arrow's encoder cuts what is larger by itself, but makes all of the messages of a batch at once, and
+/// sends all that any view of a batch points to with each piece.
+fn pieces(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> {
     let rows = batch.num_rows();
-    let step = match schema.fields().iter().any(|field| has_views(field.data_type())) {
-        true => {
-            let row_bytes = batch.get_array_memory_size() / rows.max(1);
-            (PIECE_BYTES / row_bytes.max(1)).max(1)
-        }
-        false => rows.max(1),
-    };
+    let row_bytes = bytes_of(&batch).div_ceil(rows.max(1));
+    let step = (PIECE_BYTES / row_bytes.max(1)).max(1);
     (0..rows).step_by(step).map(move |start| batch.slice(start, step.min(rows - start)))
-}
-
-fn has_views(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Utf8View | DataType::BinaryView => true,
-        DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
-            has_views(field.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().any(|field| has_views(field.data_type())),
-        _ => false,
-    }
 }
 
 /// A batch with the types that were told, and nothing else in it.

@@ -2,43 +2,52 @@
 //! that there is.
 //!
 //! What it guarantees: a body that breaks off, by a client that cancels its call or is gone, ends with
-//! an error, whatever the transport makes of it. The last message of each call counts as held, from its
-//! first byte until the next one comes, since the transport takes all of its memory at once; where that is
-//! not there, the body ends with `53200`.
+//! an error, whatever the transport makes of it. Of a message that is not small every byte counts as held
+//! from when it has come until as much of the next one has; a connection's messages together are held
+//! within the memory that one statement may have. Where that is not there, the body ends with `53200`, and
+//! one that stops in the middle of a message ends soon.
+//! What it does not: it believes no length that a client says. The transport sets as much of the address
+//! space aside; memory is taken by what comes.
 //!
 //! # Why
 //! tonic takes a call that its client cancelled for one whose stream is at its end, and hyper does the
 //! same for one kind of reset. A half of a load would be taken for the whole of it.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use kho_catalog::error::Result;
+use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::session::{Engine, Held};
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
 use super::error::status;
+use super::listener::Peer;
 
 /// Of a message.
 const PREFIX_BYTES: usize = 5;
+/// Messages up to here are not counted: who has no memory left can still say so.
+const SMALL_BYTES: usize = 64 << 10;
+/// Within a message the next bytes come sooner than that.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// A service whose requests are whole, or fail.
 #[derive(Clone)]
 pub struct Whole<S> {
     service: S,
     engine: Arc<Engine>,
-    /// The transport itself refuses what is larger.
-    message_bytes: usize,
 }
 
 impl<S> Whole<S> {
-    pub fn new(service: S, engine: Arc<Engine>, message_bytes: usize) -> Whole<S> {
-        Whole { service, engine, message_bytes }
+    pub fn new(service: S, engine: Arc<Engine>) -> Whole<S> {
+        Whole { service, engine }
     }
 }
 
@@ -59,8 +68,14 @@ where
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> S::Future {
-        let frames = Frames::new(self.engine.held(), self.message_bytes);
-        let whole = |body| tonic::body::Body::new(WholeBody { body, is_over: false, frames });
+        let held = match request.extensions().get::<Peer>() {
+            Some(peer) => peer.held.beside(),
+            None => self.engine.held(),
+        };
+        let frames = Frames::new(held);
+        let whole = |body| {
+            tonic::body::Body::new(WholeBody { body, is_over: false, frames, pause: None })
+        };
         self.service.call(request.map(whole))
     }
 }
@@ -69,30 +84,51 @@ struct WholeBody {
     body: tonic::body::Body,
     is_over: bool,
     frames: Frames,
+    /// Until when the next bytes of a message must be there.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl WholeBody {
+    /// Whether the client has paused for too long, within a message.
+    fn has_stopped(&mut self, context: &mut Context<'_>) -> bool {
+        if !self.frames.is_within() {
+            return false;
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
+        pause.as_mut().poll(context).is_ready()
+    }
 }
 
 /// Where one message ends and the next one begins, in gRPC's own form: a byte, four of the length, and as
 /// many as that says.
 struct Frames {
     held: Held,
-    message_bytes: usize,
     prefix: [u8; PREFIX_BYTES],
     /// How much of it has come.
     prefix_bytes: usize,
     /// How much of the message is to come.
     left_bytes: usize,
+    /// How much of it has come.
+    came_bytes: usize,
+    /// Of the message before, which may be in use.
+    last_bytes: usize,
 }
 
 impl Frames {
-    fn new(held: Held, message_bytes: usize) -> Frames {
-        Frames { held, message_bytes, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, left_bytes: 0 }
+    fn new(held: Held) -> Frames {
+        let prefix = [0; PREFIX_BYTES];
+        Frames { held, prefix, prefix_bytes: 0, left_bytes: 0, came_bytes: 0, last_bytes: 0 }
+    }
+
+    fn is_within(&self) -> bool {
+        self.left_bytes > 0 || self.prefix_bytes > 0
     }
 
     fn pass(&mut self, mut data: &[u8]) -> Result<()> {
         while let Some((first, rest)) = data.split_first() {
             if self.left_bytes > 0 {
                 let passed = self.left_bytes.min(data.len());
-                self.left_bytes -= passed;
+                self.came(passed)?;
                 data = data.get(passed..).unwrap_or_default();
                 continue;
             }
@@ -106,10 +142,20 @@ impl Frames {
             {
                 self.prefix_bytes = 0;
                 self.left_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                self.held.hold(self.left_bytes.min(self.message_bytes))?;
+                self.last_bytes = std::mem::take(&mut self.came_bytes);
             }
         }
         Ok(())
+    }
+
+    fn came(&mut self, bytes: usize) -> Result<()> {
+        self.left_bytes -= bytes;
+        self.came_bytes += bytes;
+        let held = match self.left_bytes {
+            0 => self.came_bytes,
+            _ => self.came_bytes.max(self.last_bytes),
+        };
+        self.held.hold(if held > SMALL_BYTES { held } else { 0 })
     }
 }
 
@@ -124,7 +170,16 @@ impl Body for WholeBody {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if self.has_stopped(context) => {
+                self.is_over = true;
+                let error = Error::new(Kind::ConnectionFailure, "a message stopped in its middle");
+                return Poll::Ready(Some(Err(status(&error))));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        self.pause = None;
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let passed = frame.data_ref().map_or(Ok(()), |data| self.frames.pass(data));

@@ -27,6 +27,16 @@ impl Held {
         Held::of(&pool)
     }
 
+    /// What is held out of the same room: what one holds the other lacks.
+    pub fn beside(&self) -> Held {
+        Held(self.0.new_empty())
+    }
+
+    /// How much is held.
+    pub fn bytes(&self) -> usize {
+        self.0.size()
+    }
+
     /// Holds `bytes` from now on, in place of what was held before.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //!
 //! What it guarantees: it gives no inner plan away, answers no statistics of its own, and refuses
 //! to be written through. A predicate on a float column is not handed to the files: their
-//! statistics pass `NaN` over, so a file that holds one would be skipped. Every predicate is
+//! statistics pass `NaN` over, so a file that holds one would be skipped; nor is one on a decimal with
+//! more digits than the floats have that other writers put in the log. Every predicate is
 //! evaluated above the scan, whatever the files below made of it.
 
 use std::any::Any;
@@ -18,9 +19,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableSource, T
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::Result;
 use kho_catalog::state::{Key, KeyKind, Oid, Relation};
-use kho_catalog::table::{Searched, Snapshot, TableSize};
+use kho_catalog::table::{Searched, Snapshot, TableSize, is_exact_in_log};
 use kho_catalog::types::COLUMN_ID_KEY;
 
+use super::floats::unasked;
 use super::number::NumberExec;
 
 /// `relation` at the version of `snapshot`.
@@ -91,7 +93,7 @@ impl TableProvider for PlainTable {
     ) -> PlanResult<Vec<TableProviderFilterPushDown>> {
         let below = |filter: &&Expr| {
             // A filter without a column, such as NULL, is dropped below.
-            if filter.column_refs().is_empty() || self.touches_float(filter) || is_long(filter) {
+            if filter.column_refs().is_empty() || self.touches_inexact(filter) || is_long(filter) {
                 return Ok(TableProviderFilterPushDown::Unsupported);
             }
             // To ask is to have the filter translated, so that is not done with every filter.
@@ -116,7 +118,7 @@ impl TableProvider for PlainTable {
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         tracing::trace!(relation = self.relation, version = self.version, "scan");
         if let Some(rows) = self.by_value(session, projection, filters).await? {
-            return Ok(rows);
+            return Ok(unasked(rows));
         }
         if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !filters.is_empty()) {
             snapshot.keep_page_indexes(session).await;
@@ -124,7 +126,7 @@ impl TableProvider for PlainTable {
         let rows = self.inner.scan(session, projection, filters, limit).await?;
         Ok(match projection.is_some_and(Vec::is_empty) {
             true => Arc::new(NumberExec { input: rows }),
-            false => rows,
+            false => unasked(rows),
         })
     }
 }
@@ -167,9 +169,12 @@ impl PlainTable {
         }
     }
 
-    fn touches_float(&self, filter: &Expr) -> bool {
+    /// Whether it is about values that a log or a file may tell wrongly.
+    fn touches_inexact(&self, filter: &Expr) -> bool {
         filter.column_refs().iter().any(|column| {
-            (self.schema.field_with_name(&column.name)).is_ok_and(|it| it.data_type().is_floating())
+            (self.schema.field_with_name(&column.name)).is_ok_and(|it| {
+                it.data_type().is_floating() || !is_exact_in_log(it.data_type())
+            })
         })
     }
 }

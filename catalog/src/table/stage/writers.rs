@@ -17,6 +17,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::super::delta_error;
 use crate::error::{Error, Result};
@@ -33,19 +34,22 @@ pub(super) struct Writers {
     own: DeltaWriter,
     beside: Option<Beside>,
     spreads: bool,
+    /// Whether rows were lost: nothing is written from then on.
+    failed: bool,
     rows: usize,
 }
 
 /// A writer that works as a task of its own.
 struct Beside {
     batches: mpsc::Sender<RecordBatch>,
+    stop: CancellationToken,
     work: JoinHandle<DeltaResult<DeltaWriter>>,
 }
 
 impl Writers {
     pub(super) fn one(store: ObjectStoreRef, config: WriterConfig) -> Writers {
         let own = DeltaWriter::new(store.clone(), config.clone());
-        Writers { store, config, own, beside: None, spreads: false, rows: 0 }
+        Writers { store, config, own, beside: None, spreads: false, failed: false, rows: 0 }
     }
 
     /// From now on there may be two.
@@ -55,6 +59,9 @@ impl Writers {
 
     /// Encodes a batch, or has it encoded.
     pub(super) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if self.failed {
+            return Err(lost());
+        }
         self.rows += batch.num_rows();
         if self.spreads && self.rows > ROWS_OF_ONE && self.beside.is_none() {
             self.beside =
@@ -67,23 +74,27 @@ impl Writers {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => self.own.write(batch).await.map_err(delta_error),
             // It takes no more where it has failed.
-            Err(TrySendError::Closed(_)) => match self.beside.take() {
-                Some(beside) => Err(beside.end().await.err().unwrap_or_else(lost)),
-                None => Err(lost()),
-            },
+            Err(TrySendError::Closed(_)) => {
+                self.failed = true;
+                match self.beside.take() {
+                    Some(beside) => Err(beside.end().await.err().unwrap_or_else(lost)),
+                    None => Err(lost()),
+                }
+            }
         }
     }
 
     /// Closes the files; what each of them is.
     pub(super) async fn close(self) -> Result<Vec<Add>> {
-        let Writers { store, own, beside, .. } = self;
+        let Writers { store, own, beside, failed, .. } = self;
         let other = async {
             match beside {
+                None if failed => Err(lost()),
                 Some(beside) => beside.end().await?.close().await.map_err(delta_error),
                 None => Ok(Vec::new()),
             }
         };
-        // Each goes on to its end: an upload that is given up half way is found by nobody.
+        // Neither is given up because the other one fails: half an upload is found by nobody.
         let closed = futures::future::join(own.close(), other).await;
         match (closed.0.map_err(delta_error), closed.1) {
             (Ok(mut adds), Ok(others)) => {
@@ -106,6 +117,8 @@ impl Writers {
     pub(super) async fn abort(self) {
         let mut writers = vec![self.own];
         if let Some(beside) = self.beside {
+            // Not what waits for it, nor what it waits for itself.
+            beside.stop.cancel();
             match beside.end().await {
                 Ok(writer) => writers.push(writer),
                 Err(error) => tracing::warn!(%error, "a writer had failed"),
@@ -122,13 +135,26 @@ impl Writers {
 impl Beside {
     fn begin(mut writer: DeltaWriter) -> Beside {
         let (batches, mut waiting) = mpsc::channel::<RecordBatch>(WAITING);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let work = tokio::spawn(async move {
             while let Some(batch) = waiting.recv().await {
-                writer.write(&batch).await?;
+                let written = tokio::select! {
+                    biased;
+                    () = stopped.cancelled() => break,
+                    written = writer.write(&batch) => written,
+                };
+                if let Err(error) = written {
+                    // Dropped, it would leave what it has begun to send.
+                    if let Err(error) = writer.abort().await {
+                        tracing::warn!(%error, "an unfinished file could not be removed");
+                    }
+                    return Err(error);
+                }
             }
             Ok(writer)
         });
-        Beside { batches, work }
+        Beside { batches, stop, work }
     }
 
     /// Waits until it has written what it was given.
