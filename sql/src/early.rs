@@ -60,7 +60,8 @@ impl PhysicalOptimizerRule for Places {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let placed = |node: Arc<dyn ExecutionPlan>| -> Result<_> {
-            let Some(groups) = node.downcast_ref::<AggregateExec>().filter(|it| reads_rows(it)) else {
+            let Some(groups) = node.downcast_ref::<AggregateExec>().filter(|it| reads_rows(it))
+            else {
                 return Ok(Transformed::no(node));
             };
             let early = Arc::new(Early::new(Arc::clone(groups.input())));

@@ -162,7 +162,10 @@ pub(crate) async fn spawn(
                 room = Arc::clone(&room).acquire_many_owned(bytes) => room,
             };
             let Ok(room) = room else { return };
-            if sender.send(Ahead { item, taken: Taken { _room: room, _memory: memory } }).await.is_err()
+            if sender
+                .send(Ahead { item, taken: Taken { _room: room, _memory: memory } })
+                .await
+                .is_err()
                 || failed
             {
                 return;

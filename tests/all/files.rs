@@ -136,3 +136,10 @@ fn a_compaction_by_another_program_is_a_conflict() {
     let kho = Kho::start();
     client(&kho, "foreign_optimize", &[]);
 }
+
+/// What other programs say of their files is believed only where it is so.
+#[test]
+fn no_row_of_a_file_of_another_program_is_missed() {
+    let kho = Kho::start();
+    client(&kho, "foreign_statistics", &[]);
+}

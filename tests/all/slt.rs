@@ -83,6 +83,7 @@ files! { on_both:
     pg_indexes
     pg_insert
     pg_joins
+    pg_joins_tell_groups
     pg_keys
     pg_key_lookups
     pg_merge

@@ -73,9 +73,8 @@ where
             None => self.engine.held(),
         };
         let frames = Frames::new(held);
-        let whole = |body| {
-            tonic::body::Body::new(WholeBody { body, is_over: false, frames, pause: None })
-        };
+        let whole =
+            |body| tonic::body::Body::new(WholeBody { body, is_over: false, frames, pause: None });
         self.service.call(request.map(whole))
     }
 }

@@ -57,7 +57,8 @@ fn likened(query: RecursiveQuery) -> Result<LogicalPlan> {
 }
 
 fn in_both(first: &Field, next: &Field) -> BTreeMap<String, String> {
-    let is_in_next = |key: &str, value: &str| next.metadata().get(key).is_some_and(|it| it == value);
+    let is_in_next =
+        |key: &str, value: &str| next.metadata().get(key).is_some_and(|it| it == value);
     let all = first.metadata().iter().filter(|(key, value)| is_in_next(key, value));
     all.map(|(key, value)| (key.clone(), value.clone())).collect()
 }

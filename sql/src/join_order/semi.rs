@@ -98,7 +98,9 @@ impl Moving<'_> {
         let mut best: Option<(f64, bool, Vec<Column>)> = None;
         for (input, is_left) in [(&inner.left, true), (&inner.right, false)] {
             let found = keys.iter().map(|key| column_in(input, inner, key));
-            let (Some(keys), Some(rows)) = (found.collect(), estimate::rows(input)) else { continue };
+            let (Some(keys), Some(rows)) = (found.collect(), estimate::rows(input)) else {
+                continue;
+            };
             if best.as_ref().is_none_or(|(least, ..)| rows < *least) {
                 best = Some((rows, is_left, keys));
             }

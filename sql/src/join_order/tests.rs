@@ -15,6 +15,7 @@ use kho_catalog::text::Text;
 use kho_catalog::types::Type;
 
 use super::JoinOrder;
+use super::semi::SemiJoins;
 use crate::secure;
 
 /// A table of whole numbers, and a name made of the first of them.
@@ -74,6 +75,7 @@ async fn contexts() -> [SessionContext; 2] {
     ];
     let mut rules = Optimizer::new().rules;
     let plain = rules.clone();
+    rules.push(Arc::new(SemiJoins { least_rows: 0.0 }));
     rules.push(Arc::new(JoinOrder { least_rows: 0.0 }));
     let mut contexts = Vec::new();
     for rules in [plain, rules] {
@@ -149,6 +151,15 @@ async fn the_rows_are_the_same_in_any_order() {
          GROUP BY city.name",
         "SELECT shop.name, shop.name AS again, city.id + 1 FROM shop, sale, city WHERE shop.id = sale.shop \
          AND city.id = shop.city AND (city.name = 'city 1' AND shop.id = 6 OR city.id = 2)",
+        "SELECT sale.id, city.name FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id \
+         AND shop.id IN (SELECT shop FROM sale GROUP BY shop HAVING sum(thing) > 1200)",
+        "SELECT sale.id, city.name FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id \
+         AND sale.shop IN (SELECT shop FROM sale GROUP BY shop HAVING sum(thing) > 1200)",
+        "SELECT sale.id FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id AND \
+         NOT EXISTS (SELECT 1 FROM sale s WHERE s.shop = shop.id AND s.thing > 97)",
+        "SELECT sale.id FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id AND \
+         shop.id NOT IN (SELECT thing FROM sale s WHERE s.id < 8) AND EXISTS (SELECT 1 FROM thing WHERE \
+         thing.id = sale.thing AND thing.id > shop.id)",
     ];
     for query in queries {
         let (one, other) = (answer(&plain, query).await, answer(&ordered, query).await);
@@ -169,4 +180,26 @@ async fn a_cross_product_is_left_as_written() {
     assert_eq!(answer(&plain, query).await, answer(&ordered, query).await);
     let (one, other) = (optimized(&plain, query).await, optimized(&ordered, query).await);
     assert_eq!(one.to_string(), other.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relation_is_asked_about_before_it_is_joined() {
+    let [plain, ordered] = contexts().await;
+    for column in ["shop.id", "sale.shop"] {
+        let query = format!(
+            "SELECT sale.id, shop.name FROM sale, shop WHERE sale.shop = shop.id AND {column} IN (SELECT \
+             shop FROM sale GROUP BY shop HAVING sum(thing) > 1200)"
+        );
+        let first_join = |plan: LogicalPlan| {
+            let shown = plan.display_indent().to_string();
+            let line =
+                shown.lines().find(|line| line.contains(" Join: ")).unwrap().trim().to_owned();
+            (line, shown)
+        };
+        let (before, _) = first_join(optimized(&plain, &query).await);
+        assert!(before.starts_with("LeftSemi Join"), "{before}");
+        let (after, shown) = first_join(optimized(&ordered, &query).await);
+        assert!(after.starts_with("Inner Join"), "{shown}");
+        assert!(shown.contains("LeftSemi Join: shop.id = "), "{shown}");
+    }
 }

@@ -91,11 +91,8 @@ impl ExecutionPlan for FloatsExec {
             .filter(|(_, field)| !field.data_type().is_floating())
             .map(|(place, _)| place)
             .collect::<HashSet<_>>();
-        let child = ChildFilterDescription::from_child_with_allowed_indices(
-            &parents,
-            others,
-            &self.input,
-        )?;
+        let child =
+            ChildFilterDescription::from_child_with_allowed_indices(&parents, others, &self.input)?;
         Ok(FilterDescription::new().with_child(child))
     }
 

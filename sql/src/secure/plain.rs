@@ -172,9 +172,8 @@ impl PlainTable {
     /// Whether it is about values that a log or a file may tell wrongly.
     fn touches_inexact(&self, filter: &Expr) -> bool {
         filter.column_refs().iter().any(|column| {
-            (self.schema.field_with_name(&column.name)).is_ok_and(|it| {
-                it.data_type().is_floating() || !is_exact_in_log(it.data_type())
-            })
+            (self.schema.field_with_name(&column.name))
+                .is_ok_and(|it| it.data_type().is_floating() || !is_exact_in_log(it.data_type()))
         })
     }
 }
