@@ -4,6 +4,7 @@ log has as floats, and names with characters that mean something in a URL. No ro
 
 import json
 import os
+import urllib.parse
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def add(folder: str, name: str, rows: pyarrow.Table):
     path = Path(folder) / name
     pyarrow.parquet.write_table(rows, path)
     version = DeltaTable(folder).version() + 1
-    action = {"path": name.replace("%", "%25").replace("#", "%23"), "partitionValues": {},
+    action = {"path": urllib.parse.quote(name), "partitionValues": {},
               "size": os.path.getsize(path), "modificationTime": 1, "dataChange": True}
     log = Path(folder) / "_delta_log" / f"{version:020}.json"
     log.write_text(json.dumps({"add": action}) + "\n")

@@ -79,11 +79,17 @@ pub async fn known(
                 .with_hint("Authenticate again, with a handshake."));
         };
         secret(metadata)?;
-        let role = still_let_in(shared, &client, peer).await?;
-        if said(metadata, ROLE)?.is_some_and(|said| said != role) {
-            return Err(two_roles());
+        if let Some(said) = said(metadata, ROLE)? {
+            let account = shared.entrance.engine.account_of(client.role).await?;
+            if account.is_none_or(|account| account.name != said) {
+                return Err(two_roles());
+            }
         }
         let is_old = bearer.until_ms - now_ms < lifetime_ms(shared) / 2;
+        if is_old {
+            // Until then it is a session like any other, which ends by a freeze and not by a password.
+            still_let_in(shared, &client, peer).await?;
+        }
         // At the end of all renewals it is the last one that holds.
         let is_longer = holds_until(shared, &client, now_ms) > bearer.until_ms;
         let renewed = (is_old && is_longer).then(|| bearer_of(shared, &client)).transpose()?;
@@ -119,12 +125,12 @@ async fn admit(
     shared.clients.admit(&role, by, peer, settings, &shared.deadline).await
 }
 
-/// The name of a client's role, where that client would be let in now; else it ends.
-async fn still_let_in(shared: &Shared, client: &Client, peer: &Peer) -> Result<String> {
+/// Ends a client that would not be let in now.
+async fn still_let_in(shared: &Shared, client: &Client, peer: &Peer) -> Result<()> {
     let authenticator = &shared.entrance.authenticator;
     let by = (client.role, client.password);
     let still = authenticator.still_admits("flight", by, Some(peer.address)).await;
-    still.inspect_err(|error| {
+    still.map(drop).inspect_err(|error| {
         if matches!(error.kind(), Kind::InvalidAuthorization | Kind::InvalidPassword) {
             shared.clients.end(client.id);
         }

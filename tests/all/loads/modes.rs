@@ -1,5 +1,9 @@
 //! What becomes of a table that is there, or is not; and columns by their names.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow_flight::sql::{
     CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
@@ -232,4 +236,40 @@ fn what_a_command_asks_for_is_done_or_refused() {
     assert_eq!(state(&CommandStatementIngest { table: String::new(), ..append.clone() }), "42602");
     let unsaid = CommandStatementIngest { table_definition_options: None, ..append };
     assert_eq!(state(&unsaid), "22023");
+}
+
+#[test]
+fn a_table_made_by_a_load_has_the_types_of_arrows_extensions() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        let extended = |name: &str, of: DataType, extension: &str| {
+            let said = [("ARROW:extension:name".to_owned(), extension.to_owned())];
+            Field::new(name, of, true).with_metadata(said.into())
+        };
+        let fields = vec![
+            extended("id", DataType::FixedSizeBinary(16), "arrow.uuid"),
+            extended("said", DataType::Utf8, "arrow.json"),
+        ];
+        let schema = Arc::new(Schema::new(fields));
+        let ids = FixedSizeBinaryArray::try_from_iter([[0x11_u8; 16]].into_iter()).unwrap();
+        let of = |said: &str| {
+            let columns: Vec<ArrayRef> = vec![Arc::new(ids.clone()), texts(&[said])];
+            RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+        };
+        let create = target("x", true, Existing::Append);
+        load(&mut session, &create, &[of("{\"a\": 1}")]).await.unwrap();
+        let found =
+            answer(&mut session, "SELECT id, pg_typeof(id), pg_typeof(said) FROM s.x").await;
+        assert_eq!(found, "11111111-1111-1111-1111-111111111111 uuid json");
+        let error = refused(load(&mut session, &create, &[of("bad")]).await);
+        assert_eq!(error.sqlstate(), "22P02", "{error:?}");
+
+        let empty = Field::new("nothing", DataType::Struct(Fields::empty()), true);
+        let nothing = Arc::new(StructArray::new_empty_fields(1, None)) as ArrayRef;
+        let schema = Arc::new(Schema::new(vec![empty]));
+        let rows = RecordBatch::try_new(schema, vec![nothing]).unwrap();
+        let error = refused(load(&mut session, &target("y", true, Existing::Fail), &[rows]).await);
+        assert_eq!(error.sqlstate(), "0A000", "{error:?}");
+        assert!(error.message().contains("\"nothing\""), "{error:?}");
+    });
 }

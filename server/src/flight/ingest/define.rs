@@ -1,10 +1,11 @@
 //! The statement that makes a table for the rows of a load.
 //!
 //! What it guarantees: a column for each field, in their order, of the type that its values have in
-//! Kho, `NOT NULL` where the field says that it is never NULL; no name is taken for SQL.
+//! Kho, `NOT NULL` where the field says that it is never NULL; no name is taken for SQL. Arrow's own
+//! extensions for uuid and JSON are the types of those names.
 //! On failure: `0A000` for a type that no table can have, with the column's name.
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 
@@ -40,7 +41,14 @@ pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<Stri
 }
 
 fn type_of(field: &Field) -> Result<Type> {
-    Type::from_field(field).ok_or_else(|| {
+    let known = match (field.extension_type_name(), field.data_type()) {
+        (Some("arrow.uuid"), DataType::FixedSizeBinary(16)) => Some(Type::Uuid),
+        (Some("arrow.json"), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+            Some(Type::Json)
+        }
+        _ => Type::from_field(field).filter(|it| !has_empty_struct(it)),
+    };
+    known.ok_or_else(|| {
         let (name, of) = (field.name(), field.data_type());
         Error::unsupported(format!("column \"{name}\" is of type {of}, which no table can have"))
             .with_hint("Convert the column before it is sent.")
@@ -51,6 +59,16 @@ fn has_struct(of: &Type) -> bool {
     match of {
         Type::Struct(_) => true,
         Type::Array(element) => has_struct(element),
+        _ => false,
+    }
+}
+
+fn has_empty_struct(of: &Type) -> bool {
+    match of {
+        Type::Struct(fields) => {
+            fields.is_empty() || fields.iter().any(|(_, of)| has_empty_struct(of))
+        }
+        Type::Array(element) => has_empty_struct(element),
         _ => false,
     }
 }
