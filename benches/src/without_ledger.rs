@@ -5,6 +5,9 @@
 //! What it does not: it is for a warehouse that another server made, keeps no table in shape, and
 //! stops when it is killed.
 
+// An optimized build looks through all that one connection may come to await.
+#![recursion_limit = "256"]
+
 use std::io::Write;
 
 use kho_catalog::error::Result;

@@ -94,7 +94,8 @@ impl Moving<'_> {
                 None => Ok(None),
             };
         }
-        let Some(inner) = inner_join(plan) else { return Ok(None) };
+        // One whose equalities are not found out yet is looked at again when they are.
+        let Some(inner) = inner_join(plan).filter(|it| !it.on.is_empty()) else { return Ok(None) };
         let mut best: Option<(f64, bool, Vec<Column>)> = None;
         for (input, is_left) in [(&inner.left, true), (&inner.right, false)] {
             let found = keys.iter().map(|key| column_in(input, inner, key));

@@ -155,11 +155,11 @@ async fn the_rows_are_the_same_in_any_order() {
          AND shop.id IN (SELECT shop FROM sale GROUP BY shop HAVING sum(thing) > 1200)",
         "SELECT sale.id, city.name FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id \
          AND sale.shop IN (SELECT shop FROM sale GROUP BY shop HAVING sum(thing) > 1200)",
-        "SELECT sale.id FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id AND \
-         NOT EXISTS (SELECT 1 FROM sale s WHERE s.shop = shop.id AND s.thing > 97)",
-        "SELECT sale.id FROM sale, shop, city WHERE sale.shop = shop.id AND shop.city = city.id AND \
-         shop.id NOT IN (SELECT thing FROM sale s WHERE s.id < 8) AND EXISTS (SELECT 1 FROM thing WHERE \
-         thing.id = sale.thing AND thing.id > shop.id)",
+        "SELECT sale.id FROM sale, shop p, city WHERE sale.shop = p.id AND p.city = city.id AND \
+         NOT EXISTS (SELECT 1 FROM sale s WHERE s.shop = p.id AND s.thing > 97)",
+        "SELECT sale.id FROM sale, shop p, city WHERE sale.shop = p.id AND p.city = city.id AND \
+         p.id NOT IN (SELECT thing FROM sale s WHERE s.id < 8) AND EXISTS (SELECT 1 FROM thing t WHERE \
+         t.id = sale.thing AND t.id > p.id)",
     ];
     for query in queries {
         let (one, other) = (answer(&plain, query).await, answer(&ordered, query).await);
