@@ -149,19 +149,20 @@ pub(crate) async fn spawn(
                 },
             };
             let bytes = item.as_ref().map_or(0, bytes_of);
+            let ahead = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AHEAD);
+            let room = tokio::select! {
+                biased;
+                () = dropped.cancelled() => return,
+                room = Arc::clone(&room).acquire_many_owned(ahead) => room,
+            };
+            let Ok(room) = room else { return };
+            // After the room, in which two large ones are not at once: the first is given back by now.
             let memory = memory.new_empty();
             let item = match memory.try_grow(bytes.saturating_sub(BYTES_AHEAD as usize)) {
                 Ok(()) => item,
                 Err(refused) => item.and(Err(from_engine(refused))),
             };
             let failed = item.is_err();
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(BYTES_AHEAD);
-            let room = tokio::select! {
-                biased;
-                () = dropped.cancelled() => return,
-                room = Arc::clone(&room).acquire_many_owned(bytes) => room,
-            };
-            let Ok(room) = room else { return };
             if sender
                 .send(Ahead { item, taken: Taken { _room: room, _memory: memory } })
                 .await

@@ -5,9 +5,10 @@
 //! client certificate. `kho-role` names the role where that leaves it open, and with
 //! `kho-authentication: token` what stands for the password of `Basic` is a token.
 //! What it guarantees: nothing of a call is looked at before. What was proved once counts for as long as
-//! that client is there and would be let in anew: one whose password was changed meanwhile, or whose
-//! role may not log in any more, is ended by its next call. No bearer token holds longer than 24 times
-//! its lifetime after the login it comes of.
+//! that client is there. One whose password was changed meanwhile, or whose role may not log in any
+//! more, is ended when its bearer token is to be renewed, which is when half of its lifetime is over; and
+//! by its next call, where each call proves it anew. No bearer token holds longer than 24 times its
+//! lifetime after the login it comes of.
 //! What it does not: it decides nothing itself; [`crate::authenticate`] does, for all wires.
 //! On failure: `28000` or `28P01`, in the ledger where a try was made.
 

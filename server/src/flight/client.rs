@@ -3,9 +3,9 @@
 //! What it is: a [`Client`] has one session for what it says without a transaction's id, as a
 //! connection to the PostgreSQL wire has; a session for each transaction it began; and what it was
 //! promised: prepared statements, and rows that were not fetched yet.
-//! What it guarantees: all of it is bounded; it ends with the credential or the role, at the first call
-//! for which it would not be let in anew, when the client says so, when it was silent for as long as a
-//! token holds, or soon after its connection is gone. What one client keeps no other can reach.
+//! What it guarantees: all of it is bounded; it ends with the credential or the role, when it is asked
+//! whether it would be let in anew and would not, when the client says so, when it was silent for as long
+//! as a token holds, or soon after its connection is gone. What one client keeps no other can reach.
 //! What it does not: it authenticates nobody.
 //! On failure: `53300` for one client too many, `54000` for one thing too many.
 

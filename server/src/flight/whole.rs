@@ -73,8 +73,7 @@ where
             None => self.engine.held(),
         };
         let frames = Frames::new(held);
-        let whole =
-            |body| tonic::body::Body::new(WholeBody { body, is_over: false, frames, pause: None });
+        let whole = |body| tonic::body::Body::new(WholeBody::new(body, frames, PAUSE));
         self.service.call(request.map(whole))
     }
 }
@@ -83,17 +82,23 @@ struct WholeBody {
     body: tonic::body::Body,
     is_over: bool,
     frames: Frames,
-    /// Until when the next bytes of a message must be there.
+    /// Until when the next bytes of a message must be there, and how long that is.
     pause: Option<Pin<Box<Sleep>>>,
+    longest_pause: Duration,
 }
 
 impl WholeBody {
+    fn new(body: tonic::body::Body, frames: Frames, longest_pause: Duration) -> WholeBody {
+        WholeBody { body, is_over: false, frames, pause: None, longest_pause }
+    }
+
     /// Whether the client has paused for too long, within a message.
     fn has_stopped(&mut self, context: &mut Context<'_>) -> bool {
         if !self.frames.is_within() {
             return false;
         }
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(PAUSE)));
+        let longest = self.longest_pause;
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(longest)));
         pause.as_mut().poll(context).is_ready()
     }
 }

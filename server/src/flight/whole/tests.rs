@@ -1,6 +1,6 @@
 //! Messages, however they are cut.
 
-use super::{Frames, Held};
+use super::*;
 
 fn message(bytes: usize) -> Vec<u8> {
     let length = u32::try_from(bytes).unwrap().to_be_bytes();
@@ -39,4 +39,45 @@ fn what_is_only_announced_is_not_held() {
     assert_eq!(frames.held.bytes(), 1 << 20);
     frames.pass(&message(100)[50..]).unwrap();
     assert_eq!(frames.held.bytes(), 0);
+}
+
+/// Gives what it has, and then nothing, without an end.
+struct Stops(Option<Bytes>);
+
+impl Body for Stops {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.0.take() {
+            Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_pause_between_messages_and_not_within_one() {
+    let pause = Duration::from_millis(20);
+    let whole = |data: &[u8]| {
+        let body = tonic::body::Body::new(Stops(Some(Bytes::copy_from_slice(data))));
+        WholeBody::new(body, Frames::new(Held::without_limit()), pause)
+    };
+    let sent = message(100);
+    for within in [1, 5, 104] {
+        let mut body = whole(&sent[..within]);
+        let mut next = |context: &mut Context<'_>| Pin::new(&mut body).poll_frame(context);
+        assert!(std::future::poll_fn(&mut next).await.unwrap().is_ok());
+        let refused = std::future::poll_fn(&mut next).await.unwrap().unwrap_err();
+        assert_eq!(refused.metadata().get("sqlstate").unwrap(), "08006", "{within}");
+        assert!(std::future::poll_fn(&mut next).await.is_none(), "it is over");
+    }
+    let mut body = whole(&sent);
+    let mut next = |context: &mut Context<'_>| Pin::new(&mut body).poll_frame(context);
+    assert!(std::future::poll_fn(&mut next).await.unwrap().is_ok());
+    let waited = tokio::time::timeout(pause * 5, std::future::poll_fn(&mut next)).await;
+    assert!(waited.is_err(), "between messages it is waited for");
 }
