@@ -1,9 +1,10 @@
 //! Statements: what they give is told first and fetched then.
 //!
 //! What it is: a query is described by `GetFlightInfo` and run by `DoGet`, which can be had again as
-//! long as the ticket holds; one that was prepared, with the values that were bound, can be had once. Every other statement is run by `GetFlightInfo`, once, since clients send
-//! whatever they are given that way, and nobody should have to fetch the rows of an INSERT for it to
-//! happen; what it gives, if it gives rows, is held until it is fetched.
+//! long as the ticket holds; one that was prepared, with the values that were bound, can be had once.
+//! Every other statement is run by `GetFlightInfo`, once, since clients send whatever they are given
+//! that way, and nobody should have to fetch the rows of an INSERT for it to happen; what it gives, if
+//! it gives rows, is held until it is fetched.
 //! What it guarantees: nothing is run before the session allows it; a call that is given up stops what
 //! it runs, and its session is left in order.
 //! What it does not: `COPY` has no place in this protocol.
