@@ -31,6 +31,7 @@ mod snapshot;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod width;
 
 use std::collections::HashSet;
 use std::fmt;

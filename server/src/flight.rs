@@ -39,6 +39,7 @@ pub mod options;
 pub mod plain;
 mod prepared;
 mod put;
+mod recent;
 pub mod run;
 mod service;
 mod statement;

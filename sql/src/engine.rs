@@ -21,6 +21,7 @@ use kho_catalog::table::Tables;
 
 use crate::activity::Activity;
 use crate::apart::abandonable;
+use crate::conjuncts::Conjuncts;
 use crate::early;
 use crate::errors::from_engine;
 use crate::input;
@@ -101,6 +102,17 @@ const SORT_RESERVE_PART: usize = 64;
 /// there are four.
 const BYTES_FOR_A_ROW: usize = 256 * 1024;
 const FEWEST_BATCH_ROWS: usize = 128;
+/// What a join may take by choice, as a part of what a statement has.
+const JOIN_PART: usize = 16;
+/// How many rows one thread reads for all, by how many threads there are; it reads so many in the time
+/// in which the threads together would pass some ten million on to one another.
+const SMALL_SIDE_ROWS: usize = 2_000_000;
+const FEWEST_SMALL_SIDE_ROWS: usize = 128 * 1024;
+const SMALL_SIDE_BYTES: usize = 32 << 20;
+/// An array of so many places is made however few of them are taken: it fits the processor's cache, or
+/// nearly. One with more is made where at least this part of them is taken.
+const ARRAY_PLACES: usize = 4_000_000;
+const KEYS_OF_PLACES: f64 = 0.03;
 
 /// The shared parts.
 pub(crate) struct Shared {
@@ -342,6 +354,23 @@ fn fit_to(config: &mut SessionConfig, bytes: usize) {
     // Each sort keeps this much aside for merging what it spilled, from its first row on.
     let reserve = bytes / SORT_RESERVE_PART;
     execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(reserve);
+    fit_joins(config, bytes);
+}
+
+/// Has joins made the way that costs least, and takes no more than a part of `bytes`.
+fn fit_joins(config: &mut SessionConfig, bytes: usize) {
+    let (threads, part) = (config.target_partitions().max(1), bytes / JOIN_PART);
+    let options = config.options_mut();
+    // To give each thread its part of both sides costs more than that one of them reads a small side
+    // for all. The more threads there are, the longer the others wait for it.
+    let optimizer = &mut options.optimizer;
+    optimizer.hash_join_single_partition_threshold_rows =
+        (SMALL_SIDE_ROWS / threads).max(FEWEST_SMALL_SIDE_ROWS);
+    optimizer.hash_join_single_partition_threshold = SMALL_SIDE_BYTES.min(part);
+    // Whole numbers that lie close are found by their place in an array, without a hash table.
+    let execution = &mut options.execution;
+    execution.perfect_hash_join_small_build_threshold = ARRAY_PLACES.min(part / size_of::<u32>());
+    execution.perfect_hash_join_min_key_density = KEYS_OF_PLACES;
 }
 
 fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
@@ -360,6 +389,7 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_default_features()
         .with_optimizer_rules(abandonable(optimizer_rules()))
         .with_physical_optimizer_rules(early::with_places(PhysicalOptimizer::new().rules))
+        .with_physical_optimizer_rule(Arc::new(Conjuncts))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))
         .build();

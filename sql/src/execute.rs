@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::Result as PlanResult;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,12 +33,17 @@ use crate::memory::task_context;
 use crate::outcome::{Deadline, bytes_of};
 use crate::scope::Scope;
 use crate::secure;
+use crate::share;
 
 /// What may wait for the client, or one batch that is larger: what it is larger by counts as the
 /// statement's memory.
 const BYTES_AHEAD: u32 = 8 << 20;
 /// How many batches that is, where they are small.
 const BATCHES_AHEAD: usize = 16;
+/// About how large a batch of a table may be: an operator holds several, and counts none of them.
+const BATCH_BYTES: usize = 2 << 20;
+/// So many rows it has in any case.
+const FEWEST_ROWS: usize = 16;
 
 /// When and why a statement ends before its work is done.
 #[derive(Clone)]
@@ -87,8 +94,22 @@ impl Limits {
     }
 }
 
+/// A plan of the work.
+pub(crate) struct Physical {
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// What it was made by, and is to be run by.
+    pub session: Arc<SessionState>,
+}
+
+impl Physical {
+    /// Its rows, in this task.
+    pub(crate) fn run(&self) -> PlanResult<SendableRecordBatchStream> {
+        execute_stream(Arc::clone(&self.plan), task_context(&self.session))
+    }
+}
+
 /// Plans the work, apart from other work; nothing is read yet but what planning needs.
-pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Physical> {
     planned(plan.plan().clone(), Arc::clone(plan.session())).await
 }
 
@@ -96,9 +117,9 @@ pub(crate) async fn physical(plan: &AuthorizedPlan) -> Result<Arc<dyn ExecutionP
 /// they come.
 pub(crate) async fn stream(plan: &AuthorizedPlan) -> Result<SendableRecordBatchStream> {
     let physical = physical(plan).await?;
-    let joins = has_hash_join(physical.as_ref());
-    let guarded = secure::is_guarded(physical.as_ref());
-    let rows = execute_stream(physical, task_context(plan.session())).map_err(from_engine)?;
+    let joins = has_hash_join(physical.plan.as_ref());
+    let guarded = secure::is_guarded(physical.plan.as_ref());
+    let rows = physical.run().map_err(from_engine)?;
     let rows = match joins {
         true => or_by_sorting(rows, plan.plan().clone(), Arc::clone(plan.session())),
         false => rows,
@@ -222,22 +243,46 @@ fn without_values(rows: SendableRecordBatchStream) -> SendableRecordBatchStream 
     Box::pin(RecordBatchStreamAdapter::new(schema, told))
 }
 
-async fn planned(plan: LogicalPlan, session: Arc<SessionState>) -> Result<Arc<dyn ExecutionPlan>> {
+async fn planned(plan: LogicalPlan, session: Arc<SessionState>) -> Result<Physical> {
     let length = secure::length(&plan);
-    let session = match length.is_of_few_rows {
-        // What shares work among threads would find none.
-        true => {
-            let mut alone = SessionState::clone(&session);
-            alone.config_mut().options_mut().execution.target_partitions = 1;
-            Arc::new(alone)
-        }
-        false => session,
+    // Boxed: what waits for a plan is waited for by much else, and compilers look through all of it.
+    let work: BoxFuture<'static, PlanResult<Physical>> = match length.is_of_few_rows {
+        true => Box::pin(alone(plan, session)),
+        false => Box::pin(together(plan, session)),
     };
-    let work = async move { session.create_physical_plan(&plan).await.map_err(from_engine) };
+    let work = async move { work.await.map_err(from_engine) };
     match length.is_short {
         true => work.await,
         false => apart(work).await,
     }
+}
+
+/// For a few rows: what shares work among threads would find none.
+async fn alone(plan: LogicalPlan, session: Arc<SessionState>) -> PlanResult<Physical> {
+    let mut alone = SessionState::clone(&session);
+    alone.config_mut().options_mut().execution.target_partitions = 1;
+    let plan = share::planned(&plan, &alone).await?;
+    Ok(Physical { plan, session })
+}
+
+async fn together(plan: LogicalPlan, session: Arc<SessionState>) -> PlanResult<Physical> {
+    let plan = session.optimize(&plan)?;
+    let runtime = Arc::clone(session.runtime_env());
+    let session = fitted(session, secure::widest_row(plan.clone(), runtime).await?);
+    let plan = share::physical(plan, &session).await?;
+    Ok(Physical { plan, session })
+}
+
+/// `session`, with batches of fewer rows where a row takes many bytes.
+fn fitted(session: Arc<SessionState>, row_bytes: usize) -> Arc<SessionState> {
+    let rows = BATCH_BYTES.checked_div(row_bytes).unwrap_or(usize::MAX).max(FEWEST_ROWS);
+    if rows >= session.config().batch_size() {
+        return session;
+    }
+    let mut fitted = SessionState::clone(&session);
+    let config = fitted.config_mut();
+    *config = config.clone().with_batch_size(rows);
+    Arc::new(fitted)
 }
 
 fn has_hash_join(plan: &dyn ExecutionPlan) -> bool {
@@ -258,9 +303,7 @@ fn or_by_sorting(
                 drop(rows);
                 let mut session = SessionState::clone(&session);
                 session.config_mut().options_mut().optimizer.prefer_hash_join = false;
-                let context = task_context(&session);
-                let physical = planned(plan, Arc::new(session)).await.map_err(to_engine)?;
-                execute_stream(physical, context)
+                planned(plan, Arc::new(session)).await.map_err(to_engine)?.run()
             }
             first => {
                 let schema = rows.schema();

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast;
@@ -16,7 +15,6 @@ use sqlparser::ast;
 use crate::authorize::standing::{Standing, while_it_holds};
 use crate::errors::{from_arrow, from_engine};
 use crate::execute::{self, Limits};
-use crate::memory::task_context;
 use crate::outcome::Rows;
 use crate::scope::Scope;
 use crate::secure;
@@ -64,14 +62,13 @@ async fn plan_text(
     let (plan, _) = query(scope, query_statement, parameters).await?;
     let physical = execute::physical(&plan).await?;
     if !analyze {
-        let text = DisplayableExecutionPlan::new(physical.as_ref()).indent(false).to_string();
+        let text = DisplayableExecutionPlan::new(physical.plan.as_ref()).indent(false).to_string();
         return Ok((text, None));
     }
     plan.standing().refuse_used_up()?;
-    let mut rows =
-        execute_stream(physical.clone(), task_context(plan.session())).map_err(from_engine)?;
-    rows = while_it_holds(rows, plan.standing().clone());
-    let guarded = secure::is_guarded(physical.as_ref());
+    let rows = physical.run().map_err(from_engine)?;
+    let mut rows = while_it_holds(rows, plan.standing().clone());
+    let guarded = secure::is_guarded(physical.plan.as_ref());
     while let Some(batch) = rows.next().await {
         let failed = |error| match guarded {
             true => secure::without_values(from_engine(error)),
@@ -79,7 +76,8 @@ async fn plan_text(
         };
         batch.map_err(failed)?;
     }
-    let text = DisplayableExecutionPlan::with_metrics(physical.as_ref()).indent(false).to_string();
+    let text =
+        DisplayableExecutionPlan::with_metrics(physical.plan.as_ref()).indent(false).to_string();
     let text = match guarded {
         true => text.lines().map(of_rows).collect::<Vec<_>>().join("\n"),
         false => text,

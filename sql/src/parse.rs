@@ -221,7 +221,7 @@ pub fn cut_name(name: &str) -> &str {
 /// # Errors
 /// Besides those of parsing, `42602` for a name with a control character: such names are ours, for
 /// what stands behind a statement's own tables.
-pub(crate) fn of_client(text: &str) -> Result<Vec<Statement>> {
+pub fn of_client(text: &str) -> Result<Vec<Statement>> {
     let ours = |name: &str| name.chars().any(char::is_control);
     if text.chars().any(char::is_control)
         && Tokenizer::new(&DIALECT, text).tokenize().is_ok_and(|tokens| {

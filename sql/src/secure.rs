@@ -29,13 +29,16 @@ mod plain;
 mod shape;
 mod short;
 mod source;
+mod width;
 
 use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::Result as PlanResult;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::physical_plan::ExecutionPlan;
 use kho_catalog::error::{Error, Kind, Result};
@@ -208,6 +211,11 @@ pub(crate) fn lasts(plan: &LogicalPlan, of_session: &dyn Fn(&str) -> bool) -> bo
 /// How long it takes to plan and to run a statement, as far as its plan tells that by itself.
 pub(crate) fn length(plan: &LogicalPlan) -> Length {
     short::length(plan)
+}
+
+/// About how many bytes the largest rows take that `plan`, which was optimized, reads.
+pub(crate) async fn widest_row(plan: LogicalPlan, runtime: Arc<RuntimeEnv>) -> PlanResult<usize> {
+    Ok(width::widest(width::scanned(&plan)?, runtime).await)
 }
 
 /// Whether a barrier is in the plan.

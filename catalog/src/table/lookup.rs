@@ -3,7 +3,7 @@
 //! What it is: the rows of named files, through the engine's own Parquet scan. Files are passed
 //! over by the log's statistics, row groups by theirs and by their bloom filters, pages by the
 //! page index. Footers come from the engine's cache of them: a cache of Kho's own, with its own
-//! limit, would be put in [`footer`] and [`Lookup::reader`].
+//! limit, would be put in [`footer_of`] and [`Lookup::reader`].
 //! What it guarantees: no row for which the filters are true is passed over.
 //! What it does not: rows for which they are not true may come along; a filter above decides.
 
@@ -117,7 +117,7 @@ pub(super) async fn holding(
     asked: &[LiteralGuarantee],
 ) -> PlanResult<Vec<Holding>> {
     let looked = stream::iter(files).map(|file| async move {
-        let footer = footer(store.as_ref(), runtime, &meta(&file)).await?;
+        let footer = footer_of(store.as_ref(), runtime, &file).await?;
         let kept = bloom::row_groups(store.as_ref(), &file.path, &footer, asked).await?;
         Ok::<_, DataFusionError>(Holding { file, kept, few_pages: false })
     });
@@ -134,7 +134,7 @@ async fn holding_some(
     asked: &[LiteralGuarantee],
 ) -> PlanResult<Vec<Holding>> {
     let looked = stream::iter(files).map(|file| async move {
-        let footer = footer(store.as_ref(), runtime, &meta(&file)).await?;
+        let footer = footer_of(store.as_ref(), runtime, &file).await?;
         let pages = pages::holding(&footer, asked);
         if let Some(pages) = pages.filter(|pages| pages.iter().sum::<usize>() <= FEW_PAGES) {
             let kept = pages.iter().map(|count| *count > 0).collect();
@@ -155,12 +155,13 @@ pub(super) struct Holding {
     few_pages: bool,
 }
 
-async fn footer(
+/// The footer of one of a snapshot's files. `store` is the warehouse's root.
+pub(super) async fn footer_of(
     store: &dyn ObjectStore,
     runtime: &RuntimeEnv,
-    file: &ObjectMeta,
+    file: &ScanFile,
 ) -> PlanResult<Arc<ParquetMetaData>> {
-    DFParquetMetadata::new(store, file)
+    DFParquetMetadata::new(store, &meta(file))
         .with_file_metadata_cache(Some(runtime.cache_manager.get_file_metadata_cache()))
         .fetch_metadata()
         .await
@@ -212,9 +213,7 @@ impl Snapshot {
             let store = Arc::clone(&store);
             async move {
                 // What cannot be read fails the scan, in its own words.
-                if let Err(error) =
-                    footer(store.as_ref(), session.runtime_env(), &meta(&file)).await
-                {
+                if let Err(error) = footer_of(store.as_ref(), session.runtime_env(), &file).await {
                     tracing::debug!(%error, "a footer is not kept");
                 }
             }

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use super::files::{FileScan, ScanFile};
 use super::lookup::Lookup;
 use super::schema::{self, TableColumn};
+use super::width::Widths;
 use super::{Location, delta_error};
 use crate::error::{Error, Kind, Result};
 
@@ -47,8 +48,9 @@ pub struct Snapshot {
 
 /// What is found out once for each snapshot, by who first needs it.
 #[derive(Default)]
-struct Once {
+pub(super) struct Once {
     size: OnceLock<Arc<TableSize>>,
+    pub widths: OnceCell<Widths>,
     listed: OnceLock<Listed>,
     provider: OnceCell<Arc<dyn TableProvider>>,
 }
@@ -297,6 +299,10 @@ impl Snapshot {
             .filter(|file| wanted(file.path().as_ref()))
             .map(|file| Action::Add(file.add_action()))
             .collect()
+    }
+
+    pub(super) fn once(&self) -> &Once {
+        &self.once
     }
 
     pub(super) fn eager(&self) -> &EagerSnapshot {

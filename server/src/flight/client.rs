@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::listener::Peer;
 use super::prepared::Prepared;
+use super::recent::Recent;
 use super::statement::Held;
 use super::transaction::Transaction;
 use crate::authenticate::VerifierDigest;
@@ -71,6 +72,7 @@ pub struct Client {
     pub transactions: Kept<Arc<Transaction>>,
     pub prepared: Kept<Arc<Prepared>>,
     pub held: Kept<Held>,
+    pub recent: Recent,
     main: Shared,
     running: Mutex<HashMap<Uuid, BTreeMap<u64, CancellationToken>>>,
     started: AtomicU64,
@@ -183,6 +185,7 @@ impl Clients {
             transactions: Kept::new("transactions", TRANSACTIONS, self.bytes),
             prepared: Kept::new("prepared statements", PREPARED, self.bytes),
             held: Kept::new("results that were not fetched", HELD, self.bytes),
+            recent: Recent::default(),
             main: Turn::of(session),
             running: Mutex::default(),
             started: AtomicU64::new(0),
@@ -362,6 +365,7 @@ impl Client {
     fn end(&self) {
         self.ended.cancel();
         self.held.close();
+        self.recent.clear();
         self.prepared.close();
         self.transactions.close();
     }

@@ -213,9 +213,13 @@ impl Call {
         let places =
             if is_query && self.form.endpoints == 1 { None } else { Some(self.places(id)?) };
         let (sent, endpoints) = (text.clone(), self.form.endpoints);
+        let client = Arc::clone(&self.client);
         let told = self.with_session(id, transaction, move |session, stop| {
             Box::pin(async move {
-                let statement = one(session, &sent).await?;
+                let statement = match is_query {
+                    true => query(session, &client, sent).await?,
+                    false => one(session, &sent).await?,
+                };
                 let shares = endpoints > 1 && !statement.is_ordered();
                 if is_query && !shares {
                     let described = session.describe(&statement, &[], stop).await?;
@@ -319,10 +323,11 @@ impl Call {
         text: String,
         told: Vec<u8>,
     ) -> Result<Messages> {
+        let client = Arc::clone(&self.client);
         let (outcome, running) = self
             .with_session(id, transaction, move |session, stop| {
                 Box::pin(async move {
-                    let statement = one(session, &text).await?;
+                    let statement = query(session, &client, text).await?;
                     session.run(&statement, &[], stop).await
                 })
             })
@@ -470,6 +475,16 @@ pub async fn one(session: &mut Session, text: &str) -> Result<Statement> {
     }
     session.fail();
     Err(session.refuse(Some(&statement), no_copy()).await)
+}
+
+/// [`one`] of a query, which its client may have sent before.
+async fn query(session: &mut Session, client: &Client, text: String) -> Result<Statement> {
+    if let Some(statement) = client.recent.get(&text) {
+        return Ok(statement);
+    }
+    let statement = one(session, &text).await?;
+    client.recent.put(text, statement.clone());
+    Ok(statement)
 }
 
 /// The one statement of a text; what does not parse is in the ledger before that is answered.

@@ -26,6 +26,7 @@ use kho_catalog::table::TableSize;
 use super::barrier::{Barrier, Shown};
 use super::{infallible, leak_proof};
 use crate::authorize::only_reads;
+use crate::share;
 
 /// What a [`guarded`] table is called and is, and what may be told of it.
 pub(super) struct Known<'a> {
@@ -140,6 +141,11 @@ impl GuardedTable {
         self.shapes.load(Ordering::Relaxed)
     }
 
+    /// Whether how large its rows are may decide how the statement is run.
+    pub(super) fn tells_size(&self) -> bool {
+        self.estimates && self.shapes()
+    }
+
     /// Whether it stands for the same rows at another time.
     pub(super) fn lasts(&self) -> bool {
         self.lasts
@@ -199,13 +205,13 @@ impl TableProvider for GuardedTable {
         if limit.is_some() {
             plan = plan.limit(0, limit)?;
         }
-        let inner = session.create_physical_plan(&plan.build()?).await?;
+        let inner = share::planned(&plan.build()?, session).await?;
         let shown = Shown {
             table: self.name.clone(),
             filters: filters.iter().map(ToString::to_string).collect(),
             schema,
             partitions: session.config().target_partitions(),
-            estimates: self.estimates && self.shapes(),
+            estimates: self.tells_size(),
             // Where a plan is shown, so is how many rows pass.
             lets_in_dynamic: self.lets_in_dynamic.load(Ordering::Relaxed),
         };

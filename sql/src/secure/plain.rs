@@ -137,6 +137,11 @@ impl PlainTable {
         self.snapshot.is_some()
     }
 
+    /// The version, where it is that.
+    pub(super) fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
     /// How many files it is made of, where it is that.
     pub(super) fn files(&self) -> Option<usize> {
         self.snapshot.as_ref().map(Snapshot::file_count)

@@ -77,9 +77,11 @@ pub(super) async fn bind_for_description(
     };
     let (bound, returned) = match sql.as_ref() {
         ast::Statement::Query(_) => {
-            let described = set_config::described(sql);
-            let sql = described.as_ref().unwrap_or(sql);
-            let bound = bind::bind(scope, sql, parameters, Vec::new()).await?;
+            let bound = match set_config::described(sql) {
+                Some(sql) => bind::bind(scope, &sql, parameters, Vec::new()).await?,
+                // It will be run with what was found out here.
+                None => plans::bind(scope, statement, sql, parameters).await?,
+            };
             let schema = shown_schema(&bound);
             return Ok(Some((bind::parameter_fields(&bound.plan)?, Some(schema))));
         }
