@@ -9,6 +9,7 @@
 
 pub(crate) mod constant;
 mod context;
+mod counted;
 mod infer;
 mod names;
 mod patterns;
@@ -154,6 +155,7 @@ fn plan(
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters);
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
+        .and_then(counted::counted)
         .and_then(infer::infer)
         .and_then(crate::numeric::type_as_postgres)
         .and_then(recursive::with_like_terms)

@@ -41,6 +41,7 @@ use crate::pg_catalog::{CatalogView, Visible};
 use crate::plans::Plans;
 use crate::scope::Scope;
 use crate::session::Seats;
+use crate::whole::PushDown;
 use crate::yielding::Yielding;
 
 /// How much the statements of one server may use together.
@@ -339,6 +340,10 @@ fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {
 /// The engine's rules, and ours behind them: what it pushes down to relations is there by then.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
+    let pushes: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
+    for rule in rules.iter_mut().filter(|rule| rule.name() == pushes.name()) {
+        *rule = Arc::clone(&pushes);
+    }
     rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));
     rules

@@ -42,5 +42,6 @@ mod show;
 mod system;
 mod transaction;
 pub mod types;
+mod whole;
 mod write;
 mod yielding;

@@ -55,18 +55,15 @@ fn engines(session: &dyn Session) -> Result<&SessionState> {
 
 /// `plan`, in which groups that are there more than once are tables.
 fn shared(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let again = {
-        let all = groups(&plan, &HashSet::new())?;
-        let again = repeated(&all)?;
-        // Those within others that are shared are not there any more.
-        repeated(&groups(&plan, &again)?)?.into_iter().map(Groups::owned).collect::<Vec<_>>()
-    };
+    let again = repeated(groups(&plan, &HashSet::new())?);
     if again.is_empty() {
         return Ok(plan);
     }
-    let tables = again.iter().map(table).collect::<Result<Vec<_>>>()?;
-    let tables: HashMap<_, _> = again.iter().map(OwnedGroups::key).zip(tables).collect();
-    let replaced = plan.transform_down(|node| {
+    // Those within others that are shared are not there any more.
+    let again = repeated(groups(&plan, &again)?);
+    let table = |groups: Groups| table(&groups.plan).map(|table| (groups, table));
+    let tables = again.into_iter().map(table).collect::<Result<HashMap<_, _>>>()?;
+    let replaced = plan.transform_down_with_subqueries(|node| {
         if refers_to_itself(&node) {
             return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
         }
@@ -81,26 +78,15 @@ fn shared(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Groups and where their rows come from: equal plans may read different tables of one name.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Groups<'a> {
-    plan: &'a LogicalPlan,
+struct Groups {
+    plan: LogicalPlan,
     /// Where the tables are in memory, which they all are while this is compared.
     sources: Vec<usize>,
 }
 
-struct OwnedGroups {
-    plan: LogicalPlan,
-    sources: Vec<usize>,
-}
-
-impl OwnedGroups {
-    fn key(&self) -> Groups<'_> {
-        Groups { plan: &self.plan, sources: self.sources.clone() }
-    }
-}
-
-impl<'a> Groups<'a> {
+impl Groups {
     /// `node`, where it gives the same groups each time that it is run.
-    fn of(node: &'a LogicalPlan) -> Result<Option<Groups<'a>>> {
+    fn of(node: &LogicalPlan) -> Result<Option<Groups>> {
         let LogicalPlan::Aggregate(_) = node else { return Ok(None) };
         let mut sources = Vec::new();
         let mut is_same = true;
@@ -114,11 +100,7 @@ impl<'a> Groups<'a> {
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;
-        Ok((is_same && !sources.is_empty()).then_some(Groups { plan: node, sources }))
-    }
-
-    fn owned(self) -> OwnedGroups {
-        OwnedGroups { plan: self.plan.clone(), sources: self.sources }
+        Ok((is_same && !sources.is_empty()).then(|| Groups { plan: node.clone(), sources }))
     }
 }
 
@@ -141,9 +123,9 @@ fn may_differ(part: &Expr) -> bool {
 }
 
 /// The groups in `plan`, not looking below those in `known`, nor into what refers to itself.
-fn groups<'a>(plan: &'a LogicalPlan, known: &HashSet<Groups<'a>>) -> Result<Vec<Groups<'a>>> {
+fn groups(plan: &LogicalPlan, known: &HashSet<Groups>) -> Result<Vec<Groups>> {
     let mut found = Vec::new();
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         if refers_to_itself(node) {
             return Ok(TreeNodeRecursion::Jump);
         }
@@ -156,25 +138,26 @@ fn groups<'a>(plan: &'a LogicalPlan, known: &HashSet<Groups<'a>>) -> Result<Vec<
 }
 
 /// Those that are there more than once.
-fn repeated<'a>(all: &[Groups<'a>]) -> Result<HashSet<Groups<'a>>> {
+fn repeated(all: Vec<Groups>) -> HashSet<Groups> {
     let (mut seen, mut again) = (HashSet::new(), HashSet::new());
     for groups in all {
-        if !seen.insert(groups) {
-            again.insert(groups.clone());
-        }
+        match seen.contains(&groups) {
+            true => again.insert(groups),
+            false => seen.insert(groups),
+        };
     }
-    Ok(again)
+    again
 }
 
 /// A scan of the rows of `groups`, with their columns called as they were.
-fn table(groups: &OwnedGroups) -> Result<LogicalPlan> {
-    let columns = groups.plan.schema().iter();
+fn table(groups: &LogicalPlan) -> Result<LogicalPlan> {
+    let columns = groups.schema().iter();
     let named = columns.enumerate().map(|(place, of)| Expr::from(of).alias(place.to_string()));
-    let plan = LogicalPlanBuilder::from(groups.plan.clone()).project(named)?.build()?;
-    let table =
-        SharedTable { schema: Arc::clone(plan.schema().inner()), plan, rows: OnceCell::new() };
+    let plan = LogicalPlanBuilder::from(groups.clone()).project(named)?.build()?;
+    let schema = Arc::clone(plan.schema().inner());
+    let table = SharedTable { schema, plan, rows: OnceCell::new() };
     let scan = LogicalPlanBuilder::scan(NAME, provider_as_source(Arc::new(table)), None)?;
-    let columns = groups.plan.schema().iter().enumerate().map(|(place, (qualifier, field))| {
+    let columns = groups.schema().iter().enumerate().map(|(place, (qualifier, field))| {
         let column = Expr::Column(Column::new(Some(NAME), place.to_string()));
         column.alias_qualified(qualifier.cloned(), field.name())
     });

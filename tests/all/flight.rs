@@ -1,6 +1,7 @@
 //! Flight SQL, as a client that means well sees it, and as one that does not.
 
 mod attacks;
+mod promises;
 mod sql_client;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use arrow_flight::sql::{
     CommandGetTables, CommandGetXdbcTypeInfo, SqlInfo, SqlSupportsConvert,
 };
 use kho_server::flight::metadata;
+use kho_server::flight::options::Form;
 use kho_sql::session::Session;
 use kho_tests::inside::{Server, Warehouse, play, run};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,9 @@ async fn city() -> (Server, Session) {
 
 async fn ask(session: &mut Session, command: Command) -> RecordBatch {
     let schema = metadata::schema(&command).unwrap();
-    let answer = metadata::answer(session, command, 1000, &CancellationToken::new()).await.unwrap();
+    let form = Form { compression: None, views: false, endpoints: 1 };
+    let stop = CancellationToken::new();
+    let answer = metadata::answer(session, command, (1000, form), &stop).await.unwrap();
     assert_eq!(answer.schema(), schema);
     answer
 }

@@ -308,7 +308,7 @@ impl Flight {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.authorization.clone());
         for (name, said) in &self.headers {
-            request.metadata_mut().insert(*name, value(said)?);
+            request.metadata_mut().append(*name, value(said)?);
         }
         Ok(request)
     }

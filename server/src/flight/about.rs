@@ -32,9 +32,9 @@ impl Call {
     /// What the session says.
     pub async fn get_answer(&self, command: Command) -> Result<Messages> {
         schema(&command)?;
-        let handles_ms = self.shared.limits.token_lifetime_ms;
+        let told_by = (self.shared.limits.token_lifetime_ms, self.form);
         let answer = self.with_session(Uuid::new_v4(), None, move |session, stop| {
-            Box::pin(metadata::answer(session, command, handles_ms, stop))
+            Box::pin(metadata::answer(session, command, told_by, stop))
         });
         let (batch, running) = answer.await?;
         let source = Source::of(Arc::clone(batch.schema_ref()), vec![batch]);

@@ -301,7 +301,11 @@ fn bearer(text: &str) -> Option<&str> {
 }
 
 fn said<'a>(metadata: &'a MetadataMap, name: &str) -> Result<Option<&'a str>> {
-    let value = metadata.get(name).map(|value| value.to_str());
+    let mut values = metadata.get_all(name).iter();
+    let value = values.next().map(|value| value.to_str());
+    if values.next().is_some() {
+        return Err(nobody(&format!("{name} is said more than once")));
+    }
     value.transpose().map_err(|_| nobody(&format!("what {name} says is no text")))
 }
 

@@ -258,9 +258,7 @@ impl Clients {
             for client in all {
                 client.held.renew(Held::is_used);
                 client.held.retain(|_, _, age| age <= HELD_FOR);
-                if let Some(silent) = client.silent() {
-                    client.transactions.retain(|_, it, _| !it.is_idle_for_too_long(silent));
-                }
+                client.transactions.retain(|_, it, _| !it.is_idle_for_too_long());
                 if client.is_over(self.lifetime, RECONNECTS_WITHIN) {
                     self.end(client.id);
                 }
@@ -382,7 +380,7 @@ impl Client {
             None => true,
         };
         let is_silent = self.silent().is_some_and(|silent| silent >= RECONNECTS_WITHIN);
-        is_silent && !in_block && lock(&self.transactions.things).by_id.is_empty()
+        is_silent && !in_block && self.transactions.is_empty()
     }
 
     fn is_over(&self, lifetime: Duration, reconnects_within: Duration) -> bool {
@@ -420,6 +418,10 @@ impl<T> Kept<T> {
         }
         things.by_id.insert(id, Thing { since: Instant::now(), bytes, thing });
         Ok(())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        lock(&self.things).by_id.is_empty()
     }
 
     pub fn take(&self, id: Uuid) -> Option<T> {

@@ -246,7 +246,9 @@ async fn prepare(
                 Ok(create) => create,
                 Err(error) => return Err(refused(session, error).await),
             };
-            run::done(session, &create, stop).await?;
+            for statement in create {
+                run::done(session, &statement, stop).await?;
+            }
         }
         (true, Existing::Replace) => {
             run::done(session, &format!("TRUNCATE {table}"), stop).await?;

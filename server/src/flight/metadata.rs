@@ -21,6 +21,8 @@ use kho_catalog::error::{Error, Result};
 use kho_sql::session::Session;
 use tokio_util::sync::CancellationToken;
 
+use super::options::Form;
+
 pub use relations::Seen;
 
 /// The columns of the answer to `command`; `None` where it asks for no metadata.
@@ -41,20 +43,20 @@ pub fn schema(command: &Command) -> Option<SchemaRef> {
 }
 
 /// The answer to `command`, as `session` may have it, whose prepared statements are kept for so long
-/// after its last word.
+/// after its last word; rows of tables come in `form`.
 ///
 /// # Errors
 /// `XX000` for a command that asks for no metadata; else what the statement says.
 pub async fn answer(
     session: &mut Session,
     command: Command,
-    handles_ms: u64,
+    (handles_ms, form): (u64, Form),
     stop: &CancellationToken,
 ) -> Result<RecordBatch> {
     match command {
         Command::CommandGetCatalogs(it) => relations::catalogs(session, it, stop).await,
         Command::CommandGetDbSchemas(it) => relations::schemas(session, it, stop).await,
-        Command::CommandGetTables(it) => relations::tables(session, it, stop).await,
+        Command::CommandGetTables(it) => relations::tables(session, it, form, stop).await,
         Command::CommandGetTableTypes(it) => table_types(it),
         Command::CommandGetPrimaryKeys(it) => keys::primary(session, it, stop).await,
         Command::CommandGetExportedKeys(_)

@@ -298,7 +298,12 @@ async fn set(
 }
 
 fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Result<Option<&'a str>> {
-    let value = metadata.get(name).map(|value| value.to_str());
+    let mut values = metadata.get_all(name).iter();
+    let value = values.next().map(|value| value.to_str());
+    if values.next().is_some() {
+        let message = format!("{name} is said more than once");
+        return Err(Error::new(Kind::InvalidParameterValue, message));
+    }
     value.transpose().map_err(|_| {
         Error::new(Kind::InvalidParameterValue, format!("what {name} says is no text"))
     })

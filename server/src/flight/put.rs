@@ -22,6 +22,7 @@ use super::client::Turn;
 use super::error::canceled;
 use super::ingest::{Arriving, Loaded, Target, broken_off, ingest};
 use super::plain;
+use super::run;
 use super::service::{Call, command, transaction};
 
 /// How long a client that loads may send nothing.
@@ -115,12 +116,17 @@ impl Call {
             Ok(both) => both,
             Err(error) => return Err(self.refuse(transaction, error).await),
         };
-        let own = self.with_session(Uuid::new_v4(), transaction, |session, _| {
+        let may_wait_for_itself = transaction.is_none() && !self.client.transactions.is_empty();
+        let own = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
             Box::pin(async move {
-                match session.status() {
-                    TransactionStatus::Idle => session.beside().await.map(Some),
-                    _ => Ok(None),
+                if session.status() != TransactionStatus::Idle {
+                    return Ok(None);
                 }
+                let mut beside = session.beside().await?;
+                if may_wait_for_itself && beside.setting("lock_timeout")? == "0" {
+                    run::done(&mut beside, WAIT_FOR_ITSELF, stop).await?;
+                }
+                Ok(Some(beside))
             })
         });
         let load = self.load.clone();
@@ -131,9 +137,19 @@ impl Call {
         let loaded = self.with(session, Uuid::new_v4(), is_transaction, move |session, stop| {
             Box::pin(async move { ingest(session, &target, load.as_ref(), arriving, stop).await })
         });
-        loaded.await.map(|(loaded, _)| loaded)
+        let told = |error: Error| match error.kind() {
+            Kind::LockNotAvailable if may_wait_for_itself => error.with_hint(
+                "A transaction of this client may have the table: end it, or name it in the load.",
+            ),
+            _ => error,
+        };
+        loaded.await.map(|(loaded, _)| loaded).map_err(told)
     }
 }
+
+/// A driver that begins transactions by itself sends its loads without their ids: such a load may wait
+/// for a transaction that waits for the load.
+const WAIT_FOR_ITSELF: &str = "SET lock_timeout = '10s'";
 
 pub fn no_substrait() -> Error {
     Error::unsupported("Substrait plans are not supported").with_hint("Send SQL.")

@@ -288,9 +288,9 @@ impl Call {
         let ticket = self.open(sealed).await?;
         let id = ticket::id(&ticket.id).ok_or_else(bug)?;
         match ticket.rows.ok_or_else(bug)? {
-            Rows::Query(text) => {
+            Rows::Query(query) => {
                 let transaction = transaction(ticket.transaction.as_deref())?;
-                self.get_query(id, transaction, text, ticket.schema).await
+                self.get_query(id, transaction, query, ticket.schema).await
             }
             Rows::Held(_) => self.get_held(id).await,
             Rows::Nothing(_) => self.get_nothing(),

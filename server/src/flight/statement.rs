@@ -106,7 +106,7 @@ impl Drop for Places {
 
 /// What a statement will give.
 enum Told {
-    Query(SchemaRef),
+    Query(SchemaRef, String),
     Ran(Box<Outcome>),
 }
 
@@ -223,14 +223,16 @@ impl Call {
                 let shares = endpoints > 1 && !statement.is_ordered();
                 if is_query && !shares {
                     let described = session.describe(&statement, &[], stop).await?;
-                    return Ok(Told::Query(relaxed(&described.columns.unwrap_or_else(none))));
+                    let schema = relaxed(&described.columns.unwrap_or_else(none));
+                    return Ok(Told::Query(schema, search_path(session)?));
                 }
                 session.run(&statement, &[], stop).await.map(|it| Told::Ran(Box::new(it)))
             })
         });
         match told.await? {
-            (Told::Query(schema), _) => {
-                let ticket = self.ticket(id, transaction, ticket::Rows::Query(text), &schema)?;
+            (Told::Query(schema, search_path), _) => {
+                let query = ticket::Query { text, search_path };
+                let ticket = self.ticket(id, transaction, ticket::Rows::Query(query), &schema)?;
                 info(&shown(&schema, self.form), [ticket], descriptor)
             }
             (Told::Ran(outcome), running) => {
@@ -320,7 +322,7 @@ impl Call {
         &self,
         id: Uuid,
         transaction: Option<Uuid>,
-        text: String,
+        ticket::Query { text, search_path: told_by }: ticket::Query,
         told: Vec<u8>,
     ) -> Result<Messages> {
         let client = Arc::clone(&self.client);
@@ -328,6 +330,10 @@ impl Call {
             .with_session(id, transaction, move |session, stop| {
                 Box::pin(async move {
                     let statement = query(session, &client, text).await?;
+                    if search_path(session)? != told_by {
+                        session.fail();
+                        return Err(session.refuse(Some(&statement), told_otherwise()).await);
+                    }
                     session.run(&statement, &[], stop).await
                 })
             })
@@ -337,10 +343,7 @@ impl Call {
                 let session = self.client.session(transaction)?;
                 self.send(Source::from(rows).of_session(session), running)
             }
-            Outcome::Rows(_) => {
-                Err(Error::unsupported("what was told of the rows is no longer so")
-                    .with_hint("Ask for them again, with GetFlightInfo."))
-            }
+            Outcome::Rows(_) => Err(told_otherwise()),
             _ => Err(Error::internal("a query gave no rows")),
         }
     }
@@ -475,6 +478,16 @@ pub async fn one(session: &mut Session, text: &str) -> Result<Statement> {
     }
     session.fail();
     Err(session.refuse(Some(&statement), no_copy()).await)
+}
+
+/// What decides which tables a query's names are.
+fn search_path(session: &Session) -> Result<String> {
+    session.setting("search_path").map(str::to_owned)
+}
+
+fn told_otherwise() -> Error {
+    Error::unsupported("what was told of the rows is no longer so")
+        .with_hint("Ask for them again, with GetFlightInfo.")
 }
 
 /// [`one`] of a query, which its client may have sent before.

@@ -50,12 +50,22 @@ pub struct Ticket {
     pub schema: Vec<u8>,
 }
 
+/// A query, and what its names were looked up by when it was told of: by another path they may be those
+/// of other tables.
+#[derive(Clone, PartialEq, Message)]
+pub struct Query {
+    #[prost(string, tag = "1")]
+    pub text: String,
+    #[prost(string, tag = "2")]
+    pub search_path: String,
+}
+
 /// Where the rows of a ticket are.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Rows {
     /// A query, to be run.
-    #[prost(string, tag = "5")]
-    Query(String),
+    #[prost(message, tag = "5")]
+    Query(Query),
     /// What the client's session holds under the ticket's id.
     #[prost(bool, tag = "6")]
     Held(bool),

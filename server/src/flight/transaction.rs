@@ -60,16 +60,20 @@ impl Transaction {
         Arc::clone(&self.session)
     }
 
-    /// Whether its client, which was silent for so long, said nothing in it for longer than its
-    /// settings allow; or whether it is over, by a statement.
-    pub fn is_idle_for_too_long(&self, silent: Duration) -> bool {
+    /// Whether nothing was said in it for longer than its settings allow, and no rows of it are on their
+    /// way; or whether it is over, by a statement. What its client does besides does not keep it.
+    pub fn is_idle_for_too_long(&self) -> bool {
+        let mut used = lock(&self.used);
+        if Arc::strong_count(&self.session) > 1 {
+            *used = Instant::now();
+            return false;
+        }
         let Some(session) = self.session.try_take() else { return false };
         if session.status() == TransactionStatus::Idle {
             return true;
         }
         let limit = session.idle_limit_ms();
-        let silent = lock(&self.used).elapsed().min(silent);
-        limit.is_some_and(|(limit_ms, _)| silent > Duration::from_millis(limit_ms))
+        limit.is_some_and(|(limit_ms, _)| used.elapsed() > Duration::from_millis(limit_ms))
     }
 }
 

@@ -65,16 +65,16 @@ async fn groups_of_a_query_that_is_named_twice_are_made_once() {
     const WITH: &str = "WITH g AS (SELECT k, sum(v) AS s FROM t GROUP BY k) SELECT";
     let most = format!("{WITH} k, s FROM g WHERE s = (SELECT max(s) FROM g)");
     assert_eq!(sql(&most).await, (2, 1));
-    let joined = format!("{WITH} a.k, b.s, c.s FROM g a JOIN g b USING (k) JOIN g c USING (k)");
+    let joined = format!("{WITH} a.s, b.s, c.s FROM g a JOIN g b USING (k) JOIN g c USING (k)");
     assert_eq!(sql(&joined).await, (3, 1));
-    let united = format!("{WITH} k FROM g UNION ALL SELECT k + 1 FROM g LIMIT 20");
+    let united = format!("{WITH} k, s FROM g UNION ALL SELECT s, k FROM g");
     assert_eq!(sql(&united).await, (2, 1));
 }
 
 #[tokio::test]
 async fn two_columns_of_one_name_are_told_apart() {
     let text = "WITH g AS (SELECT a.k, b.k AS o, count(*) AS n FROM t a JOIN t b USING (v) GROUP BY a.k, b.k)
-        SELECT x.k, x.o, y.n FROM g x JOIN g y ON x.k = y.o";
+        SELECT x.k, x.o, x.n, y.n FROM g x JOIN g y ON x.k = y.o";
     assert_eq!(sql(text).await, (2, 1));
 }
 

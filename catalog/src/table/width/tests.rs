@@ -27,7 +27,7 @@ fn batch(rows: usize, bytes: usize) -> RecordBatch {
 #[test]
 fn a_text_that_is_there_once_in_the_file_is_there_in_each_row() {
     let widths = widths(&footer(&[batch(500, 20_000)]));
-    assert_eq!((widths["t"], widths["n"]), (20_000, 8));
+    assert_eq!(widths["t"], 20_000);
     assert!(widths["l"] >= 3 * 4, "{widths:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The statement that makes a table for the rows of a load.
+//! The statements that make a table for the rows of a load.
 //!
 //! What it guarantees: a column for each field, in their order, of the type that its values have in
 //! Kho, `NOT NULL` where the field says that it is never NULL; no name is taken for SQL. Arrow's own
@@ -11,8 +11,8 @@ use kho_catalog::types::Type;
 
 use crate::flight::name::{RelationName, column, literal};
 
-/// Makes `table` for rows of `schema`.
-pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<String> {
+/// The statements that make `table` for rows of `schema`.
+pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<Vec<String>> {
     let mut columns = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         columns.push((field, type_of(field)?));
@@ -29,7 +29,13 @@ pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<Stri
         let items: Vec<String> = (columns.iter())
             .map(|(field, of)| format!("{} AS {}", empty(of), column(field.name())))
             .collect();
-        return Ok(format!("CREATE TABLE {table} AS SELECT {} WHERE false", items.join(", ")));
+        let create = format!("CREATE TABLE {table} AS SELECT {} WHERE false", items.join(", "));
+        // Nor has a query's value a constraint.
+        let never_null =
+            columns.iter().filter(|(field, _)| !field.is_nullable()).map(|(field, _)| {
+                format!("ALTER TABLE {table} ALTER COLUMN {} SET NOT NULL", column(field.name()))
+            });
+        return Ok(std::iter::once(create).chain(never_null).collect());
     }
     let columns: Vec<String> = (columns.iter())
         .map(|(field, of)| {
@@ -37,7 +43,7 @@ pub(super) fn create_table(table: &RelationName, schema: &Schema) -> Result<Stri
             format!("{} {of}{null}", column(field.name()))
         })
         .collect();
-    Ok(format!("CREATE TABLE {table} ({})", columns.join(", ")))
+    Ok(vec![format!("CREATE TABLE {table} ({})", columns.join(", "))])
 }
 
 fn type_of(field: &Field) -> Result<Type> {

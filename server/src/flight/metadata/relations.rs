@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::columns::{Shapes, shapes};
 use super::not_built;
+use crate::flight::options::Form;
 use crate::flight::run;
 use crate::flight::run::values::{numbers, texts};
+use crate::flight::stream::shown;
 
 /// What a relation is, in the words of JDBC; those of the system are told apart, so that a tool can
 /// leave them out.
@@ -69,6 +71,7 @@ pub(super) async fn schemas(
 pub(super) async fn tables(
     session: &mut Session,
     command: CommandGetTables,
+    form: Form,
     stop: &CancellationToken,
 ) -> Result<RecordBatch> {
     let CommandGetTables { catalog, table_types, include_schema, .. } = command;
@@ -92,8 +95,11 @@ pub(super) async fn tables(
     );
     let empty = Arc::new(Schema::empty());
     for it in &found {
-        let shape = shapes.get(&it.oid).unwrap_or(&empty);
-        builder.append(DATABASE, &it.schema, &it.name, &it.table_type, shape).map_err(not_built)?;
+        // What is told of a table is what comes of a query for it.
+        let shape = shown(shapes.get(&it.oid).unwrap_or(&empty), form);
+        builder
+            .append(DATABASE, &it.schema, &it.name, &it.table_type, &shape)
+            .map_err(not_built)?;
     }
     builder.build().map_err(not_built)
 }

@@ -7,7 +7,7 @@ fn sealer(byte: u8) -> Sealer {
 }
 
 fn ticket() -> Ticket {
-    let rows = Some(Rows::Query("SELECT 1".to_owned()));
+    let rows = Some(Rows::Query(Query { text: "SELECT 1".to_owned(), search_path: String::new() }));
     Ticket { id: vec![1; 16], role: 7, until_ms: 9, transaction: None, rows, schema: vec![2] }
 }
 
