@@ -6,8 +6,14 @@
 //! of numbers costs less than such a copy. To compare text, or to call a function, costs more. So
 //! comparisons of numbers and times come first, as one part, and all of them look at all rows;
 //! the others follow, in their order, and look at the rows that are left.
-//! What it guarantees: what is put first cannot fail.
-//! What it does not: as in PostgreSQL, a part that can fail may see rows that another part leaves out.
+//! `b <> 0 AND a / b > 1` is not to fail, and the engine looks at both parts of a row where few rows are
+//! left out by the first. So a part that can fail ([`failing`]) is looked at for no other rows than those
+//! that satisfy the parts before.
+//! What it guarantees: what is put first cannot fail; whether a part that can fail is looked at depends
+//! on no other row.
+//! What it does not: as in PostgreSQL, parts need not be in the order in which they were written.
+
+mod failing;
 
 use std::sync::Arc;
 
@@ -17,7 +23,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, Column, Literal, lit};
 use datafusion::physical_expr::utils::split_conjunction;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -37,7 +43,7 @@ impl PhysicalOptimizerRule for Conjuncts {
             let Some(filter) = node.downcast_ref::<FilterExec>() else {
                 return Ok(Transformed::no(node));
             };
-            match ordered(filter.predicate(), &filter.input().schema()) {
+            match ordered(filter.predicate(), &filter.input().schema())? {
                 Some(predicate) => {
                     let filter =
                         FilterExecBuilder::from(filter).with_predicate(predicate).build()?;
@@ -59,19 +65,32 @@ impl PhysicalOptimizerRule for Conjuncts {
 }
 
 /// `predicate` with its parts in order; `None` where it has fewer than two.
-fn ordered(predicate: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Arc<dyn PhysicalExpr>> {
+fn ordered(
+    predicate: &Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let parts = split_conjunction(predicate);
     if parts.len() < 2 {
-        return None;
+        return Ok(None);
     }
     let (cheap, dear): (Vec<_>, Vec<_>) =
         parts.into_iter().cloned().partition(|part| is_cheap(part, schema));
-    let cheap = all(cheap);
     // Read from the left, so that each sees the rows that are left.
-    dear.into_iter().fold(cheap, |before, part| match before {
-        Some(before) => Some(and(before, part)),
-        None => Some(part),
+    dear.into_iter().try_fold(all(cheap), |before, part| {
+        Ok(Some(match before {
+            Some(before) if failing::can_fail(part.as_ref(), schema) => behind(before, part)?,
+            Some(before) => and(before, part),
+            None => part,
+        }))
     })
+}
+
+/// `part`, looked at where `before` is true and nowhere else.
+fn behind(
+    before: Arc<dyn PhysicalExpr>,
+    part: Arc<dyn PhysicalExpr>,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    Ok(Arc::new(CaseExpr::try_new(None, vec![(before, part)], Some(lit(false)))?))
 }
 
 /// `a AND (b AND (c AND d))`: the left side is one comparison, so that rows are copied only where a

@@ -27,6 +27,7 @@ use crate::errors::from_engine;
 use crate::input;
 use crate::jobs::Jobs;
 use crate::join_order::JoinOrder;
+use crate::join_order::repeated::Repeated;
 use crate::join_order::semi::SemiJoins;
 use crate::limit::OfServer;
 use crate::limit::running::Running;
@@ -94,6 +95,8 @@ impl Default for Limits {
 
 /// Joins that take fewer rows than this are done before a better order is found.
 const JOINS_WORTH_ORDERING: f64 = 100_000.0;
+/// The same of the rows that a semi join looks through.
+const ROWS_WORTH_GROUPING: f64 = 1_000.0;
 /// What sorts keep aside for merging, as a part of what a statement has. A sort and its merge are
 /// two sharers of three quarters of it: sixteen sorts beside each other have room, and as many
 /// exchanges between threads.
@@ -345,6 +348,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         *rule = Arc::clone(&pushes);
     }
     rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
+    rules.push(Arc::new(Repeated { least_rows: ROWS_WORTH_GROUPING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));
     rules
 }

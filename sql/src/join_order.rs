@@ -15,6 +15,7 @@
 //! 2006), by the rows that their joins give and the rows that they build hash tables of.
 
 mod estimate;
+pub(crate) mod repeated;
 pub(crate) mod semi;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use kho_catalog::text::Text;
 use kho_catalog::types::Type;
 
 use super::JoinOrder;
+use super::repeated::Repeated;
 use super::semi::SemiJoins;
 use crate::secure;
 
@@ -76,6 +77,7 @@ async fn contexts() -> [SessionContext; 2] {
     let mut rules = Optimizer::new().rules;
     let plain = rules.clone();
     rules.push(Arc::new(SemiJoins { least_rows: 0.0 }));
+    rules.push(Arc::new(Repeated { least_rows: 0.0 }));
     rules.push(Arc::new(JoinOrder { least_rows: 0.0 }));
     let mut contexts = Vec::new();
     for rules in [plain, rules] {
@@ -201,5 +203,30 @@ async fn a_relation_is_asked_about_before_it_is_joined() {
         let (after, shown) = first_join(optimized(&ordered, &query).await);
         assert!(after.starts_with("Inner Join"), "{shown}");
         assert!(shown.contains("LeftSemi Join: shop.id = "), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_many_rows_have_is_looked_for_once() {
+    let [plain, ordered] = contexts().await;
+    let is_grouped = |plan: LogicalPlan| plan.display_indent().to_string().contains("Aggregate");
+    for (query, expected) in [
+        // Of 1,000 sales in 40 shops; of 100 things.
+        ("SELECT id FROM shop WHERE id IN (SELECT shop FROM sale)", true),
+        (
+            "SELECT id FROM thing WHERE NOT EXISTS (SELECT 1 FROM sale WHERE sale.shop = thing.id)",
+            true,
+        ),
+        ("SELECT id FROM thing WHERE id NOT IN (SELECT shop FROM sale)", true),
+        ("SELECT id FROM shop WHERE id IN (SELECT thing FROM sale)", false),
+        ("SELECT id FROM shop WHERE name IN (SELECT name FROM sale)", false),
+        (
+            "SELECT id FROM shop s WHERE EXISTS (SELECT 1 FROM sale WHERE shop = s.id AND thing > s.city)",
+            false,
+        ),
+    ] {
+        assert_eq!(answer(&plain, query).await, answer(&ordered, query).await, "{query}");
+        assert!(!is_grouped(optimized(&plain, query).await), "{query}");
+        assert_eq!(is_grouped(optimized(&ordered, query).await), expected, "{query}");
     }
 }
