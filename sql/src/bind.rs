@@ -10,6 +10,7 @@
 pub(crate) mod constant;
 mod context;
 mod infer;
+mod members;
 mod names;
 mod patterns;
 mod prepare;
@@ -156,6 +157,7 @@ fn plan(
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(infer::infer)
         .and_then(crate::numeric::type_as_postgres)
+        .and_then(members::as_postgres)
         .and_then(recursive::with_like_terms)
         .map_err(from_engine)
 }
