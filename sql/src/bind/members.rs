@@ -14,6 +14,7 @@
 
 mod condition;
 mod correlated;
+mod join;
 mod set;
 
 use std::sync::Arc;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection,
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, Subquery,
 };
 
 use condition::{Place, Unknown, Within};
@@ -40,7 +41,10 @@ pub(super) fn as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
     let plan = plan.transform_up_with_subqueries(|node| {
         let node = match node_asks(&node)? {
-            true => answered(node)?,
+            true => {
+                correlated::require_nearest(&node)?;
+                answered(node)?
+            }
             false => node,
         };
         match node {
@@ -52,17 +56,28 @@ pub(super) fn as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(plan.data)
 }
 
+/// The subquery that `expr` is about, not looking into it.
+fn subquery(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::InSubquery(it) => Some(&it.subquery),
+        Expr::SetComparison(it) => Some(&it.subquery),
+        Expr::Exists(it) => Some(&it.subquery),
+        Expr::ScalarSubquery(it) => Some(it),
+        _ => None,
+    }
+}
+
 /// Whether `expr` asks something of a subquery.
 fn asks(expr: &Expr) -> Result<bool> {
-    expr.exists(|part| {
-        Ok(matches!(
-            part,
-            Expr::InSubquery(_)
-                | Expr::SetComparison(_)
-                | Expr::Exists(_)
-                | Expr::ScalarSubquery(_)
-        ))
-    })
+    expr.exists(|part| Ok(subquery(part).is_some()))
+}
+
+/// Whether it is such a question, for which the engine looks in some nodes alone.
+fn is_question(expr: &Expr) -> bool {
+    match expr {
+        Expr::ScalarSubquery(it) => correlated::is(&it.subquery),
+        other => subquery(other).is_some(),
+    }
 }
 
 fn node_asks(node: &LogicalPlan) -> Result<bool> {
@@ -81,7 +96,7 @@ fn answered(node: LogicalPlan) -> Result<LogicalPlan> {
             let predicate = within.predicate(predicate)?;
             Filter::try_new(predicate, input).map(LogicalPlan::Filter)
         }
-        LogicalPlan::Join(join) => joined(join),
+        LogicalPlan::Join(join) => join::answered_join(join),
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) => beneath(node),
         other => with_values(other),
     }
@@ -103,34 +118,6 @@ fn with_values(node: LogicalPlan) -> Result<LogicalPlan> {
     Ok(node.data)
 }
 
-/// What an inner join asks of subqueries is asked of what it gives, where the engine makes joins of it.
-fn joined(mut join: Join) -> Result<LogicalPlan> {
-    if join.join_type != JoinType::Inner {
-        let schema = both_sides(&join)?;
-        let within = Within { schema: &schema, place: Place::Condition };
-        join.filter = join.filter.map(|it| within.value(it, Unknown::IsFalse)).transpose()?;
-        return Ok(LogicalPlan::Join(join));
-    }
-    let (mut asking, mut plain) = (Vec::new(), Vec::new());
-    for part in join.filter.take().map(split_conjunction_owned).unwrap_or_default() {
-        match asks(&part)? {
-            true => asking.push(part),
-            false => plain.push(part),
-        }
-    }
-    join.filter = conjunction(plain);
-    let join = LogicalPlan::Join(join);
-    match conjunction(asking) {
-        Some(asking) => answered(LogicalPlan::Filter(Filter::try_new(asking, Arc::new(join))?)),
-        // Its equalities ask.
-        None => with_values(join),
-    }
-}
-
-fn both_sides(join: &Join) -> Result<DFSchema> {
-    join.left.schema().join(join.right.schema())
-}
-
 /// What the node asks of subqueries, asked beneath it: the engine does not look for that in nodes of
 /// its kind.
 fn beneath(node: LogicalPlan) -> Result<LogicalPlan> {
@@ -138,30 +125,24 @@ fn beneath(node: LogicalPlan) -> Result<LogicalPlan> {
         return Ok(node);
     };
     let given = node.schema().columns();
-    let mut asked: Vec<Expr> = Vec::new();
+    let mut asked = Asked::default();
     let names = NamePreserver::new(&node);
     let mut exprs = Vec::new();
     for expr in node.expressions() {
         let name = names.save(&expr);
-        let expr = expr.transform_down(|part| {
-            if !matches!(part, Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::Exists(_)) {
-                return Ok(Transformed::no(part));
+        let expr = expr.transform_down(|part| match is_question(&part) {
+            true => {
+                let column = asked.column("below", part);
+                Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
             }
-            let place = asked.iter().position(|it| *it == part).unwrap_or_else(|| {
-                asked.push(part);
-                asked.len().saturating_sub(1)
-            });
-            let column = Expr::Column(Column::new_unqualified(asked_name(place)));
-            Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+            false => Ok(Transformed::no(part)),
         })?;
         exprs.push(name.restore(expr.data));
     }
     if asked.is_empty() {
         return with_values(node);
     }
-    let columns = input.schema().columns().into_iter().map(Expr::Column);
-    let asked = asked.into_iter().enumerate().map(|(place, it)| it.alias(asked_name(place)));
-    let below = Projection::try_new(columns.chain(asked).collect(), Arc::new(input))?;
+    let below = Projection::try_new(asked.beside(input.schema()), Arc::new(input))?;
     let below = answered(LogicalPlan::Projection(below))?;
     let node = with_values(node.with_new_exprs(exprs, vec![below])?)?;
     match node.schema().fields().len() == given.len() {
@@ -173,7 +154,34 @@ fn beneath(node: LogicalPlan) -> Result<LogicalPlan> {
     }
 }
 
-/// No user can write it.
-fn asked_name(place: usize) -> String {
-    format!("\u{1}asked {place}")
+/// Questions whose answers are columns of what is beneath.
+#[derive(Default)]
+struct Asked {
+    questions: Vec<(Expr, String)>,
+}
+
+impl Asked {
+    fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
+    /// The column with the answer; no user can write its name.
+    fn column(&mut self, of: &str, question: Expr) -> Expr {
+        let known = self.questions.iter().find(|(known, _)| *known == question);
+        let name = match known {
+            Some((_, name)) => name.clone(),
+            None => {
+                let name = format!("\u{1}asked {of} {}", self.questions.len());
+                self.questions.push((question, name.clone()));
+                name
+            }
+        };
+        Expr::Column(Column::new_unqualified(name))
+    }
+
+    /// The answers beside the columns that there are.
+    fn beside(self, schema: &DFSchema) -> Vec<Expr> {
+        let columns = schema.columns().into_iter().map(Expr::Column);
+        columns.chain(self.questions.into_iter().map(|(it, name)| it.alias(name))).collect()
+    }
 }

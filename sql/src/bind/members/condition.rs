@@ -10,8 +10,8 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Operator, Subquery, lit};
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::Error;
 
-use super::correlated;
 use super::set::{Set, counted, distinct_or_not, of};
+use super::{asks, correlated};
 use crate::errors::to_engine;
 
 /// What is made of an answer that is not known.
@@ -67,7 +67,7 @@ impl Within<'_> {
     }
 
     fn conjunct(&self, part: Expr) -> Result<Expr> {
-        if !super::asks(&part)? {
+        if !asks(&part)? {
             return Ok(part);
         }
         let (bare, negated) = bare(part);
@@ -168,6 +168,12 @@ impl Within<'_> {
         if asks_outer_row(&value)? {
             return Err(unsupported("a subquery that is compared with the rows of another one"));
         }
+        if value.contains_outer() {
+            return Err(unsupported(
+                "a value of the outer row that is compared with the rows of a subquery within \
+                 another",
+            ));
+        }
         set.require_sound(&value)?;
         let found = set.any(operator, &value, self)?;
         if unknown == Unknown::IsFalse {
@@ -227,11 +233,13 @@ fn bare(mut expr: Expr) -> (Expr, bool) {
 /// Whether the engine makes a join of it that gives the right rows, as a whole condition.
 fn is_joined_rightly(member: &Member) -> Result<bool> {
     let plan = &member.subquery.subquery;
-    if member.operator != Operator::Eq || asks_outer_row(&member.value)? {
+    let of_outer = member.value.contains_outer() || asks_outer_row(&member.value)?;
+    if member.operator != Operator::Eq || of_outer {
         return Ok(false);
     }
     if correlated::is(plan) {
-        return Ok(!member.negated && correlated::require(plan).is_ok());
+        let is_apart = correlated::require_apart(plan, None).is_ok();
+        return Ok(!member.negated && is_apart && correlated::require(plan).is_ok());
     }
     // Of other expressions it does not ask whether they can be NULL, but whether their columns can.
     let of_column = match &member.value {

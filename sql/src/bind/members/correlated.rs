@@ -6,7 +6,11 @@
 //! counts, numbers or cuts off its rows, or fills in for those that it does not find, it has other
 //! rows by then; the engine does not see that in every case, so it is seen here.
 
-use datafusion::common::Result;
+use std::collections::HashSet;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, FetchType, JoinType, LogicalPlan, SkipType};
 use kho_catalog::error::Error;
 
@@ -15,6 +19,78 @@ use crate::errors::to_engine;
 /// Whether `plan` asks something of the outer row.
 pub(super) fn is(plan: &LogicalPlan) -> bool {
     plan.contains_outer_reference() || plan.inputs().into_iter().any(is_below)
+}
+
+/// The columns of the outer row that `plan` asks for.
+pub(super) fn outer_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
+    let mut all = Vec::new();
+    each_outer(plan, &mut |expr| {
+        expr.apply(|part| {
+            if let Expr::OuterReferenceColumn(_, column) = part {
+                all.push(column.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Visits what in `plan` asks the outer row.
+fn each_outer(plan: &LogicalPlan, visit: &mut dyn FnMut(&Expr) -> Result<()>) -> Result<()> {
+    plan.apply_expressions(|expr| {
+        if expr.contains_outer() {
+            visit(expr)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let below = plan.inputs().into_iter().filter(|it| !matches!(it, LogicalPlan::Subquery(_)));
+    below.into_iter().try_for_each(|input| each_outer(input, visit))
+}
+
+/// That what the subqueries of `node` ask the outer row for, and also `value`, is not called as what it
+/// is compared with: the engine would take the one for the other.
+///
+/// # Errors
+/// `0A000`.
+pub(super) fn require_apart(plan: &LogicalPlan, value: Option<&Expr>) -> Result<()> {
+    let mut outer: HashSet<Column> = outer_columns(plan)?.into_iter().collect();
+    outer.extend(value.into_iter().flat_map(Expr::column_refs).cloned());
+    let mut same = false;
+    each_outer(plan, &mut |expr| {
+        same = same || expr.column_refs().into_iter().any(|column| outer.contains(column));
+        Ok(())
+    })?;
+    match same {
+        true => Err(to_engine(
+            Error::unsupported(
+                "a subquery that depends on the outer row and reads a table by the name that one of \
+                 the outer query has is not supported",
+            )
+            .with_hint("Give one of them an alias."),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// That the subqueries of `node` depend on none but its own rows.
+///
+/// # Errors
+/// `0A000`.
+pub(super) fn require_nearest(node: &LogicalPlan) -> Result<()> {
+    let schema = merge_schema(&node.inputs());
+    node.apply_subqueries(|plan| {
+        let LogicalPlan::Subquery(it) = plan else { return Ok(TreeNodeRecursion::Continue) };
+        let columns = outer_columns(&it.subquery)?;
+        match columns.iter().all(|column| schema.has_column(column)) {
+            true => Ok(TreeNodeRecursion::Continue),
+            false => Err(to_engine(Error::unsupported(
+                "a subquery that depends on a row of a query further out than the one around it is \
+                 not supported",
+            ))),
+        }
+    })
+    .map(drop)
 }
 
 /// What a lateral subquery asks, it asks of what stands beside it.
@@ -93,6 +169,7 @@ pub(super) fn rows(plan: &LogicalPlan) -> Result<&LogicalPlan> {
         other => other,
     };
     require(rows)?;
+    require_apart(rows, None)?;
     Ok(rows)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::expr::{BinaryExpr, Exists};
 use datafusion::logical_expr::{
     Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, lit,
@@ -20,6 +20,8 @@ use crate::errors::to_engine;
 const MEMBER: &str = "\u{1}member";
 /// What the count of its rows is called.
 const COUNT: &str = "\u{1}count";
+/// What the least or the greatest of them is called.
+const EXTREME: &str = "\u{1}extreme";
 
 /// A subquery of one column.
 pub(super) struct Set {
@@ -87,24 +89,7 @@ impl Set {
             return Ok(());
         }
         correlated::require(&self.rows)?;
-        // What the subquery asks of the outer row is asked beside the rows: a name that both have
-        // would be the rows' there.
-        let outer = value.column_refs();
-        let mut same = false;
-        self.rows.apply(|node| {
-            same = same || outer.iter().any(|it| node.schema().has_column(it));
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        match same {
-            true => Err(to_engine(
-                Error::unsupported(
-                    "a subquery over a table that the query around it also reads by the same name, \
-                     and which depends on the outer row, is not supported here",
-                )
-                .with_hint("Give one of them an alias."),
-            )),
-            false => Ok(()),
-        }
+        correlated::require_apart(&self.rows, Some(value))
     }
 
     /// That it gives the same rows each time that it is asked.
@@ -129,6 +114,10 @@ impl Set {
 
     /// Whether the operator holds between `value` and one of the rows.
     pub(super) fn any(&self, operator: Operator, value: &Expr, within: &Within) -> Result<Expr> {
+        if let Some(extreme) = self.extreme(operator)? {
+            let holds = BinaryExpr::new(Box::new(value.clone()), operator, Box::new(extreme));
+            return Ok(Expr::BinaryExpr(holds).is_true());
+        }
         let (value, row) = (Box::new(outer(value.clone(), within.schema)?), Box::new(member()));
         let holds = match operator {
             Operator::Eq => BinaryExpr::new(row, operator, value),
@@ -136,6 +125,23 @@ impl Set {
         };
         let rows = LogicalPlanBuilder::from(self.rows.clone()).filter(Expr::BinaryExpr(holds))?;
         exists(rows.build()?, within.place)
+    }
+
+    /// The row for which the operator holds if it does for any: that needs no join.
+    fn extreme(&self, operator: Operator) -> Result<Option<Expr>> {
+        // Of floating numbers, what is greatest depends on who is asked.
+        if correlated::is(&self.rows) || self.column.data_type().is_floating() {
+            return Ok(None);
+        }
+        let extreme = match operator {
+            Operator::Lt | Operator::LtEq => max(member()),
+            Operator::Gt | Operator::GtEq => min(member()),
+            _ => return Ok(None),
+        };
+        let row = LogicalPlanBuilder::from(self.rows.clone())
+            .aggregate(Vec::<Expr>::new(), vec![extreme.alias(EXTREME)])?
+            .project(vec![Expr::Column(Column::new_unqualified(EXTREME))])?;
+        Ok(Some(Expr::ScalarSubquery(of(row.build()?))))
     }
 
     /// Whether one of the rows is NULL.
