@@ -11,6 +11,7 @@ pub(crate) mod constant;
 mod context;
 mod counted;
 mod infer;
+mod members;
 mod names;
 mod patterns;
 mod prepare;
@@ -158,6 +159,7 @@ fn plan(
         .and_then(counted::counted)
         .and_then(infer::infer)
         .and_then(crate::numeric::type_as_postgres)
+        .and_then(members::as_postgres)
         .and_then(recursive::with_like_terms)
         .map_err(from_engine)
 }

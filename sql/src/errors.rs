@@ -69,7 +69,7 @@ fn from_shared(error: &DataFusionError) -> Error {
         },
         DataFusionError::ArrowError(arrow, _) => from_arrow(arrow),
         DataFusionError::SchemaError(schema, _) => from_schema(schema),
-        DataFusionError::NotImplemented(message) => Error::unsupported(first_line(message)),
+        DataFusionError::NotImplemented(message) => not_done(message),
         DataFusionError::Plan(message) => from_plan(message),
         DataFusionError::SQL(_, _) => Error::new(Kind::Syntax, first_line(&error.to_string())),
         DataFusionError::ResourcesExhausted(message) => exhausted(message),
@@ -87,6 +87,19 @@ fn from_shared(error: &DataFusionError) -> Error {
         },
         DataFusionError::ExecutionJoin(_) => Error::internal("a task of the query ended early"),
         other => Error::internal(first_line(&other.to_string())),
+    }
+}
+
+/// What the engine does not do. A subquery that it made no join of it would show as it holds it.
+fn not_done(message: &str) -> Error {
+    let of_subquery = ["Exists(", "InSubquery(", "ScalarSubquery("].iter().any(|kind| {
+        message.starts_with(&format!("Physical plan does not support logical expression {kind}"))
+    });
+    match of_subquery {
+        true => Error::unsupported("this subquery is not supported here")
+            .with_detail("No join can be made of how it depends on the outer row.")
+            .with_hint("Compare columns of both with =, or write a join."),
+        false => Error::unsupported(first_line(message)),
     }
 }
 

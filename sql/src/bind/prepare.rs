@@ -64,6 +64,12 @@ impl VisitorMut for Pass {
             Expr::Function(function) if sets_config(&function.name) => {
                 ControlFlow::Break(set_config_elsewhere())
             }
+            Expr::InSubquery { expr, .. } if matches!(**expr, Expr::Tuple(_)) => {
+                ControlFlow::Break(
+                    Error::unsupported("a row is not compared with the rows of a subquery")
+                        .with_hint("Compare its columns in the condition of an EXISTS."),
+                )
+            }
             _ => ControlFlow::Continue(()),
         }
     }
