@@ -62,6 +62,7 @@ files! { on_both:
     pg_changing_needs_reading
     pg_comments
     pg_common_table_expressions
+    pg_common_types
     pg_constraints
     pg_create_table_as
     pg_cursors
