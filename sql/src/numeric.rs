@@ -12,6 +12,7 @@ mod checked;
 mod common;
 mod oids;
 mod operands;
+mod planner;
 mod recursion;
 mod spans;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use datafusion::common::{Column, DFSchema, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, WindowFunctionDefinition,
@@ -78,9 +80,12 @@ pub(crate) fn install(state: &mut SessionState) {
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(operands::Operands));
     rules.push(Arc::new(CheckedArithmetic));
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(planner::Spans)];
+    planners.extend(state.expr_planners().iter().cloned());
     let rebuilt =
         datafusion::execution::session_state::SessionStateBuilder::new_from_existing(state.clone())
             .with_analyzer_rules(rules)
+            .with_expr_planners(planners)
             .build();
     *state = rebuilt;
 }

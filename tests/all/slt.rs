@@ -142,6 +142,7 @@ files! { on_kho:
     prepared_and_governed
     purposes
     refused_statements
+    refused_types
     quotas
     restore_table
     role_limits

@@ -42,8 +42,13 @@ pub(super) fn alike(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             Ok(Transformed::new_transformed(Expr::Between(between), changed))
         }
         Expr::InList(InList { mut expr, mut list, negated }) => {
+            let is_one = list.len() == 1;
             let parts = std::iter::once(expr.as_mut()).chain(&mut list).collect();
-            let changed = to_compare(parts, schema);
+            // Several are one array, whose elements are of the type of what they are compared with.
+            let changed = match is_one {
+                true => to_compare(parts, schema),
+                false => among(parts, schema),
+            };
             let list = InList::new(expr, list, negated);
             Ok(Transformed::new_transformed(Expr::InList(list), changed))
         }
@@ -126,6 +131,11 @@ fn arithmetic(it: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
         (Operator::Multiply | Operator::Divide, span, by) if is_span(span) && by.is_numeric() => {
             Transformed::yes(spans::scaled(*left, op, *right, schema))
         }
+        // Between two days there are an integer of them.
+        (Operator::Minus, DataType::Date32, DataType::Date32) => {
+            let days = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            Transformed::yes(Expr::Cast(Cast::new(Box::new(days), DataType::Int32)))
+        }
         (Operator::Multiply, by, span) if is_span(span) && by.is_numeric() => {
             Transformed::yes(spans::scaled(*right, op, *left, schema))
         }
@@ -206,6 +216,19 @@ fn to_compare(mut parts: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     true
 }
 
+/// Brings what is looked for among others to one type with them; says whether anything changed.
+fn among(mut parts: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    match types_of(&parts, schema).and_then(|known| chosen(&known)) {
+        Some(DataType::Float32) => {
+            for part in &mut parts {
+                replace(part, |it| cast(it, &DataType::Float32, schema));
+            }
+            true
+        }
+        _ => to_compare(parts, schema),
+    }
+}
+
 /// Brings those of which one is chosen to one type; says whether anything changed.
 fn to_choose(mut parts: Vec<&mut Expr>, what: &str, schema: &DFSchema) -> Result<bool> {
     let Some(known) = types_of(&parts, schema) else { return Ok(false) };
@@ -256,7 +279,7 @@ fn refuse_mixture(types: &[DataType], what: &str) -> Result<()> {
 }
 
 /// The text of a literal that nothing gave a type yet.
-fn quoted(expr: &Expr) -> Option<&str> {
+pub(super) fn quoted(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(value, None) => value.try_as_str().flatten(),
         _ => None,
