@@ -38,6 +38,7 @@ use sqlparser::ast;
 use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use prepare::sets_config;
+pub(crate) use recursive::saying_nothing;
 pub(crate) use types::{Oids, sql_type};
 pub(crate) use view::view_of_mark;
 

@@ -4,112 +4,48 @@
 //! The engine's integer `+ - *` and `sum` wrap around, its floats overflow to infinity, and its
 //! casts to integers cut the fraction off. Here arithmetic is checked (`22003`, `22012`),
 //! `sum(bigint)` is numeric, and a cast to an integer rounds, half away from zero for numeric and
-//! half to even for floats. A whole number is an integer, or a bigint where it is too large.
+//! half to even for floats. A whole number is an integer, or a bigint where it is too large. What is
+//! compared, or one of which is chosen, is brought to the type that PostgreSQL brings it to.
 
+mod alike;
 mod checked;
+mod common;
 mod oids;
 mod operands;
+mod planner;
+mod recursion;
+mod spans;
 #[cfg(test)]
 mod tests;
+mod typed;
+mod whole;
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Values,
-    WindowFunctionDefinition,
+    Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
-use datafusion::scalar::ScalarValue;
 
 use checked::Checked;
 use kho_catalog::table::FILE_COLUMN;
 
-/// A plan whose whole numbers are integers where they fit, whose sums of bigint are numeric and
-/// whose result has no unsigned numbers but oids, which PostgreSQL lacks. It is applied as soon as a plan is
-/// made, so that whoever is told the result's columns sees the types that will come.
+/// A plan whose expressions have PostgreSQL's types: whole numbers are integers where they fit, what
+/// stands beside each other is of one type, sums of bigint are numeric and the result has no unsigned
+/// numbers but oids, which PostgreSQL lacks. It is applied as soon as a plan is made, so that whoever
+/// is told the result's columns sees the types that will come.
 pub(crate) fn type_as_postgres(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = narrow_literals(plan)?;
-    let plan = rewrite(plan, &oids::beside)?;
-    let plan = WideSum.analyze(plan, &ConfigOptions::default())?;
-    signed_result(plan)
-}
-
-/// `1` is an integer, not a bigint. The working table of a recursive query has the types it was
-/// planned with, so such a query is left alone.
-fn narrow_literals(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut recursive = false;
-    plan.apply_with_subqueries(|node| {
-        recursive |= matches!(node, LogicalPlan::RecursiveQuery(_));
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    if recursive {
-        return Ok(plan);
-    }
-    // The rows of an INSERT already have the types of its table.
-    let typed = matches!(plan, LogicalPlan::Dml(_));
-    let plan = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Values(values) if !typed => narrow_values(values).map(Transformed::yes),
-        other => Ok(Transformed::no(other)),
-    })?;
-    // What LIMIT and OFFSET count is the engine's own; VALUES is done.
-    let skips = |node: &LogicalPlan| matches!(node, LogicalPlan::Limit(_) | LogicalPlan::Values(_));
-    rewrite_but(plan.data, &skips, &|expr, _| match expr {
-        Expr::Literal(ScalarValue::Int64(Some(number)), metadata) => {
-            Ok(match i32::try_from(number) {
-                Ok(small) => {
-                    let small = ScalarValue::Int32(Some(small));
-                    Transformed::yes(Expr::Literal(small, metadata))
-                }
-                Err(_) => Transformed::no(Expr::Literal(number.into(), metadata)),
-            })
-        }
-        other => Ok(Transformed::no(other)),
-    })
-}
-
-/// The columns of a `VALUES` list that are whole numbers throughout as integers where they fit.
-fn narrow_values(values: Values) -> Result<LogicalPlan> {
-    let Values { schema, mut values } = values;
-    let mut fields = Vec::new();
-    for (index, (qualifier, field)) in schema.iter().enumerate() {
-        let column: Option<Vec<ScalarValue>> = (values.iter())
-            .map(|row| row.get(index).and_then(|it| narrowed(field.data_type(), it)))
-            .collect();
-        let mut field = Arc::clone(field);
-        if let Some(column) = column {
-            for (row, value) in values.iter_mut().zip(column) {
-                if let Some(place) = row.get_mut(index) {
-                    *place = Expr::Literal(value, None);
-                }
-            }
-            field = Arc::new(field.as_ref().clone().with_data_type(DataType::Int32));
-        }
-        fields.push((qualifier.cloned(), field));
-    }
-    let schema = DFSchema::new_with_metadata(fields, schema.metadata().clone())?;
-    Ok(LogicalPlan::Values(Values { schema: Arc::new(schema), values }))
-}
-
-fn narrowed(column: &DataType, value: &Expr) -> Option<ScalarValue> {
-    let Expr::Literal(value, _) = value else { return None };
-    match (column, value) {
-        (DataType::Int64, ScalarValue::Int64(Some(number))) => {
-            Some(ScalarValue::Int32(Some(i32::try_from(*number).ok()?)))
-        }
-        (DataType::Int64, ScalarValue::Int64(None) | ScalarValue::Null) => {
-            Some(ScalarValue::Int32(None))
-        }
-        _ => None,
-    }
+    signed_result(typed::typed(plan)?)
 }
 
 /// Unsigned columns of the result (`row_number()`, `cardinality()`) as bigint.
@@ -144,36 +80,30 @@ pub(crate) fn install(state: &mut SessionState) {
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(operands::Operands));
     rules.push(Arc::new(CheckedArithmetic));
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(planner::Spans)];
+    planners.extend(state.expr_planners().iter().cloned());
     let rebuilt =
         datafusion::execution::session_state::SessionStateBuilder::new_from_existing(state.clone())
             .with_analyzer_rules(rules)
+            .with_expr_planners(planners)
             .build();
     *state = rebuilt;
 }
 
 /// `sum(bigint)` is numeric.
-#[derive(Debug)]
-struct WideSum;
-
-impl AnalyzerRule for WideSum {
-    fn name(&self) -> &str {
-        "kho_wide_sum"
-    }
-
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite(plan, &|expr, schema| match expr {
-            Expr::AggregateFunction(AggregateFunction { func, mut params })
-                if func.name() == "sum" && sums_bigint(&params.args, schema) =>
-            {
-                params.args = params.args.into_iter().map(widened).collect();
-                Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
-            }
-            Expr::WindowFunction(mut window) if is_window_sum(&window, schema) => {
-                window.params.args = window.params.args.into_iter().map(widened).collect();
-                Ok(Transformed::yes(Expr::WindowFunction(window)))
-            }
-            other => Ok(Transformed::no(other)),
-        })
+fn wide_sum(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    match expr {
+        Expr::AggregateFunction(AggregateFunction { func, mut params })
+            if func.name() == "sum" && sums_bigint(&params.args, schema) =>
+        {
+            params.args = params.args.into_iter().map(widened).collect();
+            Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
+        }
+        Expr::WindowFunction(mut window) if is_window_sum(&window, schema) => {
+            window.params.args = window.params.args.into_iter().map(widened).collect();
+            Transformed::yes(Expr::WindowFunction(window))
+        }
+        other => Transformed::no(other),
     }
 }
 
@@ -227,18 +157,9 @@ type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
 
 /// Applies `rule` to every expression of the plan, subqueries included; columns keep their names.
 fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
-    rewrite_but(plan, &|_| false, rule)
-}
-
-/// The same, but for nodes that `skips` names.
-fn rewrite_but(
-    plan: LogicalPlan,
-    skips: &dyn Fn(&LogicalPlan) -> bool,
-    rule: Rule<'_>,
-) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         // Files are pruned by a scan's filters as they are; they are also in a filter above.
-        if matches!(node, LogicalPlan::TableScan(_)) || skips(&node) {
+        if matches!(node, LogicalPlan::TableScan(_)) {
             return Ok(Transformed::no(node));
         }
         let mut schema = merge_schema(&node.inputs());

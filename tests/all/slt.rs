@@ -62,6 +62,7 @@ files! { on_both:
     pg_changing_needs_reading
     pg_comments
     pg_common_table_expressions
+    pg_common_types
     pg_constraints
     pg_create_table_as
     pg_cursors
@@ -141,6 +142,7 @@ files! { on_kho:
     prepared_and_governed
     purposes
     refused_statements
+    refused_types
     quotas
     restore_table
     role_limits

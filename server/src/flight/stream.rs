@@ -214,6 +214,7 @@ fn pieces(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> {
 
 /// A batch with the types that were told, and nothing else in it.
 fn fitted(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    kho_sql::told::check(&batch, schema)?;
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {

@@ -2,8 +2,7 @@
 //!
 //! # Why
 //! `id = ANY($1)` is how drivers pass a list. A client that does not state the type is asked for an
-//! array of the type of `id`, not for text; one that writes `$1::integer`, for an integer. And the columns of `SELECT NULL UNION ALL SELECT 1` are
-//! told to a client before the engine's analysis makes them integers.
+//! array of the type of `id`, not for text; one that writes `$1::integer`, for an integer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,46 +11,17 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::{NamePreserver, coerce_plan_expr_for_schema};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Union};
-use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use kho_catalog::types::Type;
-
-/// Gives parameters of `= ANY` the type of what they are compared with, those of casts the type that
-/// they are cast to, and the parts of a union the types of the whole.
-pub(super) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut unions = false;
-    let plan = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Union(union) if differ(&union.inputs) => {
-            unions = true;
-            coerced(&union.inputs).map(Transformed::yes)
-        }
-        other if unions => other.recompute_schema().map(Transformed::yes),
-        other => Ok(Transformed::no(other)),
-    })?;
-    parameters(plan.data)
-}
-
-fn differ(inputs: &[Arc<LogicalPlan>]) -> bool {
-    let types = |plan: &LogicalPlan| -> Vec<DataType> {
-        plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
-    };
-    inputs.windows(2).any(|two| matches!(two, [one, other] if types(one) != types(other)))
-}
-
-fn coerced(inputs: &[Arc<LogicalPlan>]) -> Result<LogicalPlan> {
-    let schema = Arc::new(coerce_union_schema(inputs)?);
-    let inputs = inputs
-        .iter()
-        .map(|input| coerce_plan_expr_for_schema(input.as_ref().clone(), &schema).map(Arc::new));
-    Ok(LogicalPlan::Union(Union { inputs: inputs.collect::<Result<Vec<_>>>()?, schema }))
-}
 
 /// What is known of parameters, by their names.
 type Known = HashMap<String, FieldRef>;
 
-fn parameters(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// Gives parameters of `= ANY` the type of what they are compared with, and those of casts the type
+/// that they are cast to.
+pub(super) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
     if known(&plan, &mut Known::new())? {
         return Ok(plan);
     }

@@ -17,8 +17,9 @@ use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::logical_plan::RecursiveQuery;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, Projection, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ScalarUDFImpl, Signature, Union, Volatility,
 };
+use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 /// `plan`, whose recursive queries the engine can run.
 pub(super) fn with_like_terms(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -33,12 +34,21 @@ pub(super) fn with_like_terms(plan: LogicalPlan) -> Result<LogicalPlan> {
     let likened = plan.transform_up_with_subqueries(|node| {
         let node = match node {
             LogicalPlan::RecursiveQuery(it) if is_unlike(&it) => likened(it)?,
+            LogicalPlan::Union(Union { inputs, .. }) => {
+                let schema = Arc::new(coerce_union_schema(&inputs)?);
+                LogicalPlan::Union(Union { inputs, schema })
+            }
             other => other,
         };
         // Whoever stands above tells of columns what it was told itself.
         node.recompute_schema().map(Transformed::yes)
     })?;
     Ok(likened.data)
+}
+
+/// `expr`, of which nothing is said but its type.
+pub(crate) fn saying_nothing(expr: Expr) -> Expr {
+    ScalarUDF::from(Saying::new(BTreeMap::new())).call(vec![expr])
 }
 
 fn is_unlike(query: &RecursiveQuery) -> bool {

@@ -11,7 +11,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    Query, Select, SelectItem, TimezoneInfo, Value, VisitMut, VisitorMut,
+    Query, Select, SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -33,6 +33,9 @@ impl VisitorMut for Respell {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if let Some(with) = query.with.as_mut().filter(|with| with.recursive) {
+            with.cte_tables.iter_mut().for_each(|it| hold_casts(&mut it.query.body));
+        }
         match query.fetch.take().map(|fetch| limit(query, fetch)) {
             Some(Err(error)) => ControlFlow::Break(error),
             Some(Ok(())) | None => ControlFlow::Continue(()),
@@ -68,6 +71,37 @@ impl VisitorMut for Respell {
     }
 }
 
+/// The planner casts the columns of a recursive term to what it takes the first term for; `numeric`
+/// knows those casts by being the only ones there. What is written as one is put into a call.
+fn hold_casts(body: &mut SetExpr) {
+    let SetExpr::SetOperation { right, .. } = body else { return };
+    let SetExpr::Select(select) = right.as_mut() else { return };
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+            continue;
+        };
+        if is_cast_to_number(expr) {
+            *expr = call("coalesce", expr.clone());
+        }
+    }
+}
+
+fn is_cast_to_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_cast_to_number(inner),
+        Expr::Cast { data_type, .. } => {
+            super::sql_type(data_type).is_ok_and(|of| {
+                use kho_catalog::types::Type as T;
+                matches!(
+                    of,
+                    T::SmallInt | T::Integer | T::BigInt | T::Numeric(..) | T::Real | T::Double
+                )
+            }) || matches!(data_type, DataType::Numeric(_) | DataType::Decimal(_))
+        }
+        _ => false,
+    }
+}
+
 fn is_series(expr: &Expr) -> bool {
     let Expr::Function(Function { name, .. }) = expr else { return false };
     let name = name.to_string().to_ascii_lowercase();
@@ -75,9 +109,13 @@ fn is_series(expr: &Expr) -> bool {
 }
 
 fn unnested(set: Expr) -> Expr {
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(set));
+    call("unnest", set)
+}
+
+fn call(function: &str, argument: Expr) -> Expr {
+    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("unnest")]),
+        name: ObjectName::from(vec![Ident::new(function)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {

@@ -250,12 +250,19 @@ fn context(expr: &Expr, takes: fn(&Type) -> bool, schema: &DFSchema) -> Option<F
 /// is not rounded to be compared.
 fn literal_of(text: &str, field: &Field, zone: Zone) -> Result<ScalarValue> {
     if let Some(Type::Numeric(_, _)) = declared(field)
-        && let Some((unscaled, precision, scale)) = Number::parse(text)?.to_exact()
+        && let Some(number) = exact_number(text)?
     {
-        let scale = i8::try_from(scale).unwrap_or(i8::MAX);
-        return Ok(ScalarValue::Decimal128(Some(unscaled), precision, scale));
+        return Ok(number);
     }
     read_scalar(Some(text), field, zone)
+}
+
+/// The numeric that a text spells, with the digits that it has; `None` where those are too many.
+pub(crate) fn exact_number(text: &str) -> Result<Option<ScalarValue>> {
+    Ok(Number::parse(text)?.to_exact().map(|(unscaled, precision, scale)| {
+        let scale = i8::try_from(scale).unwrap_or(i8::MAX);
+        ScalarValue::Decimal128(Some(unscaled), precision, scale)
+    }))
 }
 
 fn is_bytes(of: &DataType) -> bool {

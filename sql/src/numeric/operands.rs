@@ -7,14 +7,14 @@
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use kho_catalog::error::{Error, Kind};
 
 use crate::errors::to_engine;
 
-/// Refuses text compared with a number (`42883`); it runs before types are made equal.
+/// Refuses text compared with a number (`42883`), and brings the others to one type as PostgreSQL
+/// does; it runs before the engine makes types equal.
 #[derive(Debug)]
 pub(super) struct Operands;
 
@@ -41,7 +41,8 @@ impl AnalyzerRule for Operands {
                      add explicit type casts.",
                 )));
             }
-            Ok(Transformed::no(expr))
+            // What was bound without the types of its parameters has them now.
+            super::alike::alike(expr, schema)
         })
     }
 }

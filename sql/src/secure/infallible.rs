@@ -37,6 +37,7 @@ const FUNCTIONS: &[&str] = &[
     "ends_with",
     "greatest",
     "initcap",
+    "interval_length",
     "kho.bucket",
     "kho.month",
     "kho.partial",
@@ -207,7 +208,7 @@ fn cannot_fail(cast: &Cast, schema: &DFSchema) -> bool {
         || from == *to
         || match (&from, to) {
             (Null, _) | (Int16, Int32 | Int64 | Float64) | (Int32, Int64 | Float64) => true,
-            (Float32, Float64) => true,
+            (Float32 | Int64 | Decimal128(..), Float64) => true,
             (Int16, Decimal128(precision, scale)) => whole_digits(*precision, *scale) >= 5,
             (Int32, Decimal128(precision, scale)) => whole_digits(*precision, *scale) >= 10,
             (Int64, Decimal128(precision, scale)) => whole_digits(*precision, *scale) >= 19,

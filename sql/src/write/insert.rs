@@ -353,8 +353,9 @@ pub(crate) async fn stage_new(
         .run(async {
             let mut rows = execute::stream_kept(plan, scope).await?;
             while let Some(batch) = rows.next().await {
-                let batch = conformer.conform(&batch.map_err(from_engine)?)?;
-                stage.write(&batch).await?;
+                let batch = batch.map_err(from_engine)?;
+                crate::told::check(&batch, plan.plan().schema().as_ref().as_arrow())?;
+                stage.write(&conformer.conform(&batch)?).await?;
             }
             Ok(())
         })
