@@ -119,7 +119,7 @@ pub(crate) async fn bind_in(
     let mut resolver = Resolver::new(scope, session, specials, extra, 0);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
-    let (parameters, of_it) = (parameters.to_vec(), Arc::clone(session));
+    let (parameters, of_it) = (infer::told(&statement, parameters), Arc::clone(session));
     let planned = apart(async move { plan(&of_it, tables, statement, parameters) });
     let plan = planned.await?;
     let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };

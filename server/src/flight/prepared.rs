@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::sql::ActionCreatePreparedStatementResult;
@@ -210,10 +210,13 @@ impl Call {
             None => described.columns.clone(),
             Some(types) => {
                 let statement = prepared.statement.clone();
-                let described =
-                    self.with_session(Uuid::new_v4(), prepared.transaction, move |session, stop| {
+                let described = self.with_session(
+                    Uuid::new_v4(),
+                    prepared.transaction,
+                    move |session, stop| {
                         Box::pin(async move { session.describe(&statement, &types, stop).await })
-                    });
+                    },
+                );
                 described.await?.0.columns
             }
         };
@@ -238,20 +241,18 @@ impl Call {
         let Outcome::Rows(rows) = outcome else {
             return Err(Error::internal("a query gave no rows"));
         };
-        if relaxed(&rows.schema).fields() != schema.fields() {
-            return Err(Error::unsupported("cached plan must not change result type")
-                .with_hint("Prepare the statement again."));
-        }
+        refuse_other_columns(&rows, &schema)?;
         if parameters.len() <= 1 {
             let session = self.client.session(transaction)?;
-            return self.send(Source::from(rows).of_session(session), running);
+            let source = Source { schema, ..Source::from(rows) };
+            return self.send(source.of_session(session), running);
         }
         let session = self.client.session(transaction)?;
-        let (call, stop) = (self.clone(), running.stop.clone());
+        let (call, stop, told) = (self.clone(), running.stop.clone(), Arc::clone(&schema));
         let rest = futures::stream::iter(1..parameters.len()).then(move |number| {
             let row = parameters.get(number).cloned().unwrap_or_default();
             let (call, statement) = (call.clone(), statement.clone());
-            let stop = stop.clone();
+            let (stop, schema) = (stop.clone(), Arc::clone(&told));
             async move {
                 let run = call.with_session(Uuid::new_v4(), transaction, move |session, _| {
                     Box::pin(async move {
@@ -262,7 +263,10 @@ impl Call {
                     })
                 });
                 match run.await {
-                    Ok((Outcome::Rows(rows), _)) => in_time(rows).left_stream(),
+                    Ok((Outcome::Rows(rows), _)) => match refuse_other_columns(&rows, &schema) {
+                        Ok(()) => in_time(rows).left_stream(),
+                        Err(error) => failed(error).right_stream(),
+                    },
                     Ok(_) => failed(Error::internal("a query gave no rows")).right_stream(),
                     Err(error) => failed(error).right_stream(),
                 }
@@ -382,6 +386,42 @@ async fn run_all(
         session.end_implicit(failed.is_some()).await?;
     }
     failed.map_or(Ok(count), Err)
+}
+
+/// A table may have changed since the client was told the columns.
+fn refuse_other_columns(rows: &Rows, told: &Schema) -> Result<()> {
+    let come = relaxed(&rows.schema);
+    let other = match come.fields().len() == told.fields().len() {
+        true => come.fields().iter().zip(told.fields()).find(|(come, told)| !becomes(come, told)),
+        false => return Err(changed_type()),
+    };
+    match other {
+        Some((come, told)) => Err(changed_type().with_detail(format!(
+            "Column \"{}\" was of type {}, and is of type {}.",
+            told.name(),
+            told.data_type(),
+            come.data_type()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn changed_type() -> Error {
+    Error::unsupported("cached plan must not change result type")
+        .with_hint("Prepare the statement again.")
+}
+
+/// Whether every value that comes is one of what was told. How many digits a numeric has behind the
+/// point may depend on the value of a parameter, as in `round(price, $1)`: what has fewer is written
+/// with more.
+fn becomes(come: &Field, told: &Field) -> bool {
+    match (come.data_type(), told.data_type()) {
+        (DataType::Decimal128(_, come), DataType::Decimal128(_, told)) => come <= told,
+        (DataType::List(come), DataType::List(told)) => {
+            becomes(come, told) && (told.is_nullable() || !come.is_nullable())
+        }
+        (come, told) => come == told,
+    }
 }
 
 fn failed(error: Error) -> impl Stream<Item = Result<RecordBatch>> + Send {

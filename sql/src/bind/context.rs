@@ -74,7 +74,10 @@ fn of_list(list: Arc<ScalarUDF>, args: Vec<Expr>) -> Result<LogicalPlan> {
         })
     });
     let list = Expr::ScalarFunction(ScalarFunction::new_udf(list, args.collect::<Result<_>>()?));
-    LogicalPlanBuilder::empty(true).project([list.alias(GENERATED)])?.unnest_column(GENERATED)?.build()
+    LogicalPlanBuilder::empty(true)
+        .project([list.alias(GENERATED)])?
+        .unnest_column(GENERATED)?
+        .build()
 }
 
 impl ContextProvider for Context<'_> {

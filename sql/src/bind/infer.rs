@@ -7,6 +7,7 @@
 //! The columns of `SELECT NULL UNION ALL SELECT 1` are told to a client before the engine's analysis
 //! makes them integers.
 
+mod early;
 mod functions;
 mod operands;
 mod parameters;
@@ -22,6 +23,7 @@ use datafusion::logical_expr::expr_rewriter::coerce_plan_expr_for_schema;
 use datafusion::logical_expr::{LogicalPlan, Union};
 use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
+pub(super) use early::told;
 pub(super) use parameters::fields;
 pub(crate) use parameters::is_open;
 

@@ -437,7 +437,7 @@ fn default_of(relation: &Relation, column: &str) -> Result<ast::Expr> {
 }
 
 /// Says of a parameter what it is; of what cannot be said in SQL, nothing.
-fn state_type(value: &mut ast::Expr, of: &Type) {
+pub(super) fn state_type(value: &mut ast::Expr, of: &Type) {
     let is_parameter = matches!(
         value,
         ast::Expr::Value(it) if matches!(it.value, ast::Value::Placeholder(_))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition};
 use datafusion::scalar::ScalarValue;
 
 use super::functions;
@@ -36,22 +36,26 @@ pub(super) fn tell(expr: &mut Expr, schema: &DFSchema) -> bool {
     match expr {
         Expr::Not(inner) => state(inner, &field(DataType::Boolean)),
         Expr::Case(case) => of_case(case, schema),
-        Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => {
-            let text = field(DataType::Utf8);
-            let left = state(&mut binary.left, &text);
-            state(&mut binary.right, &text) || left
-        }
         Expr::Between(it) => alike(vec![&mut it.expr, &mut it.low, &mut it.high], schema),
         Expr::InList(it) => {
             alike(std::iter::once(it.expr.as_mut()).chain(&mut it.list).collect(), schema)
         }
-        Expr::Like(it) | Expr::SimilarTo(it) => {
-            alike(vec![&mut it.expr, &mut it.pattern], schema)
-        }
+        Expr::Like(it) | Expr::SimilarTo(it) => alike(vec![&mut it.expr, &mut it.pattern], schema),
         Expr::ScalarFunction(call) => of_call(call, schema),
         Expr::AggregateFunction(call) => {
             let function = Arc::clone(&call.func);
             functions::tell(function.as_ref(), &mut call.params.args, schema)
+        }
+        Expr::WindowFunction(call) => {
+            let arguments = &mut call.params.args;
+            match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(function) => {
+                    functions::tell(function.as_ref(), arguments, schema)
+                }
+                WindowFunctionDefinition::WindowUDF(function) => {
+                    functions::tell(function.as_ref(), arguments, schema)
+                }
+            }
         }
         _ => false,
     }

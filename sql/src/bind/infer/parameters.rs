@@ -140,9 +140,10 @@ pub(super) fn plain(of: &FieldRef) -> FieldRef {
         other => other.clone(),
     };
     let field = Field::new(name, data_type, true);
-    let declared = of.metadata().get(TYPE_KEY).filter(|_| {
-        matches!(Type::from_field(of), Some(Type::Uuid | Type::Json))
-    });
+    let declared = of
+        .metadata()
+        .get(TYPE_KEY)
+        .filter(|_| matches!(Type::from_field(of), Some(Type::Uuid | Type::Json)));
     Arc::new(match declared {
         Some(declared) => {
             field.with_metadata(HashMap::from([(TYPE_KEY.to_owned(), declared.clone())]))
@@ -188,6 +189,9 @@ fn changed(
         })?;
         match (any, node.data) {
             (true, LogicalPlan::Values(values)) => of_values(values).map(Transformed::yes),
+            (true, LogicalPlan::Union(union)) => {
+                super::coerced(&union.inputs).map(Transformed::yes)
+            }
             (true, other) => other.recompute_schema().map(Transformed::yes),
             (false, other) => Ok(Transformed::no(other)),
         }
