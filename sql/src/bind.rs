@@ -22,7 +22,6 @@ mod types;
 mod view;
 mod wildcard;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
@@ -35,6 +34,7 @@ use kho_catalog::error::Result;
 use kho_catalog::state::Oid;
 use sqlparser::ast;
 
+pub(crate) use infer::is_open;
 use names::Resolver;
 pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use prepare::sets_config;
@@ -122,7 +122,7 @@ pub(crate) async fn bind_in(
     let mut resolver = Resolver::new(scope, session, specials, extra, 0);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
-    let (parameters, of_it) = (parameters.to_vec(), Arc::clone(session));
+    let (parameters, of_it) = (infer::told(&statement, parameters), Arc::clone(session));
     let planned = apart(async move { plan(&of_it, tables, statement, parameters) });
     let plan = planned.await?;
     let names = if names.is_empty() { prepare::marked_names(plan.schema()) } else { names };
@@ -178,10 +178,5 @@ fn parser_options(context: &impl ContextProvider) -> ParserOptions {
 
 /// The types of `$1`, `$2`, … that a plan was bound to; `None` where nothing tells.
 pub(crate) fn parameter_fields(plan: &LogicalPlan) -> Result<Vec<Option<FieldRef>>> {
-    let fields = plan.get_parameter_fields().map_err(from_engine)?;
-    let by_number: BTreeMap<usize, Option<FieldRef>> = (fields.into_iter())
-        .filter_map(|(name, field)| Some((name.strip_prefix('$')?.parse().ok()?, field)))
-        .collect();
-    let count = by_number.keys().next_back().copied().unwrap_or_default();
-    Ok((1..=count).map(|number| by_number.get(&number).cloned().flatten()).collect())
+    infer::fields(plan).map_err(from_engine)
 }

@@ -20,6 +20,7 @@ use kho_catalog::privilege::{ColumnAction, RelationAction};
 use kho_catalog::state::Relation;
 use sqlparser::ast;
 
+pub(crate) use fit::decimals;
 pub use fit::{Fit, Pieces};
 pub use options::{CopyFormat, CopyHeader, CopyOptions};
 

@@ -21,6 +21,7 @@ use kho_catalog::types::Type;
 use tokio::time::Instant;
 
 use crate::authorize::standing::{SessionWatch, Standing};
+use crate::bind::is_open;
 use crate::copy::{CopyIn, CopyOptions};
 use crate::settings::Settings;
 
@@ -278,6 +279,8 @@ impl fmt::Display for Tag {
 pub struct Description {
     /// The types of `$1`, `$2`, …
     pub parameters: Vec<Type>,
+    /// Which of them are guesses: of what the client sends the type is taken, where it has one.
+    pub open: Vec<bool>,
     /// Those of them that are an `oid` or an array of them, by PostgreSQL's number of that.
     pub numbers: Vec<Option<u32>>,
     /// The columns of the rows it will give; `None` for a statement without rows.
@@ -290,6 +293,7 @@ impl Description {
         Description {
             numbers: parameters.iter().map(|it| it.as_deref().and_then(number)).collect(),
             parameters: parameters.iter().map(|it| parameter_type(it.as_deref())).collect(),
+            open: parameters.iter().map(|it| is_open(it.as_deref())).collect(),
             columns,
         }
     }

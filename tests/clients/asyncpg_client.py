@@ -43,6 +43,28 @@ async def main():
     listed = await connection.fetch("SELECT name FROM s.t WHERE id = ANY($1)", [7, 8, None])
     assert [row["name"] for row in listed] == ["Huế"], listed
 
+    # It asks what each parameter is, and takes no other.
+    for query, given, expected in [
+        ("SELECT name FROM s.t WHERE name = $1 OR $1 = '*'", ("Huế",), "Huế"),
+        ("SELECT count(*) FROM s.t WHERE name LIKE $1 OR code::text LIKE $1", ("a0ee%",), 1),
+        ("SELECT id FROM s.t ORDER BY id LIMIT $1 OFFSET $2", (1, 0), 7),
+        ("SELECT $1", ("x",), "x"),
+        ("SELECT left(name, $1) FROM s.t WHERE id = 7", (1,), "H"),
+        ("SELECT substring(name, $1, $2) FROM s.t WHERE id = 7", (1, 2), "Hu"),
+        ("SELECT lpad(name, $1, '0') FROM s.t WHERE id = 7", (4,), "0Huế"),
+        ("SELECT repeat('a', $1)", (3,), "aaa"),
+        ("SELECT round(amount, $1) FROM s.t WHERE id = 7", (1,), decimal.Decimal("12.5")),
+        ("SELECT power($1, 2)", (1.5,), 2.25),
+        ("SELECT abs($1)", (-1.5,), 1.5),
+        ("SELECT sum(x) FROM generate_series(1, $1) AS g (x)", (3,), 6),
+        ("SELECT coalesce(id, $1) FROM s.t WHERE name IS NULL", (5,), 5),
+        ("SELECT $1::numeric(5, 2)", (decimal.Decimal("1.005"),), decimal.Decimal("1.01")),
+    ]:
+        found = await connection.fetchval(query, *given)
+        assert found == expected, (query, found)
+    await connection.execute("UPDATE s.t SET score = $1 WHERE id = $2", 1.25, 7)
+    assert await connection.fetch("EXPLAIN SELECT $1::integer", 1)
+
     try:
         await connection.fetch("SELECT 1 / 0")
     except asyncpg.DivisionByZeroError:

@@ -56,6 +56,7 @@ def main():
             cursor.execute("GRANT USAGE ON SCHEMA s TO an")
         modes(connection)
         queries(connection)
+        parameters(connection)
         frames(connection)
         metadata(connection)
     transactions()
@@ -140,6 +141,104 @@ def queries(connection):
         cursor.executemany("INSERT INTO s.p VALUES ($1, $2)", [(1, "a"), (2, None)])
         assert value(connection, "SELECT count(*) FROM s.p") == 2
         refused(lambda: cursor.execute("SELECT * FROM s.nowhere"), "does not exist")
+
+
+def parameters(connection):
+    """Values as Python has them: what a type of the table cannot hold is no less what it is."""
+    decimals, day = decimal.Decimal, datetime.date(2020, 1, 1)
+    morning = datetime.datetime(2020, 1, 1, 5)
+    with connection.cursor() as cursor:
+        def rows(query, given=None):
+            cursor.execute(query, given)
+            return [tuple(row) for row in cursor.fetchall()]
+
+        cursor.execute("CREATE TABLE s.w (i int, d date, t text, vc varchar, n numeric(10,2), r real)")
+        cursor.executemany("INSERT INTO s.w VALUES ($1, $2, $3, $4, $5, $6)",
+                           [(1, day, "a", "x", decimals("1.00"), 0.5),
+                            (2, datetime.date(2020, 1, 2), "b", "a", decimals("1.01"), 0.1)])
+        for query, given, expected in [
+            # One parameter in several places.
+            ("SELECT i FROM s.w WHERE t = $1 OR $1 = '*' ORDER BY i", ["*"], [1, 2]),
+            ("SELECT i FROM s.w WHERE t = $1 OR vc = $1 ORDER BY i", ["a"], [1, 2]),
+            ("SELECT i FROM s.w WHERE t LIKE $1 OR vc LIKE $1 ORDER BY i", ["x%"], [1]),
+            ("SELECT i FROM s.w WHERE $1 = '' OR t = $1", ["a"], [1]),
+            ("SELECT i FROM s.w WHERE t = $1 OR i::text = $1", ["2"], [2]),
+            ("SELECT i FROM s.w WHERE r = $1 OR n = $1", [0.5], [1]),
+            ("SELECT i FROM s.w WHERE $1 IS NULL OR i = $1 ORDER BY i", [None], [1, 2]),
+            # Nothing is rounded or cut before it is compared.
+            ("SELECT i FROM s.w WHERE i > $1", [1.5], [2]),
+            ("SELECT i FROM s.w WHERE i BETWEEN $1 AND $2", [0.6, 1.4], [1]),
+            ("SELECT i FROM s.w WHERE i = $1", [2 ** 40], []),
+            ("SELECT i FROM s.w WHERE i = ANY($1)", [[1, 2 ** 40]], [1]),
+            ("SELECT i FROM s.w WHERE n > $1", [decimals("1.005")], [2]),
+            ("SELECT i FROM s.w WHERE r = $1", [0.5], [1]),
+            ("SELECT i FROM s.w WHERE d = $1", [day], [1]),
+            ("SELECT i FROM s.w WHERE d = $1", [morning], []),
+            ("SELECT i FROM s.w WHERE d < $1", [morning], [1]),
+            ("SELECT i * $1 FROM s.w ORDER BY i", [1.5], [1.5, 3.0]),
+            ("SELECT i * $1 FROM s.w ORDER BY i", [2], [2, 4]),
+            ("SELECT $1::numeric(5,2)", [decimals("1.005")], [decimals("1.01")]),
+            ("SELECT i FROM s.w ORDER BY i LIMIT $1", [1], [1]),
+            ("SELECT i FROM s.w ORDER BY i LIMIT $1 OFFSET $2", [1, 1], [2]),
+            # Where nothing tells the type, the value does.
+            ("SELECT $1", [5], [5]),
+            ("SELECT $1", ["x"], ["x"]),
+            ("SELECT $1", [morning], [morning]),
+            ("SELECT DISTINCT $1 FROM s.w", [1.5], [1.5]),
+            ("SELECT array[$1, $2]", ["a", "b"], [["a", "b"]]),
+            ("SELECT array[$1, $2]", [1, 2], [[1, 2]]),
+            ("SELECT $1 UNION ALL SELECT $2", ["a", "b"], ["a", "b"]),
+            ("SELECT * FROM (VALUES ($1)) AS v", ["a"], ["a"]),
+            ("SELECT substring(t, $1, $2) FROM s.w WHERE i = 1", [1, 1], ["a"]),
+            ("SELECT left(t, $1) FROM s.w WHERE i = 1", [1], ["a"]),
+            ("SELECT lpad(t, $1, '0') FROM s.w WHERE i = 1", [3], ["00a"]),
+            ("SELECT repeat('a', $1)", [3], ["aaa"]),
+            ("SELECT round(n, $1) FROM s.w WHERE i = 2", [1], [decimals("1.0")]),
+            ("SELECT power($1, 2)", [1.5], [2.25]),
+            ("SELECT abs($1)", [-3], [3]),
+            ("SELECT abs($1)", [-1.5], [1.5]),
+            ("SELECT date_trunc('day', $1)", [morning], [datetime.datetime(2020, 1, 1)]),
+            ("SELECT extract(year FROM $1)", [morning], [2020]),
+            ("SELECT to_char($1, 'YYYY')", [morning], ["2020"]),
+            ("SELECT x FROM generate_series(1, $1) AS g (x)", [3], [1, 2, 3]),
+            ("SELECT sum($1) FROM s.w", [1.5], [3.0]),
+            ("SELECT max($1) FROM s.w", [3], [3]),
+        ]:
+            found = rows(query, given)
+            assert [row[0] for row in found] == expected, (query, given, found)
+        assert rows("SELECT i, $1 FROM s.w ORDER BY i", [1.5]) == [(1, 1.5), (2, 1.5)]
+        assert rows("SELECT $1 AS k, count(*) FROM s.w GROUP BY 1", ["x"]) == [("x", 2)]
+        assert rows("EXPLAIN SELECT $1::int", [1])
+        # What is stored is assigned, and rounded for that.
+        cursor.execute("CREATE TABLE s.rr (k int, r real, n numeric(10,2), i int, d date)")
+        cursor.executemany("INSERT INTO s.rr (k, r) VALUES ($1, $2)", [(1, 0.1), (2, 0.2)])
+        cursor.execute("INSERT INTO s.rr VALUES ($1, $2, $3, $4, $5)",
+                       [3, 1, decimals("1.005"), 1.5, morning])
+        cursor.execute("UPDATE s.rr SET r = $1, n = $2 WHERE k = $3", [0.25, 2.345, 1])
+        assert rows("SELECT * FROM s.rr ORDER BY k") == [
+            (1, 0.25, decimals("2.35"), None, None),
+            (2, float(pyarrow.scalar(0.2, pyarrow.float32()).as_py()), None, None, None),
+            (3, 1.0, decimals("1.01"), 2, day),
+        ]
+        refused(lambda: cursor.execute("INSERT INTO s.rr (i) VALUES ($1)", [2 ** 40]), "")
+    # No row of parameters is no run.
+    with connection.cursor() as cursor:
+        found = run_for(cursor, "SELECT i FROM s.w WHERE i = $1", [])
+        assert found.to_pydict() == {"i": []}, found
+        found = run_for(cursor, "SELECT i * $1 AS x FROM s.w WHERE i = $1", [1, 2, 2 ** 40])
+        assert found.to_pydict() == {"x": [1, 4]}, found
+
+
+def run_for(cursor, query, numbers):
+    """What a prepared query gives for each of these numbers, which come as a stream."""
+    schema = pyarrow.schema([("1", pyarrow.int64())])
+    batch = pyarrow.RecordBatch.from_pydict({"1": numbers}, schema=schema)
+    statement = cursor.adbc_statement
+    statement.set_sql_query(query)
+    statement.prepare()
+    statement.bind_stream(pyarrow.RecordBatchReader.from_batches(schema, [batch]))
+    stream, _ = statement.execute_query()
+    return pyarrow.RecordBatchReader._import_from_c(stream.address).read_all()
 
 
 def frames(connection):

@@ -57,6 +57,20 @@ def parameters(connection):
     for _ in range(10):  # after five executions psycopg prepares the statement by name
         row = connection.execute("SELECT name FROM s.t WHERE id = %s", [1]).fetchone()
         assert row == ("Nguyễn Thị Hồng Đào",)
+    for query, given, expected in [
+        ("SELECT id FROM s.t WHERE name = %(a)s OR %(a)s = '*' ORDER BY id", {"a": "*"}, [1, 2, 3]),
+        ("SELECT id FROM s.t WHERE id > %(a)s OR amount = %(a)s ORDER BY id", {"a": 1}, [2, 3]),
+        ("SELECT id FROM s.t WHERE %(a)s::text IS NULL OR name = %(a)s ORDER BY id", {"a": None},
+         [1, 2, 3]),
+        ("SELECT id FROM s.t ORDER BY id LIMIT %s OFFSET %s", (1, 1), [2]),
+        ("SELECT id FROM s.t ORDER BY id LIMIT %s", ("2",), [1, 2]),
+        ("SELECT %s", ("x",), ["x"]),
+        ("SELECT left(name, %s) FROM s.t WHERE id = 1", ("6",), ["Nguyễn"]),
+        ("SELECT x FROM generate_series(1, %s) AS g (x)", (2,), [1, 2]),
+    ]:
+        found = [row[0] for row in connection.execute(query, given)]
+        assert found == expected, (query, found)
+    assert connection.execute("EXPLAIN SELECT %s::int", [1]).fetchone()
     updated = connection.execute("UPDATE s.t SET ok = %s WHERE id = %s", [True, 2])
     assert updated.rowcount == 1
 

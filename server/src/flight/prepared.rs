@@ -2,13 +2,15 @@
 //!
 //! What it guarantees: a handle is good for the client that made it alone; nothing is decided ahead:
 //! each run is authorized anew. A statement that changes something is run once for each row of
-//! parameters, all of them in one transaction.
-//! What it does not: parameters are gathered, up to the size of one message.
+//! parameters, all of them in one transaction. What `GetFlightInfo` tells of a query's columns is what
+//! comes: it knows the types of the parameters that were bound.
+//! What it does not: parameters are gathered, up to the size of one message. What is told of columns when
+//! a statement is prepared is the best guess: they may be of the types of its parameters.
 //! On failure: `26000` for a handle of nobody, `08P01` for parameters that do not fit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::sql::ActionCreatePreparedStatementResult;
@@ -17,7 +19,8 @@ use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt as _};
 use kho_catalog::error::{Error, Kind, Result};
-use kho_sql::outcome::{Deadline, Description, Outcome};
+use kho_catalog::types::Type;
+use kho_sql::outcome::{Deadline, Description, Outcome, Rows};
 use kho_sql::parse::Statement;
 use kho_sql::session::{Session, TransactionStatus};
 use tokio_util::sync::CancellationToken;
@@ -36,8 +39,15 @@ pub struct Prepared {
     description: Description,
     transaction: Option<Uuid>,
     /// What it was bound to last.
-    parameters: Mutex<Arc<Vec<Vec<ScalarValue>>>>,
+    given: Mutex<Option<Arc<Given>>>,
     /// Of its text.
+    bytes: usize,
+}
+
+/// Rows of parameters, and their types.
+struct Given {
+    rows: Arc<Vec<Vec<ScalarValue>>>,
+    types: Vec<Option<Type>>,
     bytes: usize,
 }
 
@@ -71,8 +81,8 @@ impl Call {
             dataset_schema: dataset.map(|it| encoded(&it)).transpose()?.unwrap_or_default(),
             parameter_schema: encoded(&parameters)?,
         };
-        let parameters = Mutex::default();
-        let prepared = Prepared { statement, description, transaction, parameters, bytes };
+        let given = Mutex::default();
+        let prepared = Prepared { statement, description, transaction, given, bytes };
         self.client.prepared.put(id, bytes, Arc::new(prepared))?;
         Ok(result)
     }
@@ -90,12 +100,14 @@ impl Call {
     /// `26000`, `08P01`, `22P02` and the like for what is no value of the parameter's type.
     pub async fn bind(&self, handle: &[u8], arriving: Option<Arriving>) -> Result<()> {
         let prepared = self.prepared(handle)?;
-        let (rows, bytes) = self.rows_of(&prepared, arriving).await?.unwrap_or_default();
+        let given = self.rows_of(&prepared, arriving).await?;
         if let Some(id) = ticket::id(handle) {
+            let bytes = given.as_ref().map_or(0, |given| given.bytes);
             let bytes = bytes.saturating_add(prepared.bytes);
             self.client.prepared.put(id, bytes, Arc::clone(&prepared))?;
         }
-        *prepared.parameters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rows);
+        let mut bound = prepared.given.lock().unwrap_or_else(PoisonError::into_inner);
+        *bound = given.map(Arc::new);
         Ok(())
     }
 
@@ -107,12 +119,13 @@ impl Call {
         self.refuse_load()?;
         let prepared = self.prepared(handle)?;
         let rows = match self.rows_of(&prepared, arriving).await? {
-            // As many times as there are rows.
-            Some((rows, _)) if rows.is_empty() => return Ok(0),
-            Some((rows, _)) => Arc::new(rows),
-            None => prepared.bound(),
+            Some(given) => given.rows,
+            None => prepared.rows(prepared.given().as_deref())?,
         };
-        prepared.check(&rows)?;
+        // It is run as many times as there are rows.
+        if rows.is_empty() {
+            return Ok(0);
+        }
         let transaction = prepared.transaction;
         let counted = self.with_session(Uuid::new_v4(), transaction, move |session, stop| {
             Box::pin(run_all(session, prepared, rows, stop))
@@ -130,15 +143,15 @@ impl Call {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo> {
         let prepared = self.prepared(handle)?;
-        let parameters = prepared.bound();
-        prepared.check(&parameters)?;
+        let given = prepared.given();
+        let parameters = prepared.rows(given.as_deref())?;
         let id = Uuid::new_v4();
         if prepared.statement.is_query() {
-            let schema = relaxed(&prepared.description.columns.clone().unwrap_or_else(none));
+            let schema = self.columns_of(&prepared, given.as_deref()).await?;
             let shown = shown(&schema, self.form);
             let statement = prepared.statement.clone();
             let transaction = prepared.transaction;
-            let bytes = parameters.iter().flatten().map(ScalarValue::size).sum();
+            let bytes = given.as_ref().map_or(0, |given| given.bytes);
             let ticket = self.ticket(id, None, ticket::Rows::Held(true), &schema)?;
             let bound = Bound { statement, schema, transaction, parameters };
             self.client.held.put(id, bytes, Held::Bound(Box::new(bound)))?;
@@ -152,6 +165,12 @@ impl Call {
         }
         let transaction = prepared.transaction;
         let places = self.places(id)?;
+        if parameters.is_empty() {
+            let nothing = |columns| Outcome::Rows(Rows::new(columns, "", futures::stream::empty()));
+            let outcome = prepared.description.columns.clone().map_or(Outcome::Empty, nothing);
+            let ran = (self.client.runs(id), self.client.session(transaction)?);
+            return self.info_of_outcome(outcome, ran, &places, descriptor);
+        }
         let ran = self.with_session(id, transaction, move |session, stop| {
             Box::pin(async move {
                 if parameters.len() > 1 {
@@ -171,13 +190,37 @@ impl Call {
     /// The schema of a prepared query.
     ///
     /// # Errors
-    /// `26000`; `0A000` for what would have to be run for it.
-    pub fn schema_of_prepared(&self, handle: &[u8]) -> Result<SchemaRef> {
+    /// `26000`; `0A000` for what would have to be run for it; what the session says.
+    pub async fn schema_of_prepared(&self, handle: &[u8]) -> Result<SchemaRef> {
         let prepared = self.prepared(handle)?;
         match prepared.statement.is_query() {
-            true => Ok(relaxed(&prepared.description.columns.clone().unwrap_or_else(none))),
+            true => self.columns_of(&prepared, prepared.given().as_deref()).await,
             false => Err(no_schema()),
         }
+    }
+
+    /// The columns of a query for parameters of the types that were given: where those are not what it
+    /// was described with, its columns may be others, too.
+    async fn columns_of(&self, prepared: &Prepared, given: Option<&Given>) -> Result<SchemaRef> {
+        let described = &prepared.description;
+        let are_told = |types: &[Option<Type>]| {
+            types.iter().map(Option::as_ref).eq(described.parameters.iter().map(Some))
+        };
+        let columns = match given.map(|given| given.types.clone()).filter(|it| !are_told(it)) {
+            None => described.columns.clone(),
+            Some(types) => {
+                let statement = prepared.statement.clone();
+                let described = self.with_session(
+                    Uuid::new_v4(),
+                    prepared.transaction,
+                    move |session, stop| {
+                        Box::pin(async move { session.describe(&statement, &types, stop).await })
+                    },
+                );
+                described.await?.0.columns
+            }
+        };
+        Ok(relaxed(&columns.unwrap_or_else(none)))
     }
 
     /// `DoGet` of a prepared query: for each row of parameters, one after the other.
@@ -186,7 +229,9 @@ impl Call {
     /// What the session says.
     pub async fn get_bound(&self, id: Uuid, bound: Bound) -> Result<Messages> {
         let Bound { statement, schema, transaction, parameters } = bound;
-        let first = parameters.first().cloned().unwrap_or_default();
+        let Some(first) = parameters.first().cloned() else {
+            return self.send(Source::of(schema, Vec::new()), self.client.runs(id));
+        };
         let started = statement.clone();
         let (outcome, running) = self
             .with_session(id, transaction, move |session, stop| {
@@ -196,20 +241,18 @@ impl Call {
         let Outcome::Rows(rows) = outcome else {
             return Err(Error::internal("a query gave no rows"));
         };
-        if relaxed(&rows.schema).fields() != schema.fields() {
-            return Err(Error::unsupported("cached plan must not change result type")
-                .with_hint("Prepare the statement again."));
-        }
+        refuse_other_columns(&rows, &schema)?;
         if parameters.len() <= 1 {
             let session = self.client.session(transaction)?;
-            return self.send(Source::from(rows).of_session(session), running);
+            let source = Source { schema, ..Source::from(rows) };
+            return self.send(source.of_session(session), running);
         }
         let session = self.client.session(transaction)?;
-        let (call, stop) = (self.clone(), running.stop.clone());
+        let (call, stop, told) = (self.clone(), running.stop.clone(), Arc::clone(&schema));
         let rest = futures::stream::iter(1..parameters.len()).then(move |number| {
             let row = parameters.get(number).cloned().unwrap_or_default();
             let (call, statement) = (call.clone(), statement.clone());
-            let stop = stop.clone();
+            let (stop, schema) = (stop.clone(), Arc::clone(&told));
             async move {
                 let run = call.with_session(Uuid::new_v4(), transaction, move |session, _| {
                     Box::pin(async move {
@@ -220,7 +263,10 @@ impl Call {
                     })
                 });
                 match run.await {
-                    Ok((Outcome::Rows(rows), _)) => in_time(rows).left_stream(),
+                    Ok((Outcome::Rows(rows), _)) => match refuse_other_columns(&rows, &schema) {
+                        Ok(()) => in_time(rows).left_stream(),
+                        Err(error) => failed(error).right_stream(),
+                    },
                     Ok(_) => failed(Error::internal("a query gave no rows")).right_stream(),
                     Err(error) => failed(error).right_stream(),
                 }
@@ -240,22 +286,20 @@ impl Call {
         })
     }
 
-    /// Rows of parameters, each with the types that the statement has for them, and what they take;
-    /// `None` where the client sends none, or the statement has none.
+    /// Rows of parameters; `None` where the client sends none, or the statement has none.
     ///
     /// # Errors
     /// `08P01` for more or fewer than the statement has; what a stream that breaks off ends with.
     async fn rows_of(
         &self,
-        prepared: &Prepared,
+        prepared: &Arc<Prepared>,
         arriving: Option<Arriving>,
-    ) -> Result<Option<(Vec<Vec<ScalarValue>>, usize)>> {
-        let types = prepared.description.parameters.clone();
+    ) -> Result<Option<Given>> {
         let Some(mut arriving) = arriving else { return Ok(None) };
-        let has_none = types.is_empty();
-        let schema = Arc::clone(arriving.schema());
+        let has_none = prepared.description.parameters.is_empty();
+        let (schema, described) = (Arc::clone(arriving.schema()), Arc::clone(prepared));
         let fit = self.with_session(Uuid::new_v4(), None, move |session, _| {
-            let fit = session.fit_parameters(&schema, &types);
+            let fit = session.fit_parameters(&schema, &described.description);
             Box::pin(std::future::ready(fit))
         });
         let (fit, running) = fit.await?;
@@ -287,24 +331,27 @@ impl Call {
                 }
             }
         }
-        Ok(Some((rows, bytes)))
+        fit.settle(&mut rows)?;
+        Ok(Some(Given { rows: Arc::new(rows), types: fit.types(), bytes }))
     }
 }
 
 impl Prepared {
-    fn bound(&self) -> Arc<Vec<Vec<ScalarValue>>> {
-        Arc::clone(&self.parameters.lock().unwrap_or_else(PoisonError::into_inner))
+    fn given(&self) -> Option<Arc<Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn check(&self, rows: &[Vec<ScalarValue>]) -> Result<()> {
-        match (rows.is_empty(), self.description.parameters.len()) {
-            (true, wanted @ 1..) => {
+    /// The rows that it is run for: one without values where it takes none.
+    fn rows(&self, given: Option<&Given>) -> Result<Arc<Vec<Vec<ScalarValue>>>> {
+        match (given, self.description.parameters.len()) {
+            (Some(given), _) => Ok(Arc::clone(&given.rows)),
+            (None, 0) => Ok(Arc::new(vec![Vec::new()])),
+            (None, wanted) => {
                 let message = format!(
                     "no parameters are given, but the prepared statement requires {wanted}"
                 );
                 Err(Error::new(Kind::ProtocolViolation, message))
             }
-            _ => Ok(()),
         }
     }
 }
@@ -316,7 +363,6 @@ async fn run_all(
     rows: Arc<Vec<Vec<ScalarValue>>>,
     stop: &CancellationToken,
 ) -> Result<i64> {
-    let rows = if rows.is_empty() { Arc::new(vec![Vec::new()]) } else { rows };
     let implicit = rows.len() > 1 && session.status() == TransactionStatus::Idle;
     if implicit {
         session.begin_implicit();
@@ -340,6 +386,42 @@ async fn run_all(
         session.end_implicit(failed.is_some()).await?;
     }
     failed.map_or(Ok(count), Err)
+}
+
+/// A table may have changed since the client was told the columns.
+fn refuse_other_columns(rows: &Rows, told: &Schema) -> Result<()> {
+    let come = relaxed(&rows.schema);
+    let other = match come.fields().len() == told.fields().len() {
+        true => come.fields().iter().zip(told.fields()).find(|(come, told)| !becomes(come, told)),
+        false => return Err(changed_type()),
+    };
+    match other {
+        Some((come, told)) => Err(changed_type().with_detail(format!(
+            "Column \"{}\" was of type {}, and is of type {}.",
+            told.name(),
+            told.data_type(),
+            come.data_type()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn changed_type() -> Error {
+    Error::unsupported("cached plan must not change result type")
+        .with_hint("Prepare the statement again.")
+}
+
+/// Whether every value that comes is one of what was told. How many digits a numeric has behind the
+/// point may depend on the value of a parameter, as in `round(price, $1)`: what has fewer is written
+/// with more.
+fn becomes(come: &Field, told: &Field) -> bool {
+    match (come.data_type(), told.data_type()) {
+        (DataType::Decimal128(_, come), DataType::Decimal128(_, told)) => come <= told,
+        (DataType::List(come), DataType::List(told)) => {
+            becomes(come, told) && (told.is_nullable() || !come.is_nullable())
+        }
+        (come, told) => come == told,
+    }
 }
 
 fn failed(error: Error) -> impl Stream<Item = Result<RecordBatch>> + Send {

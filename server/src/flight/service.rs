@@ -333,7 +333,7 @@ impl Call {
                 self.schema_of_statement(query.query, transaction).await
             }
             Command::CommandPreparedStatementQuery(query) => {
-                self.schema_of_prepared(&query.prepared_statement_handle)
+                self.schema_of_prepared(&query.prepared_statement_handle).await
             }
             Command::CommandStatementSubstraitPlan(_) => Err(no_substrait()),
             other => about::schema(&other),

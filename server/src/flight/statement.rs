@@ -87,6 +87,7 @@ pub struct Bound {
     pub statement: Statement,
     pub schema: SchemaRef,
     pub transaction: Option<Uuid>,
+    /// It is run once for each of these rows.
     pub parameters: Arc<Vec<Vec<ScalarValue>>>,
 }
 

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
-use datafusion::common::{DFSchema, Result, TableReference, not_impl_err, plan_err};
+use datafusion::common::tree_node::TreeNode as _;
+use datafusion::common::{
+    DFSchema, Result, TableReference, not_impl_err, plan_datafusion_err, plan_err,
+};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::cte_worktable::CteWorkTable;
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Cast, Expr, ExprSchemable as _, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder,
+    ScalarUDF, TableSource, WindowUDF,
 };
-
 use datafusion::scalar::ScalarValue;
 
 use super::names::Sources;
@@ -27,6 +31,9 @@ pub(super) struct Context<'a> {
 
 /// Functions in `FROM` that make their rows from their arguments: none reads a file.
 const GENERATORS: &[&str] = &["generate_series", "range"];
+
+/// What they call their column.
+const GENERATED: &str = "value";
 
 /// Whether a name can be one of those functions.
 pub(super) fn generates(name: &TableReference) -> bool {
@@ -51,6 +58,28 @@ fn literal(session: &SessionState, arg: Expr) -> Result<Expr> {
     Ok(Expr::Literal(value, None))
 }
 
+fn has_parameter(arg: &Expr) -> bool {
+    arg.exists(|it| Ok(matches!(it, Expr::Placeholder(_)))).unwrap_or(false)
+}
+
+/// A generator whose arguments are known when it is run: the elements of the list that the function of
+/// its name gives, which is as long as a statement can hold.
+fn of_list(list: Arc<ScalarUDF>, args: Vec<Expr>) -> Result<LogicalPlan> {
+    let schema = DFSchema::empty();
+    let args = args.into_iter().map(|arg| {
+        let of = arg.get_type(&schema)?;
+        Ok(match of.is_integer() || of.is_null() {
+            true => Expr::Cast(Cast::new(Box::new(arg), DataType::Int64)),
+            false => arg,
+        })
+    });
+    let list = Expr::ScalarFunction(ScalarFunction::new_udf(list, args.collect::<Result<_>>()?));
+    LogicalPlanBuilder::empty(true)
+        .project([list.alias(GENERATED)])?
+        .unnest_column(GENERATED)?
+        .build()
+}
+
 impl ContextProvider for Context<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         match self.tables.get(&name) {
@@ -66,6 +95,11 @@ impl ContextProvider for Context<'_> {
     ) -> Result<Arc<dyn TableSource>> {
         let function = self.session.table_functions().get(name);
         match function.filter(|_| GENERATORS.contains(&name)) {
+            Some(_) if args.iter().any(|arg| has_parameter(arg)) => {
+                let list = self.session.scalar_functions().get(name).cloned();
+                let list = list.ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'"))?;
+                Ok(provider_as_source(Arc::new(ViewTable::new(of_list(list, args)?, None))))
+            }
             Some(function) => {
                 let args = args.into_iter().map(|arg| literal(self.session, arg));
                 let args = args.collect::<Result<Vec<_>>>()?;

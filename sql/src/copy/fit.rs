@@ -9,14 +9,14 @@
 //! `22xxx` for a value; `54000` for a batch or a row that is too large.
 
 mod assign;
+mod parameters;
 mod size;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_empty_array};
-use arrow::compute::kernels::cmp::not_distinct;
+use arrow::array::{RecordBatch, new_empty_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
@@ -24,9 +24,9 @@ use kho_catalog::types::Type;
 use super::CopyIn;
 use crate::errors::from_arrow;
 use crate::input::zone::Zone;
-use crate::session::Session;
-use crate::write::conform::cast;
 use assign::assigned;
+pub(crate) use assign::decimals;
+use parameters::Wider;
 
 /// As many rows are converted at a time, at most.
 const PIECE_ROWS: usize = 64 * 1024;
@@ -42,6 +42,8 @@ pub struct Fit {
     /// `None` for the parameters of a statement.
     relation: Option<String>,
     to: SchemaRef,
+    /// What a parameter becomes that is no value of its type in `to`; no column of a `COPY` has it.
+    wider: Vec<Option<Wider>>,
     zone: Zone,
 }
 
@@ -57,32 +59,13 @@ impl CopyIn {
     }
 }
 
-impl Session {
-    /// The same for rows of parameters, which have these types.
-    ///
-    /// # Errors
-    /// `08P01` for more or fewer than there are, `42804` as for a `COPY`.
-    pub fn fit_parameters(&self, from: &Schema, types: &[Type]) -> Result<Fit> {
-        let (given, wanted) = (from.fields().len(), types.len());
-        if given != wanted {
-            let message = format!(
-                "{given} parameters are given, but the prepared statement requires {wanted}"
-            );
-            return Err(Error::new(Kind::ProtocolViolation, message));
-        }
-        let fields = types.iter().enumerate();
-        let fields = fields.map(|(index, of)| of.to_field(&format!("${}", index + 1), true));
-        let to = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Fit::new(None, &to, from, Zone::of_setting(self.setting("TimeZone")?)?)
-    }
-}
-
 impl Fit {
     fn new(relation: Option<&str>, to: &SchemaRef, from: &Schema, zone: Zone) -> Result<Fit> {
         if from.fields().len() != to.fields().len() {
             return Err(Error::internal("a load has other columns than its COPY"));
         }
-        let fit = Fit { relation: relation.map(str::to_owned), to: Arc::clone(to), zone };
+        let (relation, wider) = (relation.map(str::to_owned), Vec::new());
+        let fit = Fit { relation, to: Arc::clone(to), wider, zone };
         for (from, to) in from.fields().iter().zip(to.fields()) {
             // What can be done with no value is what can be done at all.
             if assigned(&new_empty_array(from.data_type()), to, zone).is_err() {
@@ -98,17 +81,22 @@ impl Fit {
     }
 
     fn piece(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let columns = (self.to.fields().iter().zip(batch.columns()))
-            .map(|(to, column)| {
-                let assigned = assigned(column, to, self.zone);
-                let assigned = assigned.and_then(|assigned| match self.relation {
-                    Some(_) => Ok(assigned),
-                    None => same_number(column, assigned),
-                });
-                assigned.map_err(|error| self.at_column(error, to))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        RecordBatch::try_new(Arc::clone(&self.to), columns).map_err(|error| from_arrow(&error))
+        let mut fields = Vec::with_capacity(batch.num_columns());
+        let mut columns = Vec::with_capacity(batch.num_columns());
+        for (place, (to, column)) in self.to.fields().iter().zip(batch.columns()).enumerate() {
+            let made = match self.wider.get(place).and_then(Option::as_ref) {
+                None => assigned(column, to, self.zone).map(|made| (Arc::clone(to), made)),
+                Some(wider) => wider.assigned(column, to, self.zone),
+            };
+            let (field, made) = made.map_err(|error| self.at_column(error, to))?;
+            fields.push(field);
+            columns.push(made);
+        }
+        let schema = match self.wider.is_empty() {
+            true => Arc::clone(&self.to),
+            false => Arc::new(Schema::new(fields)),
+        };
+        RecordBatch::try_new(schema, columns).map_err(|error| from_arrow(&error))
     }
 
     fn mismatch(&self, from: &Field, to: &FieldRef) -> Error {
@@ -133,19 +121,6 @@ impl Fit {
             return error;
         }
         error.with_detail(format!("It is in {}.", self.place(to)))
-    }
-}
-
-/// A parameter is compared with what is stored, not stored: rounded, it would find what is not meant.
-fn same_number(sent: &ArrayRef, assigned: ArrayRef) -> Result<ArrayRef> {
-    if !sent.data_type().is_numeric() || !assigned.data_type().is_numeric() {
-        return Ok(assigned);
-    }
-    let again = cast(&assigned, sent.data_type())?;
-    let same = not_distinct(&again, sent).map_err(|error| from_arrow(&error))?;
-    match same.false_count() {
-        0 => Ok(assigned),
-        _ => Err(Error::new(Kind::NumericOutOfRange, "a number has no such value of this type")),
     }
 }
 

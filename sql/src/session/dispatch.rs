@@ -102,8 +102,17 @@ pub(super) async fn bind_for_description(
         ast::Statement::Call(function) => {
             return Ok(crate::call::described(function)?.map(|it| (Vec::new(), Some(it))));
         }
-        ast::Statement::Explain { .. } => {
-            return Ok(Some((Vec::new(), Some(explain::schema()))));
+        ast::Statement::Explain { statement: inner, .. } => {
+            let fields = match **inner {
+                ast::Statement::Query(_) => {
+                    let scope = &Scope { explains: true, ..scope.clone() };
+                    let bound = bind::bind(scope, inner, parameters, Vec::new()).await?;
+                    bind::parameter_fields(&bound.plan)?
+                }
+                // It is refused when it is run.
+                _ => Vec::new(),
+            };
+            return Ok(Some((fields, Some(explain::schema()))));
         }
         ast::Statement::ShowVariable { .. } => {
             return Ok(Some((Vec::new(), own_columns(settings, statement)?)));

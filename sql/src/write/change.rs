@@ -12,6 +12,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::policy::PolicyCommand;
 use kho_catalog::state::Relation;
 use kho_catalog::table::{FILE_COLUMN, ROW_COLUMN};
+use kho_catalog::types::Type;
 use sqlparser::ast;
 
 use super::target::{internal, is_default};
@@ -134,6 +135,21 @@ impl Modification {
         is_beside
             || matches!(self.from, From::Joined { .. })
             || self.selection.iter().chain(values).any(names_column)
+    }
+
+    /// The same, for who asks what its parameters are: one that is a new value is of the type of its
+    /// column.
+    pub(super) fn with_typed_parameters(&self, relation: &Relation) -> Modification {
+        let mut typed = self.clone();
+        for clause in &mut typed.clauses {
+            let (Act::Update(given) | Act::Insert(given)) = &mut clause.act else { continue };
+            for (column, value) in given {
+                if let Some(column) = relation.column(column) {
+                    state_type(value, &column.data_type);
+                }
+            }
+        }
+        typed
     }
 
     /// Whether nothing is asked of the table's rows but whether their key is there: `ON CONFLICT DO
@@ -417,6 +433,21 @@ fn default_of(relation: &Relation, column: &str) -> Result<ast::Expr> {
     match relation.column(column).and_then(|column| column.default.as_ref()) {
         Some(text) => crate::parse::expression(text.required()?),
         None => Ok(ast::Expr::Value(ast::Value::Null.into())),
+    }
+}
+
+/// Says of a parameter what it is; of what cannot be said in SQL, nothing.
+pub(super) fn state_type(value: &mut ast::Expr, of: &Type) {
+    let is_parameter = matches!(
+        value,
+        ast::Expr::Value(it) if matches!(it.value, ast::Value::Placeholder(_))
+    );
+    if is_parameter
+        && let Ok(mut stated) = crate::parse::expression(&format!("CAST(NULL AS {of})"))
+        && let ast::Expr::Cast { expr, .. } = &mut stated
+    {
+        **expr = value.clone();
+        *value = stated;
     }
 }
 

@@ -154,6 +154,9 @@ pub(crate) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         return Ok(column.clone());
     }
     let options = CastOptions { safe: false, format_options: FormatOptions::default() };
+    if let (true, DataType::Decimal128(precision, scale)) = (column.data_type().is_floating(), to) {
+        return crate::copy::decimals(column, *precision, *scale);
+    }
     let column = match (column.data_type(), to) {
         // Arrow cuts the fraction off; an assignment rounds.
         (DataType::Float64, _) if to.is_integer() => Arc::new(

@@ -19,7 +19,7 @@ use super::keys::{self, Recheck, Told};
 use super::modify::Parameters;
 use super::reshaping::refuse_reshaped;
 use super::returning::{self, Wanted, Which};
-use super::target::{bind_insert, target_name};
+use super::target::{bind_insert, target_name, with_typed_parameters};
 use super::{Pending, commit_author, tables, upsert};
 use crate::authorize::{AuthorizedPlan, authorize};
 use crate::bind::{self, Bound};
@@ -279,7 +279,8 @@ pub(crate) async fn describe(
     if let Some((change, given)) = upsert::of_insert(scope, insert, &relation, none).await? {
         return super::modify::describe(scope, &change, given, parameters).await;
     }
-    let bound = bind_insert(scope, insert, &relation, parameters).await?;
+    let typed = with_typed_parameters(insert, &relation)?;
+    let bound = bind_insert(scope, &typed, &relation, parameters).await?;
     let returned = match wanted(insert)? {
         Some(wanted) => {
             let snapshot = scope.shape(&relation).await?;

@@ -72,7 +72,8 @@ pub(crate) async fn describe(
     let columns: Vec<String> =
         snapshot.schema().fields().iter().map(|field| field.name().clone()).collect();
     let masked = masked(scope, &relation, change, &columns);
-    let RowQuery { query, .. } = change.row_query(&relation, &columns, &masked)?;
+    let typed = change.with_typed_parameters(&relation);
+    let RowQuery { query, .. } = typed.row_query(&relation, &columns, &masked)?;
     let mut extra = given.extra;
     let session = Arc::new(scope.shared.session_state(scope)?);
     let rows = snapshot.positioned(None)?;

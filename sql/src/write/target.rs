@@ -18,6 +18,7 @@ use kho_catalog::state::{Column, Relation};
 use kho_catalog::types::Type;
 use sqlparser::ast;
 
+use super::change::state_type;
 use super::rights;
 use crate::bind::constant::expression_over;
 use crate::bind::{self, Bound};
@@ -71,6 +72,32 @@ pub(crate) async fn bind_insert(
         _ => return Err(Error::internal("an INSERT was planned as something else")),
     };
     Ok(bound)
+}
+
+/// An `INSERT`, for who asks what its parameters are: one that a query gives to a column is of the type
+/// of that.
+pub(super) fn with_typed_parameters(
+    insert: &ast::Insert,
+    relation: &Relation,
+) -> Result<ast::Insert> {
+    let columns = target_columns(insert, relation)?;
+    let mut typed = insert.clone();
+    if let Some(query) = &mut typed.source
+        && let ast::SetExpr::Select(select) = query.body.as_mut()
+    {
+        for (item, column) in select.projection.iter_mut().zip(&columns) {
+            let (ast::SelectItem::UnnamedExpr(value)
+            | ast::SelectItem::ExprWithAlias { expr: value, .. }) = item
+            else {
+                // Behind a wildcard nobody knows the places.
+                break;
+            };
+            if let Some(column) = relation.column(column) {
+                state_type(value, &column.data_type);
+            }
+        }
+    }
+    Ok(typed)
 }
 
 /// That the role may give values to the columns that `VALUES` gives values to; how many a query

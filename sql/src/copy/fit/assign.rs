@@ -113,9 +113,6 @@ fn plain_text(column: &ArrayRef, to: &Field) -> Result<ArrayRef> {
 
 /// A number in its new type, checked, and rounded where that has fewer digits.
 fn number(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    if let (true, DataType::Decimal128(precision, scale)) = (column.data_type().is_floating(), to) {
-        return decimals(column, *precision, *scale);
-    }
     let wide = match column.data_type() {
         DataType::Float16 => cast(column, &DataType::Float32)?,
         DataType::Float32 if !to.is_floating() => cast(column, &DataType::Float64)?,
@@ -142,7 +139,7 @@ fn number(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 
 /// Floating numbers by the digits that they are sure of, as PostgreSQL does it: 1.005 is that, and not
 /// a little less.
-fn decimals(column: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
+pub(crate) fn decimals(column: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
     let is_double = column.data_type() == &DataType::Float64;
     let doubles = cast(column, &DataType::Float64)?;
     let places = u8::try_from(scale).map_err(|_| mismatch())?;
