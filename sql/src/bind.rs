@@ -155,6 +155,7 @@ fn plan(
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(infer::infer)
+        .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
         .and_then(recursive::with_like_terms)
         .map_err(from_engine)

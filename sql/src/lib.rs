@@ -40,6 +40,7 @@ mod settings;
 mod share;
 mod show;
 mod system;
+pub mod times;
 mod transaction;
 pub mod types;
 mod write;

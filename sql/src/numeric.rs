@@ -223,10 +223,10 @@ impl AnalyzerRule for CheckedArithmetic {
     }
 }
 
-type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
+pub(crate) type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
 
 /// Applies `rule` to every expression of the plan, subqueries included; columns keep their names.
-fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
+pub(crate) fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
     rewrite_but(plan, &|_| false, rule)
 }
 

@@ -25,7 +25,7 @@ pub(super) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Union(union) if differ(&union.inputs) => {
             unions = true;
-            coerced(&union.inputs).map(Transformed::yes)
+            coerced(&crate::times::of_union(&union.inputs)?).map(Transformed::yes)
         }
         other if unions => other.recompute_schema().map(Transformed::yes),
         other => Ok(Transformed::no(other)),

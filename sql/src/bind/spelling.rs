@@ -75,14 +75,18 @@ fn is_series(expr: &Expr) -> bool {
 }
 
 fn unnested(set: Expr) -> Expr {
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(set));
+    called("unnest", [set])
+}
+
+fn called<const N: usize>(name: &str, arguments: [Expr; N]) -> Expr {
+    let argument = |it| FunctionArg::Unnamed(FunctionArgExpr::Expr(it));
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("unnest")]),
+        name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument],
+            args: arguments.map(argument).to_vec(),
             clauses: Vec::new(),
         }),
         filter: None,
@@ -133,6 +137,9 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::Extract { field, .. } => {
             let field = field.to_string().to_ascii_lowercase();
             extracted(&field, expr)
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            Ok(Some(called("timezone", [time_zone.as_ref().clone(), timestamp.as_ref().clone()])))
         }
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
