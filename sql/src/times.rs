@@ -226,7 +226,8 @@ fn part_by_zone(
 /// An interval added to an instant, or taken from it.
 fn moved(binary: BinaryExpr, schema: &DFSchema, zone: Zone) -> PlanResult<Transformed<Expr>> {
     let BinaryExpr { left, op, right } = binary;
-    let unmoved = |left, right| Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+    let unmoved =
+        |left, right| Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
     if !matches!(op, Operator::Plus | Operator::Minus) {
         return unmoved(left, right);
     }

@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::expr::{Case, Cast, ScalarFunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Values,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -32,9 +32,23 @@ enum Says {
     Instant,
 }
 
+impl Says {
+    fn of_type(self) -> DataType {
+        match self {
+            Says::Day => DataType::Date32,
+            Says::Clock => CLOCK,
+            Says::Instant => instants(),
+        }
+    }
+}
+
 /// The plan with one type for times that meet in an expression.
 pub(crate) fn beside(plan: LogicalPlan) -> Result<LogicalPlan> {
-    numeric::rewrite(plan, &of_expression)
+    let plan = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Values(values) => of_values(values),
+        other => Ok(Transformed::no(other)),
+    })?;
+    numeric::rewrite(plan.data, &of_expression)
 }
 
 fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
@@ -131,13 +145,8 @@ fn said_by(of: &DataType) -> Option<Says> {
 }
 
 fn cast(expr: &mut Expr, to: Says) {
-    let to = match to {
-        Says::Day => DataType::Date32,
-        Says::Clock => CLOCK,
-        Says::Instant => instants(),
-    };
     let time = std::mem::take(expr);
-    *expr = Expr::Cast(Cast::new(Box::new(time), to));
+    *expr = Expr::Cast(Cast::new(Box::new(time), to.of_type()));
 }
 
 /// It compares as `=` does, and gives what its first argument is: the engine gives what both are.
@@ -176,6 +185,42 @@ fn to_timestamp(made: ScalarFunction, schema: &DFSchema) -> Result<Expr> {
         }
         _ => Ok(Expr::Cast(Cast::new(Box::new(Expr::ScalarFunction(made)), instants()))),
     }
+}
+
+/// The rows of `VALUES`. Where a column has a day, the engine has cast it to nanoseconds by now: a
+/// type that is nobody else's.
+fn of_values(values: Values) -> Result<Transformed<LogicalPlan>> {
+    let finest = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let Values { schema, mut values } = values;
+    let mut fields = Vec::new();
+    let mut changed = false;
+    for (place, (qualifier, field)) in schema.iter().enumerate() {
+        let mut field = Arc::clone(field);
+        if *field.data_type() == finest {
+            let column = values.iter_mut().filter_map(|row| row.get_mut(place));
+            let mut given: Vec<&mut Expr> = column.map(|it| uncast(it, &finest)).collect();
+            let said = given.iter().filter_map(|it| says(it, &schema)).max();
+            if let Some(most) = said {
+                given.iter_mut().for_each(|it| cast(it, most));
+                field = Arc::new(field.as_ref().clone().with_data_type(most.of_type()));
+                changed = true;
+            }
+        }
+        fields.push((qualifier.cloned(), field));
+    }
+    let schema = DFSchema::new_with_metadata(fields, schema.metadata().clone())?;
+    let values = LogicalPlan::Values(Values { schema: Arc::new(schema), values });
+    Ok(Transformed::new(values, changed, TreeNodeRecursion::Continue))
+}
+
+/// A value as it was before it was cast to `to`.
+fn uncast<'a>(expr: &'a mut Expr, to: &DataType) -> &'a mut Expr {
+    if matches!(expr, Expr::Cast(cast) if cast.field.data_type() == to)
+        && let Expr::Cast(cast) = std::mem::take(expr)
+    {
+        *expr = *cast.expr;
+    }
+    expr
 }
 
 /// The parts of a `UNION` with one type for times that meet in a column.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder, TimestampMicrosecondArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{
-    ArrowNativeType, DataType, Date32Type, Field, TimestampMicrosecondType,
-};
+use arrow::datatypes::{ArrowNativeType, DataType, Date32Type, Field, TimestampMicrosecondType};
 use kho_catalog::error::{Error, Result};
 
 use super::spelled::{Style, write_date, write_local};
@@ -25,9 +23,8 @@ pub(super) fn wall_clock(
     zone: Zone,
 ) -> TimestampMicrosecondArray {
     let offsets = Offsets::default();
-    let local = |at: i64| {
-        at.saturating_add(i64::from(offsets.at(zone, at.div_euclid(SECOND))) * SECOND)
-    };
+    let local =
+        |at: i64| at.saturating_add(i64::from(offsets.at(zone, at.div_euclid(SECOND))) * SECOND);
     instants.unary::<_, TimestampMicrosecondType>(local)
 }
 
@@ -36,7 +33,9 @@ pub(super) fn instants_of(
     clocks: &TimestampMicrosecondArray,
     zone: Zone,
 ) -> TimestampMicrosecondArray {
-    clocks.unary::<_, TimestampMicrosecondType>(|local| instant_of(local, zone)).with_timezone("UTC")
+    clocks
+        .unary::<_, TimestampMicrosecondType>(|local| instant_of(local, zone))
+        .with_timezone("UTC")
 }
 
 /// The instant at which a clock in `zone` shows this time.

@@ -159,9 +159,10 @@ fn truncated(field: &ArrayRef, local: &ArrayRef, at: &ArrayRef, zone: Zone) -> R
     let offsets = Offsets::default();
     let at = at.as_primitive::<TimestampMicrosecondType>();
     let offset = |at: i64| i64::from(offsets.at(zone, at.div_euclid(SECOND))) * SECOND;
-    let cut = arrow::compute::binary::<_, _, _, TimestampMicrosecondType>(local, at, |local, at| {
-        local.saturating_sub(offset(at))
-    });
+    let cut =
+        arrow::compute::binary::<_, _, _, TimestampMicrosecondType>(local, at, |local, at| {
+            local.saturating_sub(offset(at))
+        });
     let cut = cut.map_err(|error| crate::errors::from_arrow(&error))?;
     Ok(Arc::new(cut.with_timezone("UTC")))
 }
@@ -188,8 +189,9 @@ fn of_epoch(seconds: &ArrayRef) -> Result<ArrayRef> {
 /// The instant at which a clock in `zone` shows this, and back, for one value each.
 pub(super) fn across(micros: i64, is_instant: bool, zone: Zone) -> i64 {
     match is_instant {
-        true => micros
-            .saturating_add(i64::from(zone.offset_at(micros.div_euclid(SECOND))) * SECOND),
+        true => {
+            micros.saturating_add(i64::from(zone.offset_at(micros.div_euclid(SECOND))) * SECOND)
+        }
         false => instant_of(micros, zone),
     }
 }

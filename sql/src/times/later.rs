@@ -5,9 +5,7 @@
 //! On failure: `22008` beyond the range of instants.
 
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
-use arrow::datatypes::{
-    IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType,
-};
+use arrow::datatypes::{IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use kho_catalog::error::Result;
 
 use super::convert::{SECOND, instant_of};
@@ -28,9 +26,9 @@ pub(super) fn moved(
     let mut moved = PrimitiveArray::<TimestampMicrosecondType>::builder(instants.len());
     for (at, by) in instants.iter().zip(intervals) {
         moved.append_option(match (at, by) {
-            (Some(at), Some(by)) => Some(
-                one(at, by, is_later, zone).ok_or_else(|| out_of_range("timestamp"))?,
-            ),
+            (Some(at), Some(by)) => {
+                Some(one(at, by, is_later, zone).ok_or_else(|| out_of_range("timestamp"))?)
+            }
             _ => None,
         });
     }

@@ -8,7 +8,6 @@ use bytes::{BufMut, BytesMut};
 use kho_catalog::error::Result;
 use kho_sql::times::spelled::{micros_of, write_fraction};
 
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interval {
     pub months: i32,
