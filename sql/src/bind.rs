@@ -159,6 +159,7 @@ fn plan(
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(counted::counted)
         .and_then(infer::infer)
+        .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
         .and_then(members::as_postgres)
         .and_then(recursive::with_like_terms)

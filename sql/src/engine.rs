@@ -42,6 +42,7 @@ use crate::pg_catalog::{CatalogView, Visible};
 use crate::plans::Plans;
 use crate::scope::Scope;
 use crate::session::Seats;
+use crate::times;
 use crate::whole::PushDown;
 use crate::yielding::Yielding;
 
@@ -265,7 +266,7 @@ impl Shared {
 fn started(base: &SessionState, scope: &Scope) -> SessionState {
     let mut state = base.clone();
     let config = state.config_mut();
-    config.options_mut().execution.time_zone = Some(scope.settings.time_zone().to_owned());
+    config.options_mut().execution.time_zone = Some(scope.settings.zone_of_engine());
     config.set_extension(Arc::clone(&scope.memory));
     if let MemoryLimit::Finite(bytes) = scope.memory.memory_pool.memory_limit() {
         fit_to(config, bytes);
@@ -403,6 +404,7 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_physical_optimizer_rule(Arc::new(Yielding))
         .build();
     numeric::install(&mut state);
+    times::install(&mut state);
     input::install(&mut state);
     // A result takes room beside its arguments and what is made of it.
     let result_bytes = memory::statement_bytes(limits) / 4;
@@ -410,5 +412,6 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     for function in crate::functions::functions() {
         register(&mut state, function)?;
     }
+    register(&mut state, times::at_zone())?;
     Ok(state)
 }

@@ -40,6 +40,7 @@ mod settings;
 mod share;
 mod show;
 mod system;
+pub mod times;
 pub mod told;
 mod transaction;
 pub mod types;

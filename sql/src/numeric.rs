@@ -37,6 +37,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
+pub(crate) use typed::union_alike;
 use checked::Checked;
 use kho_catalog::table::FILE_COLUMN;
 
@@ -153,10 +154,10 @@ impl AnalyzerRule for CheckedArithmetic {
     }
 }
 
-type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
+pub(crate) type Rule<'a> = &'a dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
 
 /// Applies `rule` to every expression of the plan, subqueries included; columns keep their names.
-fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
+pub(crate) fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         // Files are pruned by a scan's filters as they are; they are also in a filter above.
         if matches!(node, LogicalPlan::TableScan(_)) {

@@ -10,6 +10,8 @@ use chrono_tz::Tz;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::table::Load;
 
+use crate::input::zone::Zone;
+
 /// How a setting's value is checked.
 #[derive(Clone, Copy)]
 enum Rule {
@@ -299,6 +301,11 @@ impl Settings {
         self.get("TimeZone").unwrap_or("UTC")
     }
 
+    /// The zone as the engine calls it.
+    pub(crate) fn zone_of_engine(&self) -> String {
+        Zone::of_setting(self.time_zone()).unwrap_or(Zone::Utc).of_engine()
+    }
+
     /// The schemas of the search path, in order, `$user` left as it is.
     pub(crate) fn search_path(&self) -> Vec<String> {
         self.get("search_path").map(split_path).unwrap_or_default()
@@ -432,11 +439,22 @@ fn check(setting: &Setting, value: &str) -> Result<String> {
         }
         Rule::TimeZone => {
             let value = value.trim_matches('\'');
-            let canonical = value.parse::<Tz>().or_else(|_| match value.to_lowercase().as_str() {
-                "local" | "default" | "z" => Ok(Tz::UTC),
-                other => other.to_uppercase().parse(),
-            });
-            canonical.map(|zone| zone.name().to_owned()).map_err(|_| invalid())
+            if ["local", "default", "z"].iter().any(|it| it.eq_ignore_ascii_case(value)) {
+                return Ok(Tz::UTC.name().to_owned());
+            }
+            let mut known = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+            match known.find(|name| name.eq_ignore_ascii_case(value)) {
+                Some(name) => Ok(name.to_owned()),
+                // Of a bare offset clients do not agree where it is; the engine counts minutes.
+                None => match Zone::of_posix(value) {
+                    Some(Zone::Fixed(seconds))
+                        if seconds % 60 == 0 && !value.starts_with(['+', '-']) =>
+                    {
+                        Ok(value.to_owned())
+                    }
+                    _ => Err(invalid()),
+                },
+            }
         }
         Rule::SearchPath => Ok(value.to_owned()),
         Rule::Sequence => match value.trim() {

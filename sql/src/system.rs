@@ -28,6 +28,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::state::Relation;
+use kho_catalog::types::Type;
 use sqlparser::ast::{self, Expr, FunctionArg, FunctionArgExpr};
 
 use crate::bind::constant::{constant, text};
@@ -311,8 +312,7 @@ impl<'a> Given<'a> {
     /// A point in time in milliseconds since the epoch; without a zone it is in the session's, and
     /// of a day it is the first moment.
     pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>> {
-        let zone = Arc::from(self.scope.settings.time_zone());
-        let of = DataType::Timestamp(TimeUnit::Microsecond, Some(zone));
+        let of = Type::TimestampTz.to_arrow();
         match self.value(name, &of)? {
             Some(ScalarValue::TimestampMicrosecond(time, _)) => {
                 Ok(time.map(|time| time.div_euclid(1000)))

@@ -110,6 +110,7 @@ files! { on_both:
     pg_subqueries_in_writes
     pg_table_as_query
     pg_text
+    pg_time_zones
     pg_transaction_modes
     pg_transactions
     pg_unknown_names

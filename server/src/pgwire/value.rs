@@ -16,7 +16,6 @@
 //! maps, nested lists; and they allocate for each value.
 
 mod binary;
-mod calendar;
 mod column;
 pub mod copy;
 mod interval;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Schema};
 use chrono::DateTime;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -14,6 +14,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use kho_catalog::error::{Error, Kind, Result};
+use kho_catalog::types::Type;
 use sqlparser::ast;
 
 use super::context::Context;
@@ -88,8 +89,7 @@ pub(crate) fn instant(
     session: &SessionState,
     expression: &ast::Expr,
 ) -> Result<i64> {
-    let zone = std::sync::Arc::from(scope.settings.time_zone());
-    let of = DataType::Timestamp(TimeUnit::Microsecond, Some(zone));
+    let of = Type::TimestampTz.to_arrow();
     match constant(scope, session, expression, &of)? {
         ScalarValue::TimestampMicrosecond(Some(micros), _) => Ok(micros.div_euclid(1000)),
         _ => Err(Error::new(Kind::InvalidParameterValue, "a point in time is needed, not NULL")),

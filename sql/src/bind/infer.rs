@@ -12,4 +12,4 @@ mod tests;
 
 pub(super) use early::told;
 pub(crate) use parameters::is_open;
-pub(super) use parameters::{fields, typed as infer};
+pub(super) use parameters::{fields, infer};

@@ -273,6 +273,7 @@ fn shown_name(expr: &Expr) -> Option<String> {
         Expr::Cast { expr, data_type, .. } => shown_name(expr)
             .filter(|name| name != "?column?")
             .unwrap_or_else(|| data_type.to_string().to_ascii_lowercase()),
+        Expr::AtTimeZone { .. } => "timezone".to_owned(),
         Expr::Exists { .. } => "exists".to_owned(),
         Expr::Extract { .. } => "extract".to_owned(),
         Expr::Substring { .. } => "substring".to_owned(),

@@ -81,7 +81,7 @@ fn hold_casts(body: &mut SetExpr) {
             continue;
         };
         if is_cast_to_number(expr) {
-            *expr = call("coalesce", expr.clone());
+            *expr = called("coalesce", [expr.clone()]);
         }
     }
 }
@@ -109,18 +109,18 @@ fn is_series(expr: &Expr) -> bool {
 }
 
 fn unnested(set: Expr) -> Expr {
-    call("unnest", set)
+    called("unnest", [set])
 }
 
-fn call(function: &str, argument: Expr) -> Expr {
-    let argument = FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
+fn called<const N: usize>(name: &str, arguments: [Expr; N]) -> Expr {
+    let argument = |it| FunctionArg::Unnamed(FunctionArgExpr::Expr(it));
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
+        name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument],
+            args: arguments.map(argument).to_vec(),
             clauses: Vec::new(),
         }),
         filter: None,
@@ -171,6 +171,9 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::Extract { field, .. } => {
             let field = field.to_string().to_ascii_lowercase();
             extracted(&field, expr)
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            Ok(Some(called("timezone", [time_zone.as_ref().clone(), timestamp.as_ref().clone()])))
         }
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),

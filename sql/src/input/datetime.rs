@@ -161,7 +161,7 @@ impl Context<'_> {
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '+' | '-');
         if !text.contains(|c: char| !is_name(c))
-            && let Some(zone) = Zone::of_name(text)
+            && let Some(zone) = Zone::of_abbreviation(text).or_else(|| Zone::of_name(text))
         {
             return Ok(Some(zone));
         }

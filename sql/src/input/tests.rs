@@ -11,6 +11,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use kho_catalog::types::Type;
 
 use super::ColumnBuilder;
+use super::zone::Zone;
 
 fn read_in(zone: &str, of: &Type, text: &str) -> Result<ArrayRef> {
     let format = ValueFormat { time_zone: zone.to_owned(), extra_float_digits: 1 };
@@ -279,6 +280,7 @@ fn instants() {
         ("2024-01-05 10:11:12+07:06:30", NOON - 7 * HOUR - 390_000_000),
         ("2024-01-05T10:11:12Z", NOON),
         ("2024-01-05 10:11:12 UTC", NOON),
+        ("2024-07-05 10:11:12 CET", NOON + 182 * 24 * HOUR - HOUR),
         ("2024-01-05 +07", 1704412800000000 - 7 * HOUR),
         ("2024-01-05T10:11:12 Asia/Ho_Chi_Minh", NOON - 7 * HOUR),
         ("2024-01-05 10:11:12", NOON),
@@ -489,4 +491,59 @@ fn other_carriers_of_a_type_are_filled_too() {
 fn messages_do_not_repeat_long_values() {
     let long = "x".repeat(1_000);
     assert!(refused(&Type::Integer, &long).message().len() < 200);
+}
+
+#[test]
+fn zones_of_clauses() {
+    let hours = |hours: i32| Some(Zone::Fixed(hours * 3_600));
+    for (text, zone) in [
+        ("CET", hours(1)),
+        ("ict", hours(7)),
+        ("gmt", Some(Zone::Utc)),
+        ("UTC+7", hours(-7)),
+        ("GMT-07:00", hours(7)),
+        ("EST5", hours(-5)),
+        ("<+07>-7", hours(7)),
+        ("+07", hours(-7)),
+        ("-03:30", Some(Zone::Fixed(12_600))),
+        ("+0700", None),
+        ("+16", None),
+        ("7", None),
+        ("", None),
+        ("X+1", None),
+        ("UTC+", None),
+        ("UTC+1DST", None),
+        ("Nowhere/Else", None),
+    ] {
+        assert_eq!(Zone::of_clause(text), zone, "{text}");
+    }
+}
+
+#[test]
+fn zones_that_never_change_their_clocks() {
+    for (name, is_even) in [
+        ("Asia/Ho_Chi_Minh", true),
+        ("Asia/Tokyo", true),
+        ("UTC", true),
+        ("+07:00", true),
+        ("Europe/Berlin", false),
+        ("America/St_Johns", false),
+        ("Africa/Casablanca", false),
+    ] {
+        assert_eq!(Zone::of_setting(name).unwrap().is_even(), is_even, "{name}");
+    }
+}
+
+#[test]
+fn the_engine_understands_what_zones_are_called() {
+    for (name, of_engine) in [
+        ("GMT-07:00", "+07:00"),
+        ("UTC+3", "-03:00"),
+        ("UTC", "UTC"),
+        ("Asia/Ho_Chi_Minh", "Asia/Ho_Chi_Minh"),
+    ] {
+        let zone = Zone::of_setting(name).unwrap();
+        assert_eq!(zone.of_engine(), of_engine);
+        assert_eq!(Zone::of_setting(&zone.of_engine()).unwrap(), zone);
+    }
 }

@@ -23,12 +23,13 @@ pub enum Zone {
 }
 
 impl Zone {
-    /// The zone of a name (`Asia/Ho_Chi_Minh`, `UTC`), or of an offset east (`+07:00`).
+    /// The zone of a name (`Asia/Ho_Chi_Minh`, `UTC`), of an offset east (`+07:00`), or of POSIX's
+    /// notation for a zone that never changes its clocks (`GMT-07:00`, which is seven hours east).
     ///
     /// # Errors
     /// `22023` for a name that is none.
     pub fn of_setting(name: &str) -> Result<Zone> {
-        Zone::of_name(name).ok_or_else(|| {
+        Zone::of_name(name).or_else(|| Zone::of_posix(name)).ok_or_else(|| {
             Error::new(
                 Kind::InvalidParameterValue,
                 format!("invalid value for parameter \"TimeZone\": \"{name}\""),
@@ -50,6 +51,66 @@ impl Zone {
         let found =
             chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(name));
         found.copied().map(Zone::Named)
+    }
+
+    /// The zone that `AT TIME ZONE` names: by an abbreviation, by a name, or as POSIX has it, where an
+    /// offset with a plus is west.
+    pub fn of_clause(name: &str) -> Option<Zone> {
+        let of_name = || match name.starts_with(['+', '-']) {
+            true => None,
+            false => Zone::of_name(name),
+        };
+        Zone::of_abbreviation(name).or_else(of_name).or_else(|| Zone::of_posix(name))
+    }
+
+    /// The zone of an abbreviation. One that is a zone's name, too, keeps its offset in summer.
+    pub fn of_abbreviation(name: &str) -> Option<Zone> {
+        let found = ABBREVIATIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, minutes)| Zone::Fixed(minutes * 60))
+    }
+
+    /// `UTC+3`, `GMT-07:00`, `<+07>-07`, `+07`: how far to go east to be at Greenwich.
+    pub fn of_posix(text: &str) -> Option<Zone> {
+        let rest = match text.strip_prefix('<') {
+            Some(quoted) => quoted.split_once('>')?.1,
+            None => {
+                let rest = text.trim_start_matches(|it: char| it.is_ascii_alphabetic());
+                if (1..3).contains(&(text.len() - rest.len())) {
+                    return None;
+                }
+                rest
+            }
+        };
+        // Minutes are told by a colon alone.
+        let digits = rest.trim_start_matches(['+', '-']);
+        if digits.split(':').any(|part| part.len() > 2) {
+            return None;
+        }
+        let offset = match rest.starts_with(|it: char| it.is_ascii_digit()) {
+            true if rest.len() < text.len() => parse_offset(format!("+{rest}").as_bytes())?,
+            _ => parse_offset(rest.as_bytes())?,
+        };
+        Some(Zone::Fixed(-offset))
+    }
+
+    /// How the engine calls it.
+    pub fn of_engine(self) -> String {
+        match self {
+            Zone::Utc => "UTC".to_owned(),
+            Zone::Fixed(seconds) => {
+                let sign = if seconds < 0 { '-' } else { '+' };
+                let minutes = seconds.unsigned_abs() / 60;
+                format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+            }
+            Zone::Named(zone) => zone.name().to_owned(),
+        }
+    }
+
+    /// Whether each day since 1980 has 24 hours.
+    pub fn is_even(self) -> bool {
+        let first = self.offset_at(FIRST_EVEN_SECONDS);
+        let days = (FIRST_EVEN_SECONDS..END_SPELLED_SECONDS).step_by(STEP_SECONDS);
+        !matches!(self, Zone::Named(_)) || days.into_iter().all(|at| self.offset_at(at) == first)
     }
 
     /// Seconds east of Greenwich at an instant, in seconds of the Unix epoch.
@@ -108,6 +169,58 @@ impl Offsets {
         place.get().1.unwrap_or_else(|| zone.offset_at(instant_seconds))
     }
 }
+
+/// 1980-01-01, and three weeks: no zone has changed its clocks and back within those since.
+const FIRST_EVEN_SECONDS: i64 = 315_532_800;
+const STEP_SECONDS: usize = 21 * 86_400;
+
+/// Abbreviations as PostgreSQL knows them, in minutes east; those that change their meaning, and
+/// those of few people, are not among them.
+const ABBREVIATIONS: &[(&str, i32)] = &[
+    ("ACDT", 630),
+    ("ACST", 570),
+    ("ADT", -180),
+    ("AEDT", 660),
+    ("AEST", 600),
+    ("AKDT", -480),
+    ("AKST", -540),
+    ("AST", -240),
+    ("AWST", 480),
+    ("BST", 60),
+    ("CDT", -300),
+    ("CEST", 120),
+    ("CET", 60),
+    ("CST", -360),
+    ("EAT", 180),
+    ("EDT", -240),
+    ("EEST", 180),
+    ("EET", 120),
+    ("EST", -300),
+    ("HKT", 480),
+    ("HST", -600),
+    ("ICT", 420),
+    ("IDT", 180),
+    ("IST", 120),
+    ("JST", 540),
+    ("KST", 540),
+    ("MDT", -360),
+    ("MEST", 120),
+    ("MESZ", 120),
+    ("MET", 60),
+    ("MEZ", 60),
+    ("MST", -420),
+    ("NDT", -150),
+    ("NST", -210),
+    ("NZDT", 780),
+    ("NZST", 720),
+    ("PDT", -420),
+    ("PHT", 480),
+    ("PKT", 300),
+    ("PST", -480),
+    ("SAST", 120),
+    ("WAT", 60),
+    ("WET", 0),
+];
 
 /// Three days: since 1970 no zone has changed its clocks twice within a week.
 const PERIOD_SECONDS: i64 = 3 * DAY_SECONDS;

@@ -19,6 +19,7 @@ use kho_catalog::error::{Error, Kind};
 use super::{alike, oids, recursion, spans, whole, wide_sum};
 use crate::bind::saying_nothing;
 use crate::errors::to_engine;
+use crate::times;
 
 /// `plan` with PostgreSQL's types.
 pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -28,11 +29,12 @@ pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// A union whose parts have the types of the whole.
-fn union_alike(union: Union) -> Result<LogicalPlan> {
+pub(crate) fn union_alike(union: Union) -> Result<LogicalPlan> {
     let Union { inputs, schema } = union;
     let types_of = |plan: &LogicalPlan| -> Vec<DataType> {
         plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
     };
+    let inputs = times::of_union(&inputs)?;
     let types: Vec<Vec<DataType>> = inputs.iter().map(|input| types_of(input)).collect();
     let told: Vec<DataType> = schema.fields().iter().map(|it| it.data_type().clone()).collect();
     if types.iter().all(|of| *of == told) {

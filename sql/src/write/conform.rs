@@ -23,6 +23,7 @@ use crate::bind::constant::expression_over;
 use crate::errors::{from_arrow, from_engine};
 use crate::input::zone::Zone;
 use crate::input::{check_documents, is_text, read_column, zone_of};
+use crate::times::converted;
 
 /// A relation's rules, ready to be applied to batches.
 pub(crate) struct Conformer {
@@ -77,6 +78,9 @@ impl Conformer {
     fn column(&self, field: &arrow::datatypes::Field, column: &ArrayRef) -> Result<ArrayRef> {
         let column = match is_text(column.data_type()) && !is_text(field.data_type()) {
             true => read_column(column, field, self.zone)?,
+            false if column.data_type().is_temporal() => {
+                converted(column, field.data_type(), self.zone)?
+            }
             false => cast(column, field.data_type())?,
         };
         if !field.is_nullable() && column.null_count() > 0 {

@@ -6,8 +6,7 @@
 use arrow::datatypes::TimeUnit;
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::Result;
-
-use super::calendar::{micros_of, write_fraction};
+use kho_sql::times::spelled::{micros_of, write_fraction};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interval {

@@ -6,8 +6,8 @@
 
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::Result;
+use kho_sql::times::spelled::Style;
 
-use super::calendar::Style;
 use super::column::{Column, Spelling, Values, at};
 use super::wire::Wire;
 

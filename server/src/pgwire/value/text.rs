@@ -10,8 +10,8 @@ use arrow::datatypes::TimeUnit;
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Result};
 use kho_sql::input::calendar::{DAY_MICROS, DAY_SECONDS, out_of_range};
+use kho_sql::times::spelled::{Style, micros_of, write_date, write_time, write_timestamp};
 
-use super::calendar::{Style, micros_of, write_date, write_time, write_timestamp};
 use super::column::{Column, Spelling, Values, at};
 use super::interval::Interval;
 use super::number::{write_float4, write_float8, write_integer, write_numeric};

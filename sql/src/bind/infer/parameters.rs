@@ -37,7 +37,7 @@ pub(in crate::bind) fn fields(plan: &LogicalPlan) -> Result<Vec<Option<FieldRef>
 }
 
 /// Gives each parameter of a plan its type.
-pub(super) fn typed(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(in crate::bind) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
     if Found::in_plan(&plan)?.is_settled {
         return Ok(plan);
     }
@@ -190,7 +190,7 @@ fn changed(
         match (any, node.data) {
             (true, LogicalPlan::Values(values)) => of_values(values).map(Transformed::yes),
             (true, LogicalPlan::Union(union)) => {
-                super::coerced(&union.inputs).map(Transformed::yes)
+                crate::numeric::union_alike(union).map(Transformed::yes)
             }
             (true, other) => other.recompute_schema().map(Transformed::yes),
             (false, other) => Ok(Transformed::no(other)),

@@ -4,13 +4,14 @@
 //! trailing zeros) over the whole range of Arrow's types.
 
 use arrow::datatypes::TimeUnit;
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use kho_catalog::error::Result;
-use kho_sql::input::calendar::{DAY_MICROS, civil_of_days, out_of_range};
+
+use crate::input::calendar::{DAY_MICROS, civil_of_days, out_of_range};
 
 /// How a date and its time are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Style {
     /// `2024-01-05 10:00:00+07`
     Postgres,
     /// `2024-01-05T10:00:00+07:00`, as PostgreSQL writes inside of JSON.
@@ -21,7 +22,7 @@ pub(super) enum Style {
 ///
 /// # Errors
 /// `22008` where microseconds cannot hold it.
-pub(super) fn micros_of(value: i64, unit: TimeUnit, what: &str) -> Result<i64> {
+pub fn micros_of(value: i64, unit: TimeUnit, what: &str) -> Result<i64> {
     let micros = match unit {
         TimeUnit::Second => value.checked_mul(1_000_000),
         TimeUnit::Millisecond => value.checked_mul(1_000),
@@ -31,7 +32,7 @@ pub(super) fn micros_of(value: i64, unit: TimeUnit, what: &str) -> Result<i64> {
     micros.ok_or_else(|| out_of_range(what))
 }
 
-pub(super) fn write_date(days: i64, out: &mut BytesMut) {
+pub fn write_date(days: i64, out: &mut impl BufMut) {
     let (year, month, day) = civil_of_days(days);
     write_civil(year, month, day, out);
     if year <= 0 {
@@ -40,7 +41,7 @@ pub(super) fn write_date(days: i64, out: &mut BytesMut) {
 }
 
 /// A time of day, `24:00:00` included.
-pub(super) fn write_time(micros: i64, out: &mut BytesMut) {
+pub fn write_time(micros: i64, out: &mut impl BufMut) {
     let seconds = micros.div_euclid(1_000_000);
     let mut clock = *b"00:00:00";
     write_two(&mut clock, 0, seconds / 3_600);
@@ -51,7 +52,7 @@ pub(super) fn write_time(micros: i64, out: &mut BytesMut) {
 }
 
 /// Microseconds of a second, as `.5` or nothing.
-pub(super) fn write_fraction(micros: i64, out: &mut BytesMut) {
+pub fn write_fraction(micros: i64, out: &mut impl BufMut) {
     if micros == 0 {
         return;
     }
@@ -67,28 +68,40 @@ pub(super) fn write_fraction(micros: i64, out: &mut BytesMut) {
 ///
 /// # Errors
 /// `22008` where the local time leaves the range of microseconds.
-pub(super) fn write_timestamp(
+pub fn write_timestamp(
     micros: i64,
     offset_seconds: Option<i32>,
     style: Style,
-    out: &mut BytesMut,
+    out: &mut impl BufMut,
 ) -> Result<()> {
     let shift_micros = i64::from(offset_seconds.unwrap_or(0)) * 1_000_000;
     let local = micros.checked_add(shift_micros).ok_or_else(|| out_of_range("timestamp"))?;
-    let (year, month, day) = civil_of_days(local.div_euclid(DAY_MICROS));
+    let (days, clock) = (local.div_euclid(DAY_MICROS), local.rem_euclid(DAY_MICROS));
+    write_local(days, clock, offset_seconds, style, out);
+    Ok(())
+}
+
+/// The same for every time: a day, and a time of day in microseconds.
+pub fn write_local(
+    days: i64,
+    clock: i64,
+    offset_seconds: Option<i32>,
+    style: Style,
+    out: &mut impl BufMut,
+) {
+    let (year, month, day) = civil_of_days(days);
     write_civil(year, month, day, out);
     out.put_u8(if style == Style::Xsd { b'T' } else { b' ' });
-    write_time(local.rem_euclid(DAY_MICROS), out);
+    write_time(clock, out);
     if let Some(offset_seconds) = offset_seconds {
         write_offset(offset_seconds, style, out);
     }
     if year <= 0 {
         out.put_slice(b" BC");
     }
-    Ok(())
 }
 
-fn write_offset(offset_seconds: i32, style: Style, out: &mut BytesMut) {
+fn write_offset(offset_seconds: i32, style: Style, out: &mut impl BufMut) {
     let east = i64::from(offset_seconds.unsigned_abs());
     let mut text = *b"+00:00:00";
     if offset_seconds < 0 {
@@ -107,7 +120,7 @@ fn write_offset(offset_seconds: i32, style: Style, out: &mut BytesMut) {
     out.put_slice(text.get(..length).unwrap_or_default());
 }
 
-fn write_civil(year: i64, month: u8, day: u8, out: &mut BytesMut) {
+fn write_civil(year: i64, month: u8, day: u8, out: &mut impl BufMut) {
     // There is no year 0: the one before 1 is 1 BC.
     let shown = if year <= 0 { 1 - year } else { year };
     let mut text = *b"0000-00-00";
