@@ -92,15 +92,19 @@ fn from_shared(error: &DataFusionError) -> Error {
 
 /// What the engine does not do. A subquery that it made no join of it would show as it holds it.
 fn not_done(message: &str) -> Error {
-    let of_subquery = ["Exists(", "InSubquery(", "ScalarSubquery("].iter().any(|kind| {
+    let is_of_one = ["Exists(", "InSubquery(", "ScalarSubquery("].iter().any(|kind| {
         message.starts_with(&format!("Physical plan does not support logical expression {kind}"))
     });
-    match of_subquery {
-        true => Error::unsupported("this subquery is not supported here")
-            .with_detail("No join can be made of how it depends on the outer row.")
-            .with_hint("Compare columns of both with =, or write a join."),
+    match is_of_one {
+        true => of_subquery(),
         false => Error::unsupported(first_line(message)),
     }
+}
+
+fn of_subquery() -> Error {
+    Error::unsupported("this subquery is not supported here")
+        .with_detail("No join can be made of how it depends on the outer row.")
+        .with_hint("Compare columns of both with =, or write a join.")
 }
 
 /// What failed below the reading of a file.
@@ -280,6 +284,9 @@ fn from_plan(message: &str) -> Error {
     let line = first_line(message);
     let lower = line.to_lowercase();
     let has = |needle: &str| lower.contains(needle);
+    if has("subquery can only be used in") {
+        return of_subquery();
+    }
     let kind = if has("invalid function") || has("function") && has("not found") {
         return undefined_function(&line);
     } else if has("no function matches") || has("failed to coerce arguments") {

@@ -107,6 +107,7 @@ files! { on_both:
     pg_set_operations
     pg_settings
     pg_snapshots
+    pg_subqueries_and_null
     pg_subqueries_in_writes
     pg_table_as_query
     pg_text
