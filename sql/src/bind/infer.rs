@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::expr_rewriter::coerce_plan_expr_for_schema;
@@ -27,8 +27,8 @@ pub(super) use early::told;
 pub(super) use parameters::fields;
 pub(crate) use parameters::is_open;
 
-/// Gives every parameter one type, and the parts of a union the types of the whole.
-pub(super) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// Gives every parameter one type, which may be `stated`, and the parts of a union the types of the whole.
+pub(super) fn infer(plan: LogicalPlan, stated: &[Option<FieldRef>]) -> Result<LogicalPlan> {
     let mut unions = false;
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Union(union) if differ(&union.inputs) => {
@@ -38,7 +38,7 @@ pub(super) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
         other if unions => other.recompute_schema().map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     })?;
-    parameters::typed(plan.data)
+    parameters::typed(plan.data, stated)
 }
 
 fn differ(inputs: &[Arc<LogicalPlan>]) -> bool {
