@@ -154,11 +154,11 @@ fn plan(
 ) -> Result<LogicalPlan> {
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
-    let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters);
+    let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(counted::counted)
-        .and_then(infer::infer)
+        .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
         .and_then(members::as_postgres)

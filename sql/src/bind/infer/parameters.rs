@@ -36,8 +36,12 @@ pub(in crate::bind) fn fields(plan: &LogicalPlan) -> Result<Vec<Option<FieldRef>
     Ok((1..=count).map(|number| by_number.get(&number).cloned().flatten()).collect())
 }
 
-/// Gives each parameter of a plan its type.
-pub(in crate::bind) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// Gives each parameter of a plan its type; `stated` are those that are known beforehand.
+pub(in crate::bind) fn infer(plan: LogicalPlan, stated: &[Option<FieldRef>]) -> Result<LogicalPlan> {
+    if Found::in_plan(&plan)?.is_settled {
+        return Ok(plan);
+    }
+    let plan = everywhere(plan, stated)?;
     if Found::in_plan(&plan)?.is_settled {
         return Ok(plan);
     }
@@ -52,6 +56,20 @@ pub(in crate::bind) fn infer(plan: LogicalPlan) -> Result<LogicalPlan> {
         false => changed(plan.clone(), &told)
             .or_else(|_| changed(plan, &|expr, _| restate(expr, &|name| found.of(name)))),
     }
+}
+
+/// The planner forgets what was stated within `array[…]`.
+fn everywhere(plan: LogicalPlan, stated: &[Option<FieldRef>]) -> Result<LogicalPlan> {
+    if stated.iter().all(Option::is_none) {
+        return Ok(plan);
+    }
+    let field_of = |name: &str| {
+        let number: usize = name.strip_prefix('$')?.parse().ok()?;
+        stated.get(number.checked_sub(1)?).cloned().flatten()
+    };
+    changed(plan, &|expr, _| {
+        matches!(expr, Expr::Placeholder(it) if is_untold(it)) && restate(expr, &field_of)
+    })
 }
 
 /// The field of a parameter that is of this type, or of another.

@@ -35,7 +35,7 @@ async fn inferred(query: &str) -> Vec<(Type, bool)> {
     let context = SessionContext::new();
     context.register_table("w", Arc::new(table())).unwrap();
     let plan = context.state().create_logical_plan(query).await.unwrap();
-    let fields = fields(&infer(plan).unwrap()).unwrap();
+    let fields = fields(&infer(plan, &[]).unwrap()).unwrap();
     let told = fields.iter().map(|it| (parameter_type(it.as_deref()), is_open(it.as_deref())));
     told.collect()
 }
@@ -96,7 +96,8 @@ async fn where_nothing_tells_it_is_open_and_taken_for_text() {
 async fn a_column_that_is_a_parameter_is_text_to_what_reads_it() {
     let context = SessionContext::new();
     for query in ["SELECT $1 AS x", "SELECT x FROM (SELECT DISTINCT $1 AS x)", "VALUES ($1)"] {
-        let plan = infer(context.state().create_logical_plan(query).await.unwrap()).unwrap();
+        let plan = context.state().create_logical_plan(query).await.unwrap();
+        let plan = infer(plan, &[]).unwrap();
         let field = plan.schema().field(0);
         assert_eq!(field.data_type(), &DataType::Utf8, "{query}");
     }
@@ -131,4 +132,14 @@ async fn a_function_tells_what_it_takes() {
     }
     assert!(inferred("SELECT abs($1)").await.iter().all(|(_, is_open)| *is_open));
     assert!(inferred("SELECT left(t, $1) FROM w").await.iter().all(|(_, is_open)| !is_open));
+}
+
+/// The planner does not look for it there.
+#[tokio::test]
+async fn what_is_stated_holds_in_an_array_too() {
+    let context = SessionContext::new();
+    let plan = context.state().create_logical_plan("SELECT make_array($1, 1)").await.unwrap();
+    let stated = [Some(Arc::new(Field::new("", DataType::Float64, true)))];
+    let plan = infer(plan, &stated).unwrap();
+    assert_eq!(parameter_type(fields(&plan).unwrap()[0].as_deref()), Type::Double);
 }
