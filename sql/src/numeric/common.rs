@@ -69,3 +69,6 @@ fn both(one: &DataType, other: &DataType) -> Option<DataType> {
         of => Some(of),
     }
 }
+
+#[cfg(test)]
+mod tests;

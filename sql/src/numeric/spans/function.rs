@@ -163,3 +163,6 @@ fn to_micro(number: f64) -> f64 {
 fn out_of_range() -> datafusion::error::DataFusionError {
     to_engine(Error::new(Kind::DatetimeOverflow, "interval out of range"))
 }
+
+#[cfg(test)]
+mod tests;
