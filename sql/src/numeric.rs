@@ -37,9 +37,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
-pub(crate) use typed::union_alike;
 use checked::Checked;
 use kho_catalog::table::FILE_COLUMN;
+pub(crate) use typed::union_alike;
 
 /// A plan whose expressions have PostgreSQL's types: whole numbers are integers where they fit, what
 /// stands beside each other is of one type, sums of bigint are numeric and the result has no unsigned

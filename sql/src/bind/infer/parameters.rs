@@ -37,7 +37,10 @@ pub(in crate::bind) fn fields(plan: &LogicalPlan) -> Result<Vec<Option<FieldRef>
 }
 
 /// Gives each parameter of a plan its type; `stated` are those that are known beforehand.
-pub(in crate::bind) fn infer(plan: LogicalPlan, stated: &[Option<FieldRef>]) -> Result<LogicalPlan> {
+pub(in crate::bind) fn infer(
+    plan: LogicalPlan,
+    stated: &[Option<FieldRef>],
+) -> Result<LogicalPlan> {
     if Found::in_plan(&plan)?.is_settled {
         return Ok(plan);
     }
