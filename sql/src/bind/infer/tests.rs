@@ -1,8 +1,9 @@
 //! What parameters are taken to be.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
 use kho_catalog::types::{COLUMN_ID_KEY, Type};
