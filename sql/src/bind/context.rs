@@ -95,7 +95,7 @@ impl ContextProvider for Context<'_> {
     ) -> Result<Arc<dyn TableSource>> {
         let function = self.session.table_functions().get(name);
         match function.filter(|_| GENERATORS.contains(&name)) {
-            Some(_) if args.iter().any(|arg| has_parameter(arg)) => {
+            Some(_) if args.iter().any(has_parameter) => {
                 let list = self.session.scalar_functions().get(name).cloned();
                 let list = list.ok_or_else(|| plan_datafusion_err!("Invalid function '{name}'"))?;
                 Ok(provider_as_source(Arc::new(ViewTable::new(of_list(list, args)?, None))))

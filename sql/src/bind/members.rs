@@ -112,7 +112,7 @@ fn with_values(node: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(expr));
         }
         let name = names.save(&expr);
-        let expr = within.value(expr, Unknown::IsKept)?;
+        let expr = within.value(expr, Unknown::Null)?;
         Ok(Transformed::yes(name.restore(expr)))
     })?;
     Ok(node.data)

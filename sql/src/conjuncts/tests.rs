@@ -1,3 +1,5 @@
+//! What costs least comes first, and what can fail is asked last.
+
 use arrow::datatypes::{DataType, Field};
 use datafusion::logical_expr::Operator::{Eq, Gt, Lt, Plus};
 use datafusion::physical_expr::expressions::{binary, col, lit};

@@ -221,7 +221,8 @@ async fn a_value_that_many_rows_have_is_looked_for_once() {
         ("SELECT id FROM shop WHERE id IN (SELECT thing FROM sale)", false),
         ("SELECT id FROM shop WHERE name IN (SELECT name FROM sale)", false),
         (
-            "SELECT id FROM shop s WHERE EXISTS (SELECT 1 FROM sale WHERE shop = s.id AND thing > s.city)",
+            "SELECT id FROM shop WHERE EXISTS (SELECT 1 FROM sale WHERE sale.shop = shop.id \
+             AND sale.thing > shop.city)",
             false,
         ),
     ] {

@@ -1,3 +1,5 @@
+//! Widths are those of values, however they are stored.
+
 use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use bytes::Bytes;

@@ -99,8 +99,7 @@ fn alike(operands: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     let Some(of) = operands.iter().find_map(|operand| known(operand, schema)) else {
         return false;
     };
-    let stated = operands.into_iter().map(|operand| state(operand, &of));
-    stated.fold(false, |any, stated| any || stated)
+    any(operands.into_iter().map(|operand| state(operand, &of)))
 }
 
 fn of_case(case: &mut Case, schema: &DFSchema) -> bool {
@@ -118,8 +117,7 @@ fn of_case(case: &mut Case, schema: &DFSchema) -> bool {
         }
         None => {
             let truth = field(DataType::Boolean);
-            let stated = conditions.into_iter().map(|condition| state(condition, &truth));
-            stated.fold(false, |any, stated| any || stated)
+            any(conditions.into_iter().map(|condition| state(condition, &truth)))
         }
     };
     alike(results, schema) || told
@@ -151,8 +149,12 @@ fn of_list(list: &mut Expr, elements: &mut [Expr], schema: &DFSchema) -> bool {
     let Some(of) = known(list, schema) else { return false };
     let DataType::List(element) = of.data_type() else { return false };
     let element = plain(element);
-    let stated = elements.iter_mut().map(|it| state(it, &element));
-    stated.fold(false, |any, stated| any || stated)
+    any(elements.iter_mut().map(|it| state(it, &element)))
+}
+
+/// Whether one of them is true, each of which is found out.
+fn any(all: impl Iterator<Item = bool>) -> bool {
+    all.filter(|it| *it).count() > 0
 }
 
 fn list_of(element: &Field) -> FieldRef {

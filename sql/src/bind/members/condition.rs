@@ -17,20 +17,20 @@ use crate::errors::to_engine;
 /// What is made of an answer that is not known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// NULL.
-    IsKept,
+    /// It stays.
+    Null,
     /// Whoever asks takes NULL for false, as `WHERE` does.
-    IsFalse,
+    False,
     /// Whoever asks takes NULL for true: it stands under `NOT` in a `WHERE`.
-    IsTrue,
+    True,
 }
 
 impl Unknown {
     fn negated(self) -> Unknown {
         match self {
-            Unknown::IsKept => Unknown::IsKept,
-            Unknown::IsFalse => Unknown::IsTrue,
-            Unknown::IsTrue => Unknown::IsFalse,
+            Unknown::Null => Unknown::Null,
+            Unknown::False => Unknown::True,
+            Unknown::True => Unknown::False,
         }
     }
 }
@@ -74,12 +74,12 @@ impl Within<'_> {
         let is_member = matches!(bare, Expr::InSubquery(_) | Expr::SetComparison(_));
         if !is_member {
             let part = if negated { Expr::Not(Box::new(bare)) } else { bare };
-            return self.value(part, Unknown::IsFalse);
+            return self.value(part, Unknown::False);
         }
         let mut member = self.member(bare)?;
         member.negated ^= negated;
         if !is_joined_rightly(&member)? {
-            return self.answer(member, Unknown::IsFalse);
+            return self.answer(member, Unknown::False);
         }
         let Member { value, subquery, negated, .. } = member;
         let subquery = Set::new(subquery)?.in_one_column()?;
@@ -99,14 +99,14 @@ impl Within<'_> {
                 Ok(Expr::BinaryExpr(BinaryExpr { left, op, right }))
             }
             Expr::Not(it) => boxed(it, unknown.negated()).map(Expr::Not),
-            Expr::IsTrue(it) => boxed(it, Unknown::IsFalse).map(Expr::IsTrue),
-            Expr::IsNotTrue(it) => boxed(it, Unknown::IsFalse).map(Expr::IsNotTrue),
-            Expr::IsFalse(it) => boxed(it, Unknown::IsTrue).map(Expr::IsFalse),
-            Expr::IsNotFalse(it) => boxed(it, Unknown::IsTrue).map(Expr::IsNotFalse),
+            Expr::IsTrue(it) => boxed(it, Unknown::False).map(Expr::IsTrue),
+            Expr::IsNotTrue(it) => boxed(it, Unknown::False).map(Expr::IsNotTrue),
+            Expr::IsFalse(it) => boxed(it, Unknown::True).map(Expr::IsFalse),
+            Expr::IsNotFalse(it) => boxed(it, Unknown::True).map(Expr::IsNotFalse),
             Expr::Case(Case { expr: None, when_then_expr, else_expr }) => {
                 let when_then = when_then_expr.into_iter();
                 let when_then_expr = when_then
-                    .map(|(when, then)| Ok((boxed(when, Unknown::IsFalse)?, boxed(then, unknown)?)))
+                    .map(|(when, then)| Ok((boxed(when, Unknown::False)?, boxed(then, unknown)?)))
                     .collect::<Result<_>>()?;
                 let else_expr = else_expr.map(|it| boxed(it, unknown)).transpose()?;
                 Ok(Expr::Case(Case { expr: None, when_then_expr, else_expr }))
@@ -120,7 +120,7 @@ impl Within<'_> {
                 Ok(Expr::ScalarSubquery(it))
             }
             other => {
-                let of_part = |part| self.value(part, Unknown::IsKept).map(Transformed::yes);
+                let of_part = |part| self.value(part, Unknown::Null).map(Transformed::yes);
                 other.map_children(of_part).map(|it| it.data)
             }
         }
@@ -144,7 +144,7 @@ impl Within<'_> {
             }
             _ => return Err(to_engine(Error::internal("not a question about a subquery"))),
         };
-        let value = self.value(member.value, Unknown::IsKept)?;
+        let value = self.value(member.value, Unknown::Null)?;
         Ok(Member { value, ..member })
     }
 
@@ -176,7 +176,7 @@ impl Within<'_> {
         }
         set.require_sound(&value)?;
         let found = set.any(operator, &value, self)?;
-        if unknown == Unknown::IsFalse {
+        if unknown == Unknown::False {
             return Ok(found);
         }
         let mut unknowns: Option<Expr> = None;
@@ -194,7 +194,7 @@ impl Within<'_> {
         let Some(unknowns) = unknowns else { return Ok(found) };
         set.require_lasting()?;
         Ok(match unknown {
-            Unknown::IsTrue => found.or(unknowns),
+            Unknown::True => found.or(unknowns),
             _ => Expr::Case(Case {
                 expr: None,
                 when_then_expr: vec![

@@ -1,3 +1,5 @@
+//! A plan is as wide as the columns that it reads.
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::prelude::SessionContext;
 use kho_catalog::environment::Environment;

@@ -1,3 +1,5 @@
+//! All who read shared rows get all of them, or the error.
+
 use arrow::array::Int64Array;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -46,7 +48,9 @@ async fn what_finds_no_room_is_written_and_read_again() {
 async fn shared(text: &str) -> (SessionContext, Arc<SharedRows>) {
     let config = SessionConfig::new().with_target_partitions(1);
     let context = SessionContext::new_with_config(config);
-    let plan = context.sql(text).await.unwrap().create_physical_plan().await.unwrap();
+    let state = context.state();
+    let plan = state.create_logical_plan(text).await.unwrap();
+    let plan = state.create_physical_plan(&plan).await.unwrap();
     (context, Arc::new(SharedRows::of(plan)))
 }
 
