@@ -1,6 +1,7 @@
 //! Whether rows are of the types that were told of them before they came.
 //!
-//! What it guarantees: where it says yes, a cast to what was told loses nothing of any value, or fails.
+//! What it guarantees: where it says yes, a cast to what was told loses nothing of any value, or
+//! fails.
 //! What it does not: the names and the metadata of columns are not looked at.
 //!
 //! # Why

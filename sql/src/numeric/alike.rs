@@ -1,8 +1,8 @@
 //! Operands and results, brought to one type as PostgreSQL brings them to one.
 //!
-//! What it guarantees: what is compared or computed with a float is a double; the branches of `CASE`,
-//! the arguments of `COALESCE`, `GREATEST` and `LEAST` and the elements of an array have the type of
-//! the result; a quoted literal among them is read as that. Spans of time are compared by their
+//! What it guarantees: what is compared or computed with a float is a double; the branches of
+//! `CASE`, the arguments of `COALESCE`, `GREATEST` and `LEAST` and the elements of an array have the
+//! type of the result; a quoted literal among them is read as that. Spans of time are compared by their
 //! length.
 //! What it does not: whole numbers and numerics are compared as the engine does it, which is exact.
 //! On failure: `42804` where one result would be text and another is not.

@@ -1,7 +1,7 @@
 //! The one pass over a new plan that gives its expressions PostgreSQL's types.
 //!
-//! What it guarantees: it goes from the tables up, so that what an expression stands on has its last
-//! type when it is looked at; what a correlated subquery takes from around it has the type that it
+//! What it guarantees: it goes from the tables up, so that what an expression stands on has its
+//! last type when it is looked at; what a correlated subquery takes from around it has the type that it
 //! has there; every node tells of the columns that it will give.
 //! What it does not: a row of a table that is written is typed by the table.
 
@@ -219,8 +219,8 @@ fn keys_alike(mut join: Join) -> Join {
     join
 }
 
-/// Whether the metadata of a column would come along with its negation: the engine tells of none, and
-/// then finds it there.
+/// Whether the metadata of a column would come along with its negation: the engine tells of none,
+/// and then finds it there.
 fn says_something(expr: &Expr, schema: &DFSchema) -> bool {
     expr.to_field(schema).is_ok_and(|(_, field)| !field.metadata().is_empty())
 }
