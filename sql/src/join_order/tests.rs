@@ -214,15 +214,15 @@ async fn a_value_that_many_rows_have_is_looked_for_once() {
         // Of 1,000 sales in 40 shops; of 100 things.
         ("SELECT id FROM shop WHERE id IN (SELECT shop FROM sale)", true),
         (
-            "SELECT id FROM thing WHERE NOT EXISTS (SELECT 1 FROM sale WHERE sale.shop = thing.id)",
+            "SELECT id FROM thing p WHERE NOT EXISTS (SELECT 1 FROM sale WHERE sale.shop = p.id)",
             true,
         ),
         ("SELECT id FROM thing WHERE id NOT IN (SELECT shop FROM sale)", true),
         ("SELECT id FROM shop WHERE id IN (SELECT thing FROM sale)", false),
         ("SELECT id FROM shop WHERE name IN (SELECT name FROM sale)", false),
         (
-            "SELECT id FROM shop WHERE EXISTS (SELECT 1 FROM sale WHERE sale.shop = shop.id \
-             AND sale.thing > shop.city)",
+            "SELECT id FROM shop p WHERE EXISTS (SELECT 1 FROM sale WHERE sale.shop = p.id \
+             AND sale.thing > p.city)",
             false,
         ),
     ] {
