@@ -22,6 +22,7 @@ use kho_catalog::table::Tables;
 use crate::activity::Activity;
 use crate::apart::abandonable;
 use crate::conjuncts::Conjuncts;
+use crate::days::Days;
 use crate::early;
 use crate::errors::from_engine;
 use crate::input;
@@ -348,6 +349,9 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     for rule in rules.iter_mut().filter(|rule| rule.name() == pushes.name()) {
         *rule = Arc::clone(&pushes);
     }
+    // As soon as constants are computed.
+    let simplified = rules.iter().position(|rule| rule.name() == "simplify_expressions");
+    rules.insert(simplified.map_or(0, |at| at + 1), Arc::new(Days));
     rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
     rules.push(Arc::new(Repeated { least_rows: ROWS_WORTH_GROUPING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));

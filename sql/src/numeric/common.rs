@@ -28,12 +28,18 @@ pub(super) fn chosen(types: &[DataType]) -> Option<DataType> {
 }
 
 /// The type that numbers are compared and computed in; `None` where that is not a float, or where
-/// they are all of one.
+/// they are all of one. A day beside a timestamp, which a day and a span of time make, is one as well.
 pub(super) fn compared(types: &[DataType]) -> Option<DataType> {
     let numbers = || types.iter().filter(|of| !of.is_null());
     let differ = || numbers().zip(numbers().skip(1)).any(|(one, next)| one != next);
     let all = numbers().all(DataType::is_numeric) && numbers().any(DataType::is_floating);
-    (all && differ()).then_some(DataType::Float64)
+    let is_clock = |of: &DataType| matches!(of, DataType::Timestamp(_, None));
+    let are_times = numbers().all(|of| is_clock(of) || *of == DataType::Date32);
+    match differ() {
+        true if all => Some(DataType::Float64),
+        true if are_times => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        _ => None,
+    }
 }
 
 /// Whether a value is a span of time, and not a point in it.
