@@ -29,6 +29,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 
+use crate::input::compares;
+
 /// Orders the parts of every filter's condition.
 #[derive(Debug)]
 pub(crate) struct Conjuncts;
@@ -112,12 +114,7 @@ fn is_cheap(part: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     };
     let part: &dyn PhysicalExpr = part.as_ref();
     part.downcast_ref::<BinaryExpr>()
-        .is_some_and(|it| compares(it.op()) && fixed(it.left()) && fixed(it.right()))
-}
-
-fn compares(operator: &Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+        .is_some_and(|it| compares(*it.op()) && fixed(it.left()) && fixed(it.right()))
 }
 
 #[cfg(test)]

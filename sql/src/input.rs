@@ -45,7 +45,7 @@ pub use oid::{array_oid, is_number, type_of_oid};
 pub use receive::numeric_text;
 
 pub(crate) use function::{check_documents, is_text, read_column};
-pub(crate) use resolve::{exact_number, install, zone_of};
+pub(crate) use resolve::{compares, exact_number, install, zone_of};
 
 use crate::session::ValueFormat;
 use array::ListBuilder;

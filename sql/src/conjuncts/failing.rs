@@ -11,10 +11,12 @@ use datafusion::physical_expr::expressions::{
     LikeExpr, Literal, NotExpr,
 };
 
+use crate::input::compares;
+
 /// Whether `expr`, over columns of `schema`, can fail.
 pub(super) fn can_fail(expr: &dyn PhysicalExpr, schema: &Schema) -> bool {
     let is_known = if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-        super::compares(binary.op()) || matches!(binary.op(), Operator::And | Operator::Or)
+        compares(*binary.op()) || matches!(binary.op(), Operator::And | Operator::Or)
     } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
         (cast.expr().data_type(schema)).is_ok_and(|from| keeps_all(&from, cast.cast_type()))
     } else {

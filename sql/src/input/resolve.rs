@@ -169,19 +169,13 @@ fn operands(expr: &mut Expr) -> Option<Vec<&mut Expr>> {
 }
 
 fn resolves(operator: Operator) -> bool {
-    use Operator as O;
-    let compares = matches!(
-        operator,
-        O::Eq
-            | O::NotEq
-            | O::Lt
-            | O::LtEq
-            | O::Gt
-            | O::GtEq
-            | O::IsDistinctFrom
-            | O::IsNotDistinctFrom
-    );
-    compares || operator.is_numerical_operators()
+    compares(operator) || operator.is_numerical_operators()
+}
+
+/// Whether it compares its sides, by their order or for being the same.
+pub(crate) fn compares(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// Beside which types a literal of `expr` is of the same type. In arithmetic those are numbers: to

@@ -26,7 +26,7 @@ use kho_catalog::types::Type;
 use super::common::{INTERVAL, chosen, compared, is_span};
 use super::spans;
 use crate::errors::to_engine;
-use crate::input::exact_number;
+use crate::input::{compares, exact_number};
 
 /// Functions that give one of their arguments, or all of them as one.
 const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "make_array"];
@@ -34,7 +34,7 @@ const CHOOSING: [&str; 4] = ["coalesce", "greatest", "least", "make_array"];
 /// `expr` with casts where PostgreSQL has them. What stands in it was seen before.
 pub(super) fn alike(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::BinaryExpr(it) if is_comparison(it.op) => Ok(comparison(it, schema)),
+        Expr::BinaryExpr(it) if compares(it.op) => Ok(comparison(it, schema)),
         Expr::BinaryExpr(it) if it.op.is_numerical_operators() => Ok(arithmetic(it, schema)),
         Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
             let changed = to_compare(vec![&mut expr, &mut low, &mut high], schema);
@@ -297,11 +297,6 @@ fn exact_float(expr: &Expr, of: &DataType) -> Option<ScalarValue> {
         DataType::Float32 => Some(ScalarValue::Float32(Some(text.parse().ok()?))),
         _ => None,
     }
-}
-
-fn is_comparison(operator: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 pub(super) fn replace(place: &mut Expr, by: impl FnOnce(Expr) -> Expr) {

@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::function::What;
 use super::{CLOCK, call, instants};
+use crate::input::compares;
 use crate::input::zone::Zone;
 use crate::numeric;
 
@@ -102,19 +103,7 @@ fn of_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
 }
 
 fn meets(op: Operator) -> bool {
-    use Operator as O;
-    matches!(
-        op,
-        O::Eq
-            | O::NotEq
-            | O::Lt
-            | O::LtEq
-            | O::Gt
-            | O::GtEq
-            | O::IsDistinctFrom
-            | O::IsNotDistinctFrom
-            | O::Minus
-    )
+    compares(op) || op == Operator::Minus
 }
 
 /// Brings times among `all` to the type of the one that says most; whether any had to be.
