@@ -42,7 +42,7 @@ pub(super) fn assigned(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<A
             let fits = digits.validate_decimal_precision(*precision);
             fits.map_err(|_| Error::new(Kind::NumericOutOfRange, "numeric field overflow"))?;
         }
-        DataType::Utf8 if assigned.as_string::<i32>().iter().flatten().any(has_zero) => {
+        DataType::Utf8 if has_zero(assigned.as_string()) => {
             let message = "invalid byte sequence for encoding \"UTF8\": 0x00";
             return Err(Error::new(Kind::CharacterNotInRepertoire, message));
         }
@@ -51,8 +51,13 @@ pub(super) fn assigned(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<A
     Ok(assigned)
 }
 
-fn has_zero(text: &str) -> bool {
-    memchr::memchr(0, text.as_bytes()).is_some()
+fn has_zero(text: &StringArray) -> bool {
+    let is_zero = |bytes: &[u8]| memchr::memchr(0, bytes).is_some();
+    let all = text.value_offsets().first().zip(text.value_offsets().last());
+    let all =
+        all.and_then(|(first, last)| text.value_data().get(first.as_usize()..last.as_usize()));
+    // All at once is faster; where a value is none, its bytes may be anything.
+    all.is_none_or(is_zero) && text.iter().flatten().any(|text| is_zero(text.as_bytes()))
 }
 
 fn converted(column: &ArrayRef, to: &FieldRef, zone: Zone) -> Result<ArrayRef> {
