@@ -28,6 +28,7 @@ use datafusion::logical_expr::{
 use kho_catalog::error::Error;
 
 use super::alike::{cast, replace};
+use super::average;
 use super::common::{INTERVAL, is_span};
 use crate::errors::to_engine;
 use function::SpanFunction;
@@ -146,7 +147,8 @@ pub(super) fn grouped(it: Aggregate) -> Result<LogicalPlan> {
     let Aggregate { input, group_expr, aggr_expr, schema, .. } = it;
     let of_input = Arc::clone(input.schema());
     if group_expr.iter().any(|it| matches!(it, Expr::GroupingSet(_))) {
-        return Aggregate::try_new(input, group_expr, aggr_expr).map(LogicalPlan::Aggregate);
+        let groups = Aggregate::try_new(input, group_expr, aggr_expr)?;
+        return average::of_groups(groups, &of_input);
     }
     let (mut keys, mut computed, mut columns) = (Vec::new(), aggr_expr, Vec::new());
     let mut shown = schema.iter();
@@ -166,7 +168,7 @@ pub(super) fn grouped(it: Aggregate) -> Result<LogicalPlan> {
         columns.push(column(None, &kept).alias_qualified(relation.cloned(), field.name()));
     }
     columns.extend(shown.map(|(relation, field)| column(relation, field.name())));
-    let groups = LogicalPlan::Aggregate(Aggregate::try_new(input, keys, computed)?);
+    let groups = average::of_groups(Aggregate::try_new(input, keys, computed)?, &of_input)?;
     Projection::try_new(columns, Arc::new(groups)).map(LogicalPlan::Projection)
 }
 
