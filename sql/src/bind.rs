@@ -16,6 +16,7 @@ mod names;
 mod patterns;
 mod prepare;
 mod recursive;
+mod repeated;
 mod spelling;
 mod star;
 mod types;
@@ -157,6 +158,7 @@ fn plan(
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
+        .and_then(repeated::refuse_repeated)
         .and_then(counted::counted)
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)

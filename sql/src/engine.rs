@@ -22,6 +22,7 @@ use kho_catalog::table::Tables;
 use crate::activity::Activity;
 use crate::apart::abandonable;
 use crate::conjuncts::Conjuncts;
+use crate::correlated;
 use crate::days::Days;
 use crate::early;
 use crate::errors::from_engine;
@@ -409,6 +410,7 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .build();
     numeric::install(&mut state);
     times::install(&mut state);
+    correlated::install(&mut state);
     input::install(&mut state);
     // A result takes room beside its arguments and what is made of it.
     let result_bytes = memory::statement_bytes(limits) / 4;

@@ -13,6 +13,7 @@ mod call;
 mod command;
 mod conjuncts;
 pub mod copy;
+mod correlated;
 mod days;
 mod ddl;
 mod early;

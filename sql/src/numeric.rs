@@ -4,12 +4,14 @@
 //! The engine's integer `+ - *` and `sum` wrap around, its floats overflow to infinity, and its
 //! casts to integers cut the fraction off. Here arithmetic is checked (`22003`, `22012`),
 //! `sum(bigint)` is numeric, and a cast to an integer rounds, half away from zero for numeric and
-//! half to even for floats. A whole number is an integer, or a bigint where it is too large. What is
+//! half to even for floats. Averages of exact numbers are exact. A whole number is an integer, or a bigint where it is too large. What is
 //! compared, or one of which is chosen, is brought to the type that PostgreSQL brings it to.
 
 mod alike;
+mod average;
 mod checked;
 mod common;
+mod extreme;
 mod oids;
 mod operands;
 mod planner;

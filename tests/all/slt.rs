@@ -54,6 +54,7 @@ files! { on_both:
     pg_aggregates
     pg_alter_table
     pg_arrays
+    pg_averages
     pg_bad_values
     pg_blocks
     pg_booleans
@@ -88,6 +89,7 @@ files! { on_both:
     pg_keys
     pg_key_lookups
     pg_merge
+    pg_names_in_subqueries
     pg_null
     pg_on_conflict
     pg_order_and_limit

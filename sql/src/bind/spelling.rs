@@ -11,7 +11,7 @@ use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    Query, Select, SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
+    Query, Select, SelectItem, SetExpr, TimezoneInfo, Value, Values, VisitMut, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -35,6 +35,9 @@ impl VisitorMut for Respell {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         if let Some(with) = query.with.as_mut().filter(|with| with.recursive) {
             with.cte_tables.iter_mut().for_each(|it| hold_casts(&mut it.query.body));
+        }
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            floats_throughout(values);
         }
         match query.fetch.take().map(|fetch| limit(query, fetch)) {
             Some(Err(error)) => ControlFlow::Break(error),
@@ -68,6 +71,41 @@ impl VisitorMut for Respell {
             Ok(None) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
+    }
+}
+
+/// Numbers beside a float are floats in PostgreSQL; the planner makes numerics of all of them.
+fn floats_throughout(values: &mut Values) {
+    let columns = values.rows.first().map_or(0, |row| row.content.len());
+    for column in 0..columns {
+        let mut of = values.rows.iter_mut().filter_map(|row| row.content.get_mut(column));
+        if !of.any(|it| is_float(it)) {
+            continue;
+        }
+        for value in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+            if is_number(value) {
+                *value = cast(value.clone(), DataType::DoublePrecision);
+            }
+        }
+    }
+}
+
+fn is_float(expr: &Expr) -> bool {
+    use kho_catalog::types::Type as T;
+    match strip(expr) {
+        Expr::Cast { data_type, .. } => {
+            super::sql_type(data_type).is_ok_and(|of| matches!(of, T::Real | T::Double))
+        }
+        Expr::UnaryOp { expr, .. } => is_float(expr),
+        _ => false,
+    }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    match strip(expr) {
+        Expr::Value(value) => matches!(value.value, Value::Number(..)),
+        Expr::UnaryOp { expr, .. } => is_number(expr),
+        _ => false,
     }
 }
 
@@ -175,6 +213,11 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::AtTimeZone { timestamp, time_zone } => {
             Ok(Some(called("timezone", [time_zone.as_ref().clone(), timestamp.as_ref().clone()])))
         }
+        Expr::AnyOp { right, .. } if !matches!(strip(right), Expr::Subquery(_)) => {
+            let unknown = unknown_beside_null(strip(right))?;
+            let whole = binary(expr, BinaryOperator::Or, &unknown);
+            Ok(Some(Expr::Nested(Box::new(whole))))
+        }
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
         // The engine's has nanoseconds: what is compared with it would be cast to those, and fail
@@ -189,6 +232,15 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         },
         _ => Ok(None),
     }
+}
+
+/// What a comparison with any value of an array is where it is with none of those that are known: unknown
+/// beside a NULL, false otherwise. The engine passes over a NULL.
+fn unknown_beside_null(array: &Expr) -> Result<Expr> {
+    let asked = format!(
+        "(CASE WHEN array_position({array}, NULL) IS NOT NULL THEN CAST(NULL AS boolean) ELSE false END)"
+    );
+    crate::parse::expression(&asked)
 }
 
 fn is_now(function: &Function) -> bool {

@@ -1,6 +1,7 @@
 //! The functions that checked arithmetic is made of.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum};
+use arrow::compute::CastOptions;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
@@ -74,6 +75,9 @@ impl ScalarUDFImpl for Checked {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
+            [DataType::Decimal128(precision, _)] if self.operation == Operation::Round => {
+                Ok(DataType::Decimal128(*precision, 0))
+            }
             [of] if self.operation == Operation::Negate || self.operation == Operation::Round => {
                 Ok(of.clone())
             }
@@ -187,9 +191,11 @@ fn round(array: &ArrayRef) -> Result<ArrayRef> {
         DataType::Float32 => Arc::new(
             array.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even),
         ),
-        DataType::Decimal128(precision, scale) => {
-            let whole = arrow::compute::cast(array, &DataType::Decimal128(*precision, 0))?;
-            arrow::compute::cast(&whole, &DataType::Decimal128(*precision, *scale))?
+        DataType::Decimal128(precision, _) => {
+            // Rounded up it has one digit more before the point: those behind it make room for that.
+            let whole = DataType::Decimal128(*precision, 0);
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            arrow::compute::cast_with_options(array, &whole, &options)?
         }
         other => return exec_err!("{other} has no fraction"),
     })

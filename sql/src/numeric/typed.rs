@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Subquery,
 use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 use kho_catalog::error::{Error, Kind};
 
-use super::{alike, oids, recursion, spans, whole, wide_sum};
+use super::{alike, average, extreme, oids, recursion, spans, whole, wide_sum};
 use crate::bind::saying_nothing;
 use crate::errors::to_engine;
 use crate::times;
@@ -149,8 +149,14 @@ impl Pass {
         refuse_unordered(&expr, schema)?;
         let first = oids::beside(expr, schema)?;
         let next = alike::alike(first.data, schema)?;
-        let last = wide_sum(next.data, schema);
-        let changed = first.transformed || next.transformed || last.transformed;
+        let whole = whole::next(next.data, schema)?;
+        let extreme = extreme::plain(whole.data, schema);
+        let last = wide_sum(extreme.data, schema);
+        let changed = first.transformed
+            || next.transformed
+            || whole.transformed
+            || extreme.transformed
+            || last.transformed;
         Ok(Transformed::new_transformed(last.data, changed))
     }
 
@@ -207,6 +213,8 @@ fn node_alike(node: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
                 other => other,
             }
         }
+        LogicalPlan::Aggregate(aggregate) => average::of_groups(aggregate, schema)?,
+        LogicalPlan::Window(window) => average::of_window(window, schema)?,
         LogicalPlan::Distinct(distinct) => spans::distinct(distinct)?,
         other => other,
     })

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Values};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Values};
 use datafusion::scalar::ScalarValue;
 
 /// The literal as an integer, where it is a whole number that fits.
@@ -16,6 +17,23 @@ pub(super) fn narrowed_literal(expr: &Expr) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// The next whole number of a numeric, which may have one digit more than it, and has none behind the point.
+pub(super) fn next(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
+    let of = match (call.func.name(), call.args.as_slice()) {
+        ("ceil" | "floor", [value]) => value.get_type(schema)?,
+        _ => return Ok(Transformed::no(Expr::ScalarFunction(call))),
+    };
+    let DataType::Decimal128(precision, scale @ 1..) = of else {
+        return Ok(Transformed::no(Expr::ScalarFunction(call)));
+    };
+    let wider = DataType::Decimal128(precision.saturating_add(1).min(38), scale);
+    call.args = call.args.into_iter().map(|it| super::alike::cast(it, &wider, schema)).collect();
+    let whole = precision.saturating_sub(scale.unsigned_abs()).saturating_add(1);
+    let cast = Cast::new(Box::new(Expr::ScalarFunction(call)), DataType::Decimal128(whole, 0));
+    Ok(Transformed::yes(Expr::Cast(cast)))
 }
 
 /// The columns of a `VALUES` list that are whole numbers throughout as integers where they fit.

@@ -130,6 +130,11 @@ impl ScalarUDFImpl for InZone {
         let rows = if is_one { 1 } else { args.number_rows };
         let columns = args.args.into_iter().map(|it| it.into_array(rows));
         let columns = columns.collect::<PlanResult<Vec<_>>>()?;
+        // The optimizer asks what becomes of a row that is not there.
+        if columns.iter().any(|column| column.data_type().is_null()) {
+            let none = ScalarValue::try_new_null(&self.return_type(&[])?)?;
+            return Ok(ColumnarValue::Scalar(none));
+        }
         let made = self.computed(&columns).map_err(to_engine)?;
         match is_one {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef};
 use arrow::util::display::FormatOptions;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -21,6 +21,7 @@ use kho_catalog::types::Type;
 
 use crate::bind::constant::expression_over;
 use crate::errors::{from_arrow, from_engine};
+use crate::input::calendar::out_of_range;
 use crate::input::zone::Zone;
 use crate::input::{check_documents, is_text, read_column, zone_of};
 use crate::times::converted;
@@ -93,6 +94,7 @@ impl Conformer {
                 ),
             ));
         }
+        check_days(&column)?;
         match Type::from_field(field) {
             Some(Type::Varchar(length)) if is_within(&column, length) => Ok(column),
             Some(Type::Varchar(_) | Type::Uuid) => read_column(&column, field, self.zone),
@@ -124,6 +126,24 @@ impl Conformer {
             }
         }
         Ok(())
+    }
+}
+
+/// Delta tells of days by their dates, in statistics too, and there are none here after the year 262142.
+fn check_days(column: &ArrayRef) -> Result<()> {
+    match column.data_type() {
+        DataType::Date32 => {
+            let days = column.as_primitive::<Date32Type>();
+            let ends = [arrow::compute::min(days), arrow::compute::max(days)];
+            let is_date = |day| Date32Type::to_naive_date_opt(day).is_some();
+            match ends.into_iter().flatten().all(is_date) {
+                true => Ok(()),
+                false => Err(out_of_range("date")),
+            }
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().try_for_each(check_days),
+        DataType::List(_) => check_days(column.as_list::<i32>().values()),
+        _ => Ok(()),
     }
 }
 
