@@ -40,6 +40,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
 use checked::Checked;
+pub(crate) use common::is_span;
 use kho_catalog::table::FILE_COLUMN;
 pub(crate) use typed::union_alike;
 
