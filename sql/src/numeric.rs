@@ -4,13 +4,15 @@
 //! The engine's integer `+ - *` and `sum` wrap around, its floats overflow to infinity, and its
 //! casts to integers cut the fraction off. Here arithmetic is checked (`22003`, `22012`),
 //! `sum(bigint)` is numeric, and a cast to an integer rounds, half away from zero for numeric and
-//! half to even for floats. Averages of exact numbers are exact. A whole number is an integer, or a bigint where it is too large. What is
-//! compared, or one of which is chosen, is brought to the type that PostgreSQL brings it to.
+//! half to even for floats. Quotients and averages of numerics are rounded, to many digits. A whole
+//! number is an integer, or a bigint where it is too large. What is compared, or one of which is chosen,
+//! is brought to the type that PostgreSQL brings it to.
 
 mod alike;
 mod average;
 mod checked;
 mod common;
+mod digits;
 mod extreme;
 mod oids;
 mod operands;
@@ -40,6 +42,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
 
 use checked::Checked;
+pub(crate) use common::is_span;
 use kho_catalog::table::FILE_COLUMN;
 pub(crate) use typed::union_alike;
 
@@ -184,8 +187,8 @@ fn if_changed(node: LogicalPlan) -> Result<LogicalPlan> {
     node.recompute_schema()
 }
 
-/// Whether the engine would compute this and not raise what PostgreSQL raises. It checks decimals
-/// and the division of integers itself.
+/// Whether the engine would compute this and not raise what PostgreSQL raises. It checks decimals, but
+/// for those of [`digits`], and the division of integers itself.
 fn is_checked(operator: Operator, left: &DataType, right: &DataType) -> bool {
     let arithmetic = matches!(operator, Operator::Plus | Operator::Minus | Operator::Multiply);
     let integers = left.is_signed_integer() && right.is_signed_integer();

@@ -5,7 +5,8 @@
 //! conversion between them, and every part of an instant, go by the zone of the session.
 //! What it guarantees: PostgreSQL's answer, daylight saving included: a time that no clock showed is
 //! read with the offset from before the change, one that was shown twice with the offset from after
-//! it. A day that is added to an instant is a day on the clock. Text is ISO's as PostgreSQL spells it.
+//! it. A day that is added to an instant is a day on the clock. Text is ISO's as PostgreSQL spells it,
+//! and so are spans of time.
 //! What it does not: `RANGE` frames of days or months are refused (`0A000`) where a day may have other
 //! than 24 hours. Within minutes of the year 294247's end a clock stands still.
 //!
@@ -18,6 +19,7 @@ mod at_zone;
 mod beside;
 mod convert;
 mod function;
+pub mod interval;
 mod later;
 pub mod spelled;
 
@@ -40,7 +42,7 @@ use kho_catalog::error::Error;
 use crate::errors::to_engine;
 use crate::input::zone::Zone;
 use crate::input::{is_text, zone_of};
-use crate::numeric::{self, Rule};
+use crate::numeric::{self, Rule, is_span};
 use function::{InZone, What};
 use spelled::Style;
 
@@ -124,7 +126,7 @@ fn varies(bound: &WindowFrameBound, zone: Zone) -> bool {
 
 fn cast_by_zone(cast: Cast, schema: &DFSchema, zone: Zone) -> PlanResult<Transformed<Expr>> {
     let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
-    let made = if is_time(&from) && is_text(&to) {
+    let made = if is_spelled(&from) && is_text(&to) {
         text(*cast.expr, zone, Style::Postgres)
     } else if zone == Zone::Utc {
         return Ok(Transformed::no(Expr::Cast(cast)));
@@ -161,7 +163,7 @@ fn call_by_zone(
         // These take values of any type, and know times by their text.
         let mut any = false;
         for argument in &mut made.args {
-            if argument.get_type(schema).is_ok_and(|of| is_time(&of)) {
+            if argument.get_type(schema).is_ok_and(|of| is_spelled(&of)) {
                 *argument = text(std::mem::take(argument), zone, style);
                 any = true;
             }
@@ -295,6 +297,7 @@ fn is_clock(of: &DataType) -> bool {
 }
 
 /// Whether a value has a day.
-fn is_time(of: &DataType) -> bool {
-    matches!(of, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64)
+/// Whether PostgreSQL spells values of the type otherwise than the engine: times and spans of time.
+fn is_spelled(of: &DataType) -> bool {
+    matches!(of, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) || is_span(of)
 }

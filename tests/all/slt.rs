@@ -71,6 +71,7 @@ files! { on_both:
     pg_decimal_numbers
     pg_delete
     pg_dependencies
+    pg_division
     pg_duplicates
     pg_explain
     pg_expressions

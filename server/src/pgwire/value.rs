@@ -18,7 +18,6 @@
 mod binary;
 mod column;
 pub mod copy;
-mod interval;
 mod json;
 mod number;
 mod parameter;

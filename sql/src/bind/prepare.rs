@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use datafusion::common::DFSchema;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast::{
-    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query,
+    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select,
     SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
 };
 
@@ -159,17 +159,52 @@ impl Pass {
 pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
     let Statement::Query(query) = statement else { return Vec::new() };
     let sorted = sorted_by(query);
-    let SetExpr::Select(select) = query.body.as_mut() else { return Vec::new() };
-    let wildcard = |item: &SelectItem| {
-        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    let select = match query.body.as_mut() {
+        SetExpr::Select(select) => select,
+        other => return names_of_parts(other),
     };
     // What a wildcard gives is only known later.
-    if select.projection.iter().any(wildcard) {
+    if select.projection.iter().any(is_wildcard) {
         if select.distinct.is_none() {
             mark(&mut select.projection, &sorted);
         }
         return Vec::new();
     }
+    named(select, Renamed::AsShown)
+}
+
+/// Which columns get the names that are shown, or one like it, for the planner too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renamed {
+    /// All of them.
+    AsShown,
+    /// Those whose name another has already.
+    Repeated,
+}
+
+/// The columns of `UNION`, `INTERSECT` and `EXCEPT` are named as those of the first part; within
+/// each part the planner wants names that differ.
+fn names_of_parts(body: &mut SetExpr) -> Vec<Option<String>> {
+    match body {
+        SetExpr::Select(select) if !select.projection.iter().any(is_wildcard) => {
+            named(select, Renamed::Repeated)
+        }
+        SetExpr::Query(query) => names_of_parts(&mut query.body),
+        SetExpr::SetOperation { left, right, .. } => {
+            let names = names_of_parts(left);
+            names_of_parts(right);
+            names
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn is_wildcard(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+}
+
+/// Gives the columns names that differ, and back those that are shown.
+fn named(select: &mut Select, which: Renamed) -> Vec<Option<String>> {
     let grouped = !matches!(
         &select.group_by,
         sqlparser::ast::GroupByExpr::Expressions(by, _) if by.is_empty()
@@ -194,7 +229,11 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
         }
         // A cast is named as its column; as an alias that name would capture the grouping.
         let captures = grouped && matches!(item, SelectItem::UnnamedExpr(Expr::Cast { .. }));
-        let mut unique = if captures { format!("\u{1}{shown}") } else { shown.clone() };
+        let mut unique = if captures && which == Renamed::AsShown {
+            format!("\u{1}{shown}")
+        } else {
+            shown.clone()
+        };
         let mut number = 1;
         while !seen.insert(unique.clone()) {
             unique = format!("{shown}_{number}");
@@ -204,7 +243,8 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
             item,
             SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         );
-        if aliased.as_ref() != Some(&unique) && !(plain && unique == shown) {
+        let is_left = which == Renamed::Repeated && unique == shown;
+        if aliased.as_ref() != Some(&unique) && !(plain && unique == shown) && !is_left {
             rename(item, &unique);
         }
         names.push(Some(shown));

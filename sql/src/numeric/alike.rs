@@ -24,7 +24,7 @@ use kho_catalog::error::{Error, Kind};
 use kho_catalog::types::Type;
 
 use super::common::{INTERVAL, chosen, compared, is_span};
-use super::spans;
+use super::{digits, spans};
 use crate::errors::to_engine;
 use crate::input::{compares, exact_number};
 
@@ -115,6 +115,10 @@ fn arithmetic(it: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
     let types = (left.get_type(schema), right.get_type(schema));
     let (Ok(of_left), Ok(of_right)) = types else {
         return Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }));
+    };
+    let (left, right) = match digits::computed(left, op, right, schema, (&of_left, &of_right)) {
+        Ok(result) => return Transformed::yes(result),
+        Err(operands) => operands,
     };
     let timestamp = || DataType::Timestamp(TimeUnit::Microsecond, None);
     let binary = |left: Box<Expr>, right: Box<Expr>| {

@@ -10,21 +10,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Decimal128Array};
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type, i256};
-use datafusion::common::{Column, DFSchema, Result, exec_err, plan_err};
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DFSchema, Result, plan_err};
 use datafusion::functions_aggregate::{count::count_udaf, sum::sum_udaf};
-use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::COUNT_STAR_EXPANSION;
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan,
-    LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility, Window,
+    Aggregate, AggregateUDF, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Window,
     WindowFunctionDefinition,
 };
-use datafusion::scalar::ScalarValue;
-use kho_catalog::error::{Error, Kind};
 
-use crate::errors::{from_arrow, to_engine};
+use super::digits;
 
 /// Digits behind the point, where there is room for them.
 const SCALE: u8 = 16;
@@ -56,13 +52,13 @@ pub(super) fn of_window(window: Window, schema: &DFSchema) -> Result<LogicalPlan
 /// What a column is made of: places among what is computed.
 enum Made {
     Plain(usize),
-    Average { sum: usize, count: usize, result: Average },
+    Average { sum: usize, count: usize, result: DataType },
 }
 
 /// What is to be computed in place of `exprs`, and how these are made of it; `None` where there is no
 /// average of exact numbers among them.
 fn divided(exprs: &[Expr], schema: &DFSchema) -> Result<Option<(Vec<Expr>, Vec<Made>)>> {
-    let results: Vec<Option<Average>> = exprs.iter().map(|it| averaged(it, schema)).collect();
+    let results: Vec<Option<DataType>> = exprs.iter().map(|it| averaged(it, schema)).collect();
     if results.iter().all(Option::is_none) {
         return Ok(None);
     }
@@ -85,14 +81,14 @@ fn divided(exprs: &[Expr], schema: &DFSchema) -> Result<Option<(Vec<Expr>, Vec<M
 }
 
 /// What the average that `expr` is has for a type.
-fn averaged(expr: &Expr, schema: &DFSchema) -> Option<Average> {
+fn averaged(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     let (name, args) = match bare(expr) {
         Expr::AggregateFunction(it) => (it.func.name(), &it.params.args),
         Expr::WindowFunction(it) => (it.fun.name(), &it.params.args),
         _ => return None,
     };
     let [arg] = args.as_slice() else { return None };
-    if name == "avg" { Average::of(&arg.get_type(schema).ok()?) } else { None }
+    if name == "avg" { result(&arg.get_type(schema).ok()?) } else { None }
 }
 
 fn bare(expr: &Expr) -> &Expr {
@@ -179,12 +175,12 @@ fn shown(input: LogicalPlan, told: &DFSchema, made: &[Made]) -> Result<LogicalPl
     let columns = passed_on.chain(made.iter().map(|made| match made {
         Made::Plain(place) => computed(*place).0,
         Made::Average { sum, count, result } => {
-            let (sum, of) = computed(*sum);
-            let exact = DataType::Decimal128(19, 0);
-            let sum =
-                if of.is_integer() { Expr::Cast(Cast::new(Box::new(sum), exact)) } else { sum };
-            let args = vec![sum, computed(*count).0];
-            Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(result.clone().into()), args))
+            // Where nothing is counted there is no sum either.
+            let exact = |(expr, of): (Expr, DataType)| match of.is_integer() {
+                true => Expr::Cast(Cast::new(Box::new(expr), DataType::Decimal128(19, 0))),
+                false => expr,
+            };
+            digits::divided(exact(computed(*sum)), exact(computed(*count)), result.clone())
         }
     }));
     let named = columns.zip(told.iter()).map(|(column, (relation, field))| match &column {
@@ -197,90 +193,18 @@ fn shown(input: LogicalPlan, told: &DFSchema, made: &[Made]) -> Result<LogicalPl
     LogicalPlanBuilder::from(input).project(named)?.build()
 }
 
-/// A sum by a count, rounded half away from zero; NULL where the count is 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Average {
-    precision: u8,
-    scale: u8,
-    signature: Signature,
-}
-
-impl Average {
-    /// Of values of the type `of`: it is between them, and so has no more digits before the point.
-    fn of(of: &DataType) -> Option<Average> {
-        let (whole, scale) = match of {
-            DataType::Int64 | DataType::UInt64 => (20, 0),
-            of if of.is_integer() => (10, 0),
-            DataType::Decimal128(precision, scale) => {
-                let scale = u8::try_from(*scale).ok()?;
-                (precision.checked_sub(scale)?, scale)
-            }
-            _ => return None,
-        };
-        let scale = scale.max(SCALE.min(DIGITS.saturating_sub(whole)));
-        let signature = Signature::any(2, Volatility::Immutable);
-        Some(Average { precision: whole.saturating_add(scale).min(DIGITS), scale, signature })
-    }
-}
-
-impl ScalarUDFImpl for Average {
-    fn name(&self) -> &str {
-        "average"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Decimal128(self.precision, self.scale.cast_signed()))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|it| matches!(it, ColumnarValue::Scalar(_)));
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [sums, counts] = arrays.as_slice() else {
-            return exec_err!("an average is of a sum and a count");
-        };
-        let DataType::Decimal128(_, scale) = sums.data_type() else {
-            return exec_err!("an average is of exact numbers");
-        };
-        let more = i32::from(self.scale) - i32::from(*scale);
-        let Some(power) = u32::try_from(more).ok().and_then(|more| 10_i128.checked_pow(more))
-        else {
-            return exec_err!("an average has no fewer digits than its sum");
-        };
-        let pairs =
-            sums.as_primitive::<Decimal128Type>().iter().zip(counts.as_primitive::<Int64Type>());
-        let averages: Decimal128Array = pairs
-            .map(|(sum, count)| match (sum, count) {
-                (Some(sum), Some(count)) if count > 0 => quotient(sum, power, count).map(Some),
-                _ => Ok(None),
-            })
-            .collect::<Result<_>>()?;
-        let averages = averages
-            .with_precision_and_scale(self.precision, self.scale.cast_signed())
-            .map_err(|error| to_engine(from_arrow(&error)))?;
-        Ok(match is_scalar {
-            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&averages, 0)?),
-            false => ColumnarValue::Array(Arc::new(averages)),
-        })
-    }
-}
-
-/// `sum * power / count`, rounded half away from zero.
-fn quotient(sum: i128, power: i128, count: i64) -> Result<i128> {
-    let count = i128::from(count);
-    if let Some(all) = sum.checked_mul(power) {
-        let rest = (all % count).unsigned_abs();
-        let away = if rest >= count.unsigned_abs() - rest { all.signum() } else { 0 };
-        return Ok(all / count + away);
-    }
-    let (all, count) = (i256::from_i128(sum) * i256::from_i128(power), i256::from_i128(count));
-    let rest = (all % count).wrapping_abs();
-    let away = if rest >= count - rest { i256::from_i128(sum.signum()) } else { i256::ZERO };
-    let result = (all / count).wrapping_add(away).to_i128();
-    result.ok_or_else(|| {
-        to_engine(Error::new(Kind::NumericOutOfRange, "value overflows numeric format"))
-    })
+/// The type of an average of values of the type `of`: it is between them, and so has no more digits
+/// before the point.
+fn result(of: &DataType) -> Option<DataType> {
+    let (whole, scale) = match of {
+        DataType::Int64 | DataType::UInt64 => (20, 0),
+        of if of.is_integer() => (10, 0),
+        DataType::Decimal128(precision, scale) => {
+            let scale = u8::try_from(*scale).ok()?;
+            (precision.checked_sub(scale)?, scale)
+        }
+        _ => return None,
+    };
+    let scale = scale.max(SCALE.min(DIGITS.saturating_sub(whole)));
+    Some(DataType::Decimal128(whole.saturating_add(scale).min(DIGITS), scale.cast_signed()))
 }

@@ -43,7 +43,7 @@ pub(super) fn compared(types: &[DataType]) -> Option<DataType> {
 }
 
 /// Whether a value is a span of time, and not a point in it.
-pub(super) fn is_span(of: &DataType) -> bool {
+pub(crate) fn is_span(of: &DataType) -> bool {
     matches!(of, DataType::Interval(_) | DataType::Duration(_))
 }
 

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder, TimestampMicrosecondArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{ArrowNativeType, DataType, Date32Type, Field, TimestampMicrosecondType};
+use arrow::datatypes::{
+    ArrowNativeType, DataType, Date32Type, Field, IntervalMonthDayNanoType, IntervalUnit,
+    TimestampMicrosecondType,
+};
 use kho_catalog::error::{Error, Result};
 
+use super::interval::Interval;
 use super::spelled::{Style, write_date, write_local};
-use super::{CLOCK, instants, is_clock, is_instant, is_time};
+use super::{CLOCK, instants, is_clock, is_instant, is_spelled};
 use crate::errors::from_arrow;
 use crate::input::calendar::DAY_MICROS;
 use crate::input::is_text;
 use crate::input::zone::{Offsets, Zone};
+use crate::numeric::is_span;
 
 pub(super) const SECOND: i64 = 1_000_000;
 
@@ -43,7 +48,7 @@ pub(super) fn instant_of(local: i64, zone: Zone) -> i64 {
     local.saturating_sub(i64::from(zone.offset_of_local(local.div_euclid(SECOND))) * SECOND)
 }
 
-/// Days, clocks or instants as PostgreSQL spells them.
+/// Days, clocks, instants or spans of time as PostgreSQL spells them.
 pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<ArrayRef> {
     let mut texts = StringBuilder::with_capacity(column.len(), column.len() * 22);
     let mut scratch = Vec::new();
@@ -58,6 +63,16 @@ pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<Arr
         for days in cast(column, &DataType::Date32)?.as_primitive::<Date32Type>() {
             match days {
                 Some(days) => append(&mut texts, &mut |out| write_date(i64::from(days), out))?,
+                None => texts.append_null(),
+            }
+        }
+        return Ok(Arc::new(texts.finish()));
+    }
+    if is_span(column.data_type()) {
+        let spans = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        for span in spans.as_primitive::<IntervalMonthDayNanoType>() {
+            match span.map(Interval::of_parts) {
+                Some(span) => append(&mut texts, &mut |out| span.write_text(out))?,
                 None => texts.append_null(),
             }
         }
@@ -88,7 +103,7 @@ pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<Arr
 /// As the engine's cast.
 pub(crate) fn converted(column: &ArrayRef, to: &DataType, zone: Zone) -> Result<ArrayRef> {
     let from = column.data_type();
-    if is_time(from) && is_text(to) {
+    if is_spelled(from) && is_text(to) {
         return cast(&text_of(column, zone, Style::Postgres)?, to);
     }
     if is_instant(from) && is_clock(to) {
@@ -129,14 +144,14 @@ pub(super) fn mixes(from: &DataType, to: &DataType) -> bool {
     let (from, to) = (from.data_type(), to.data_type());
     (is_instant(from) && is_clock(to))
         || (is_clock(from) && is_instant(to))
-        || (is_time(from) && is_text(to))
+        || (is_spelled(from) && is_text(to))
         || mixes(from, to)
 }
 
 /// The same array with texts for its times; `None` for one of other elements.
 pub(super) fn texts(of: &DataType) -> Option<DataType> {
     let element = element(of)?.data_type();
-    let element = if is_time(element) { DataType::Utf8 } else { texts(element)? };
+    let element = if is_spelled(element) { DataType::Utf8 } else { texts(element)? };
     Some(DataType::List(Arc::new(Field::new_list_field(element, true))))
 }
 

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::input::calendar::{EPOCH_SHIFT_DAYS, EPOCH_SHIFT_MICROS, out_of_range};
 use kho_sql::input::parse_uuid;
+use kho_sql::times::interval::Interval;
 
 use super::column::{Column, Spelling, Values, at};
 use super::number::write_numeric_binary;
@@ -59,7 +60,7 @@ impl Column<'_> {
             Values::Duration(_, _)
             | Values::YearMonth(_)
             | Values::DayTime(_)
-            | Values::MonthDayNano(_) => self.interval(row)?.write_binary(out),
+            | Values::MonthDayNano(_) => write_interval(self.interval(row)?, out),
             Values::List(_, _) => self.write_binary_array(row, spelling, out)?,
             Values::Map(_, _, _) | Values::Struct(_) => self.write_json(row, spelling, out)?,
             Values::Indexed(index, values) => {
@@ -194,6 +195,12 @@ pub(super) fn write_message(
         out.truncate(start);
     }
     written
+}
+
+fn write_interval(interval: Interval, out: &mut BytesMut) {
+    out.put_i64(interval.micros);
+    out.put_i32(interval.days);
+    out.put_i32(interval.months);
 }
 
 fn too_long() -> Error {

@@ -6,14 +6,13 @@
 
 use std::fmt::Write as _;
 
-use arrow::datatypes::TimeUnit;
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Result};
 use kho_sql::input::calendar::{DAY_MICROS, DAY_SECONDS, out_of_range};
+use kho_sql::times::interval::Interval;
 use kho_sql::times::spelled::{Style, micros_of, write_date, write_time, write_timestamp};
 
 use super::column::{Column, Spelling, Values, at};
-use super::interval::Interval;
 use super::number::{write_float4, write_float8, write_integer, write_numeric};
 use super::wire::Wire;
 
@@ -127,11 +126,7 @@ impl Column<'_> {
                 let micros = i64::from(value.milliseconds) * 1_000;
                 Interval { months: 0, days: value.days, micros }
             }
-            Values::MonthDayNano(array) => {
-                let value = array.value(row);
-                let time = Interval::of_duration(value.nanoseconds, TimeUnit::Nanosecond)?;
-                Interval { months: value.months, days: value.days, micros: time.micros }
-            }
+            Values::MonthDayNano(array) => Interval::of_parts(array.value(row)),
             _ => Interval::default(),
         })
     }

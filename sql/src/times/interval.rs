@@ -3,13 +3,15 @@
 //! What it guarantees: the spelling of PostgreSQL's `IntervalStyle = postgres`
 //! (`EncodeInterval` in its datetime.c).
 
-use arrow::datatypes::TimeUnit;
-use bytes::{BufMut, BytesMut};
+use arrow::datatypes::{IntervalMonthDayNano, TimeUnit};
+use bytes::BufMut;
 use kho_catalog::error::Result;
-use kho_sql::times::spelled::{micros_of, write_fraction};
 
+use super::spelled::{micros_of, write_fraction};
+
+/// A span of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Interval {
+pub struct Interval {
     pub months: i32,
     pub days: i32,
     pub micros: i64,
@@ -17,7 +19,10 @@ pub(super) struct Interval {
 
 impl Interval {
     /// A length of time in `unit`; digits below a microsecond are dropped, towards zero.
-    pub(super) fn of_duration(value: i64, unit: TimeUnit) -> Result<Interval> {
+    ///
+    /// # Errors
+    /// `22008` where microseconds cannot hold it.
+    pub fn of_duration(value: i64, unit: TimeUnit) -> Result<Interval> {
         let micros = match unit {
             TimeUnit::Nanosecond => value / 1_000,
             _ => micros_of(value, unit, "interval")?,
@@ -25,7 +30,13 @@ impl Interval {
         Ok(Interval { months: 0, days: 0, micros })
     }
 
-    pub(super) fn write_text(self, out: &mut BytesMut) {
+    /// Months, days and nanoseconds, of which digits below a microsecond are dropped.
+    pub fn of_parts(value: IntervalMonthDayNano) -> Interval {
+        let micros = value.nanoseconds / 1_000;
+        Interval { months: value.months, days: value.days, micros }
+    }
+
+    pub fn write_text(self, out: &mut impl BufMut) {
         let mut part = Parts { is_first: true, was_negative: false };
         part.write(i64::from(self.months / 12), "year", out);
         part.write(i64::from(self.months % 12), "mon", out);
@@ -50,12 +61,6 @@ impl Interval {
         write_two(seconds % 60, out);
         write_fraction(i64::try_from(micros % 1_000_000).unwrap_or_default(), out);
     }
-
-    pub(super) fn write_binary(self, out: &mut BytesMut) {
-        out.put_i64(self.micros);
-        out.put_i32(self.days);
-        out.put_i32(self.months);
-    }
 }
 
 struct Parts {
@@ -65,7 +70,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn write(&mut self, value: i64, unit: &str, out: &mut BytesMut) {
+    fn write(&mut self, value: i64, unit: &str, out: &mut impl BufMut) {
         if value == 0 {
             return;
         }
@@ -87,7 +92,7 @@ impl Parts {
 }
 
 /// At least two digits.
-fn write_two(value: u64, out: &mut BytesMut) {
+fn write_two(value: u64, out: &mut impl BufMut) {
     if value < 10 {
         out.put_u8(b'0');
     }
