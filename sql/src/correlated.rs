@@ -6,6 +6,7 @@
 //! column of the subquery has the same name, that one is found: other rows, and through a policy hidden ones.
 //! What it guarantees: no such column has a name that any other column of its subquery has.
 //! What it does not: where no two have one name, nothing is changed.
+//! On failure: `0A000` for such a column of a subquery in `FROM` within the subquery.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,9 +16,12 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Subquery};
 use datafusion::optimizer::AnalyzerRule;
+use kho_catalog::error::Error;
+
+use crate::errors::to_engine;
 
 /// Puts the rule into a session's analyzer.
 pub(crate) fn install(state: &mut SessionState) {
@@ -57,6 +61,12 @@ fn with_own_names(mut subquery: Subquery) -> Result<Transformed<Subquery>> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    subquery.subquery.apply(|node| {
+        if let LogicalPlan::SubqueryAlias(it) = node {
+            refuse_shared(&it.input, &relations)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
     let mut given = 0;
     let plan = subquery.subquery.as_ref().clone().transform_up(|node| match node {
         LogicalPlan::Filter(filter) if filter.predicate.contains_outer() => {
@@ -70,17 +80,42 @@ fn with_own_names(mut subquery: Subquery) -> Result<Transformed<Subquery>> {
     }))
 }
 
+/// Under the name of a subquery in FROM the engine finds no column that the subquery does not show.
+fn refuse_shared(plan: &LogicalPlan, relations: &Relations) -> Result<()> {
+    let refused = |filter: &Filter| {
+        shared(&filter.predicate, relations).into_iter().next().map(|column| {
+            let message = format!(
+                "a subquery in FROM that compares \"{}\" with a row around it is not supported where \
+                 another column has the name",
+                column.name
+            );
+            to_engine(Error::unsupported(message).with_hint("Compare it outside of that subquery."))
+        })
+    };
+    plan.apply(|node| match node {
+        LogicalPlan::Filter(filter) => match refused(filter) {
+            Some(error) => Err(error),
+            None => Ok(TreeNodeRecursion::Continue),
+        },
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    Ok(())
+}
+
+/// The columns that a condition compares with rows around and that share their names.
+fn shared(condition: &Expr, relations: &Relations) -> HashSet<Column> {
+    let is_shared = |column: &&Column| relations.get(&column.name).is_some_and(|it| it.len() > 1);
+    let parts = split_conjunction(condition).into_iter().filter(|part| part.contains_outer());
+    parts.flat_map(Expr::column_refs).filter(is_shared).cloned().collect()
+}
+
 /// `filter` with another name for each column that it compares with rows around and that shares its name.
 fn renamed(
     filter: Filter,
     relations: &Relations,
     given: &mut usize,
 ) -> Result<Transformed<LogicalPlan>> {
-    let is_shared = |column: &Column| relations.get(&column.name).is_some_and(|it| it.len() > 1);
-    let parts = split_conjunction_owned(filter.predicate.clone());
-    let compared = parts.iter().filter(|part| part.contains_outer());
-    let shared: HashSet<&Column> =
-        compared.flat_map(Expr::column_refs).filter(|column| is_shared(column)).collect();
+    let shared = shared(&filter.predicate, relations);
     if shared.is_empty() {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     }
@@ -90,7 +125,7 @@ fn renamed(
         let name = format!("\u{1}{}{given}", column.name);
         *given += 1;
         columns.push(Expr::Column(column.clone()).alias(&name));
-        names.insert(column.clone(), name);
+        names.insert(column, name);
     }
     let own = |expr: Expr| match &expr {
         Expr::Column(column) => Ok(match names.get(column) {
@@ -99,10 +134,13 @@ fn renamed(
         }),
         _ => Ok(Transformed::no(expr)),
     };
-    let parts = parts.into_iter().map(|part| match part.contains_outer() {
-        true => Ok(part.transform(own)?.data),
-        false => Ok(part),
-    });
+    let parts =
+        split_conjunction_owned(filter.predicate.clone()).into_iter().map(|part| {
+            match part.contains_outer() {
+                true => Ok(part.transform(own)?.data),
+                false => Ok(part),
+            }
+        });
     let Some(predicate) = conjunction(parts.collect::<Result<Vec<_>>>()?) else {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     };

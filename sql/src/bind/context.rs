@@ -22,6 +22,7 @@ use datafusion::scalar::ScalarValue;
 use super::names::Sources;
 use super::types::Types;
 use crate::errors::to_engine;
+use crate::write::conform::coerced;
 
 pub(super) struct Context<'a> {
     session: &'a SessionState,
@@ -49,6 +50,7 @@ impl<'a> Context<'a> {
 /// The arguments of a generator are computed now: it takes literals only.
 fn literal(session: &SessionState, arg: Expr) -> Result<Expr> {
     let schema = DFSchema::empty();
+    let arg = coerced(session, arg, &schema).map_err(to_engine)?;
     let arg = session.create_physical_expr(arg, &schema)?;
     let mut value = super::constant::evaluate(arg.as_ref()).map_err(to_engine)?;
     // Of timestamps it takes those with nanoseconds only.
