@@ -41,6 +41,7 @@ use crate::numeric;
 use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
 use crate::plans::Plans;
+use crate::pushdown;
 use crate::scope::Scope;
 use crate::session::Seats;
 use crate::times;
@@ -402,7 +403,9 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_runtime_env(Arc::clone(memory.planning()))
         .with_default_features()
         .with_optimizer_rules(abandonable(optimizer_rules()))
-        .with_physical_optimizer_rules(early::with_places(PhysicalOptimizer::new().rules))
+        .with_physical_optimizer_rules(early::with_places(pushdown::by_place(
+            PhysicalOptimizer::new().rules,
+        )))
         .with_physical_optimizer_rule(Arc::new(Conjuncts))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))

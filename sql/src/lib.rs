@@ -33,6 +33,7 @@ pub mod parse;
 pub mod passwords;
 mod pg_catalog;
 mod plans;
+mod pushdown;
 mod scope;
 pub mod scram;
 mod secure;

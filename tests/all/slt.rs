@@ -63,6 +63,7 @@ files! { on_both:
     pg_comments
     pg_common_table_expressions
     pg_common_types
+    pg_conditions_above_joins
     pg_constraints
     pg_create_table_as
     pg_cursors
