@@ -117,6 +117,7 @@ files! { on_both:
     pg_transactions
     pg_unknown_names
     pg_update
+    pg_using
     pg_views
     pg_views_and_rights
     pg_whole_numbers
