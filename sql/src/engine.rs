@@ -38,6 +38,7 @@ use crate::memory::held::Held;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
+use crate::once::Once;
 use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
 use crate::plans::Plans;
@@ -353,6 +354,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     // As soon as constants are computed.
     let simplified = rules.iter().position(|rule| rule.name() == "simplify_expressions");
     rules.insert(simplified.map_or(0, |at| at + 1), Arc::new(Days));
+    rules.push(Arc::new(Once));
     rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
     rules.push(Arc::new(Repeated { least_rows: ROWS_WORTH_GROUPING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));

@@ -28,6 +28,7 @@ mod limit;
 pub mod maintenance;
 mod memory;
 mod numeric;
+mod once;
 pub mod outcome;
 pub mod parse;
 pub mod passwords;
