@@ -45,6 +45,7 @@ use crate::plans::Plans;
 use crate::pushdown;
 use crate::scope::Scope;
 use crate::session::Seats;
+use crate::share::Opening;
 use crate::times;
 use crate::whole::PushDown;
 use crate::yielding::Yielding;
@@ -400,6 +401,9 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     // An IN-list of join keys pushed into a scan can panic when a key is dictionary-encoded.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
+    // An expression that runs may say it can be NULL where the plan knows that it cannot: `f - f`. The
+    // rows are the same, and no reason to refuse.
+    options.execution.skip_physical_aggregate_schema_check = true;
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::clone(memory.planning()))
@@ -411,6 +415,7 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_physical_optimizer_rule(Arc::new(Conjuncts))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_physical_optimizer_rule(Arc::new(Opening))
         .build();
     numeric::install(&mut state);
     times::install(&mut state);
