@@ -10,6 +10,7 @@
 pub(crate) mod constant;
 mod context;
 mod counted;
+mod grouped;
 mod infer;
 mod members;
 mod names;
@@ -162,6 +163,7 @@ fn plan(
         .sql_statement_to_plan_with_context(statement, &mut planning)
         .and_then(using::settled)
         .and_then(counted::counted)
+        .and_then(grouped::by_columns)
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
