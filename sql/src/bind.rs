@@ -10,6 +10,7 @@
 pub(crate) mod constant;
 mod context;
 mod counted;
+mod grouped;
 mod infer;
 mod members;
 mod names;
@@ -20,6 +21,7 @@ mod repeated;
 mod spelling;
 mod star;
 mod types;
+mod using;
 mod view;
 mod wildcard;
 
@@ -119,6 +121,7 @@ pub(crate) async fn bind_in(
     star::expand(scope, &mut statement)?;
     let names = prepare::output_names(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
+    using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
     let mut resolver = Resolver::new(scope, session, specials, extra, 0);
     resolver.resolve(&statement).await?;
@@ -139,6 +142,7 @@ pub(crate) async fn within(
     depth: usize,
 ) -> Result<(LogicalPlan, Vec<Read>)> {
     crate::pg_catalog::rewrite(&mut statement);
+    using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
     let mut resolver = Resolver::new(scope, session, specials, extra, depth);
     resolver.resolve(&statement).await?;
@@ -158,8 +162,10 @@ fn plan(
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
     planner
         .sql_statement_to_plan_with_context(statement, &mut planning)
+        .and_then(using::settled)
         .and_then(repeated::refuse_repeated)
         .and_then(counted::counted)
+        .and_then(grouped::by_columns)
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)

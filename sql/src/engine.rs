@@ -39,11 +39,14 @@ use crate::memory::held::Held;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
+use crate::once::Once;
 use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
 use crate::plans::Plans;
+use crate::pushdown;
 use crate::scope::Scope;
 use crate::session::Seats;
+use crate::share::Opening;
 use crate::times;
 use crate::whole::PushDown;
 use crate::yielding::Yielding;
@@ -353,6 +356,7 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     // As soon as constants are computed.
     let simplified = rules.iter().position(|rule| rule.name() == "simplify_expressions");
     rules.insert(simplified.map_or(0, |at| at + 1), Arc::new(Days));
+    rules.push(Arc::new(Once));
     rules.push(Arc::new(SemiJoins { least_rows: JOINS_WORTH_ORDERING }));
     rules.push(Arc::new(Repeated { least_rows: ROWS_WORTH_GROUPING }));
     rules.push(Arc::new(JoinOrder { least_rows: JOINS_WORTH_ORDERING }));
@@ -398,15 +402,21 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
     // An IN-list of join keys pushed into a scan can panic when a key is dictionary-encoded.
     options.optimizer.hash_join_inlist_pushdown_max_size = 0;
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 0;
+    // An expression that runs may say it can be NULL where the plan knows that it cannot: `f - f`. The
+    // rows are the same, and no reason to refuse.
+    options.execution.skip_physical_aggregate_schema_check = true;
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::clone(memory.planning()))
         .with_default_features()
         .with_optimizer_rules(abandonable(optimizer_rules()))
-        .with_physical_optimizer_rules(early::with_places(PhysicalOptimizer::new().rules))
+        .with_physical_optimizer_rules(early::with_places(pushdown::by_place(
+            PhysicalOptimizer::new().rules,
+        )))
         .with_physical_optimizer_rule(Arc::new(Conjuncts))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_physical_optimizer_rule(Arc::new(Opening))
         .build();
     numeric::install(&mut state);
     times::install(&mut state);

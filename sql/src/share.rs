@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType}
 use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::OnceCell;
 
+pub(crate) use rows::Opening;
 use rows::{SharedExec, SharedRows};
 
 /// What the shared table is called in its plan: no user can write that.

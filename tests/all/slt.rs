@@ -64,6 +64,7 @@ files! { on_both:
     pg_comments
     pg_common_table_expressions
     pg_common_types
+    pg_conditions_above_joins
     pg_constraints
     pg_create_table_as
     pg_cursors
@@ -119,6 +120,7 @@ files! { on_both:
     pg_transactions
     pg_unknown_names
     pg_update
+    pg_using
     pg_views
     pg_views_and_rights
     pg_whole_numbers

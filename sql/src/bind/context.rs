@@ -12,7 +12,9 @@ use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::{
     AggregateUDF, Cast, Expr, ExprSchemable as _, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder,
     ScalarUDF, TableSource, WindowUDF,
@@ -21,6 +23,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::names::Sources;
 use super::types::Types;
+use super::using::Merging;
 use crate::errors::to_engine;
 use crate::write::conform::coerced;
 
@@ -28,6 +31,7 @@ pub(super) struct Context<'a> {
     session: &'a SessionState,
     tables: Sources,
     types: Arc<dyn TypePlanner>,
+    relations: [Arc<dyn RelationPlanner>; 1],
 }
 
 /// Functions in `FROM` that make their rows from their arguments: none reads a file.
@@ -43,7 +47,7 @@ pub(super) fn generates(name: &TableReference) -> bool {
 
 impl<'a> Context<'a> {
     pub(super) fn new(session: &'a SessionState, tables: Sources) -> Self {
-        Context { session, tables, types: Arc::new(Types) }
+        Context { session, tables, types: Arc::new(Types), relations: [Arc::new(Merging)] }
     }
 }
 
@@ -122,6 +126,10 @@ impl ContextProvider for Context<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.session.expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

@@ -135,10 +135,11 @@ fn arithmetic(it: BinaryExpr, schema: &DFSchema) -> Transformed<Expr> {
         (Operator::Multiply | Operator::Divide, span, by) if is_span(span) && by.is_numeric() => {
             Transformed::yes(spans::scaled(*left, op, *right, schema))
         }
-        // Between two days there are an integer of them.
+        // Between two days there are an integer of them. The engine, which has a number for the result
+        // too, takes its bounds for spans of time.
         (Operator::Minus, DataType::Date32, DataType::Date32) => {
-            let days = Expr::BinaryExpr(BinaryExpr { left, op, right });
-            Transformed::yes(Expr::Cast(Cast::new(Box::new(days), DataType::Int32)))
+            let number = |day| Box::new(Expr::Cast(Cast::new(day, DataType::Int32)));
+            binary(number(left), number(right))
         }
         (Operator::Multiply, by, span) if is_span(span) && by.is_numeric() => {
             Transformed::yes(spans::scaled(*right, op, *left, schema))

@@ -20,11 +20,12 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, DynamicFilterPhysicalExpr};
 use datafusion::physical_expr::utils::reassign_expr_columns;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_plan::filter_pushdown::{
     ChildFilterDescription, FilterDescription, FilterPushdownPhase,
 };
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+
+use crate::pushdown::ByPlace;
 
 /// Whether `filter` is one that a running join or sort makes, over columns and nothing else.
 pub(crate) fn may_enter(filter: &Arc<dyn PhysicalExpr>) -> bool {
@@ -45,7 +46,7 @@ pub(super) fn let_in(
         .map(|filter| reassign_expr_columns(Arc::clone(filter), &schema))
         .collect::<Result<_>>()?;
     let carrier = Arc::new(Carrier { inner: Arc::clone(inner), filters });
-    let carrier = FilterPushdown::new_post_optimization().optimize(carrier, config)?;
+    let carrier = ByPlace::of_running().optimize(carrier, config)?;
     match carrier.children().as_slice() {
         [inner] => Ok(Arc::clone(inner)),
         _ => internal_err!("the carrier of a predicate lost what it carries it to"),

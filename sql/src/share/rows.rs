@@ -10,16 +10,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, SpillFile, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet, SpillMetrics};
 use datafusion::physical_plan::spill::SpillManager;
-use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::future::{BoxFuture, Shared};
@@ -121,11 +123,47 @@ impl Made {
 #[derive(Debug)]
 pub(super) struct SharedExec {
     rows: Arc<SharedRows>,
+    /// Whether the plan that makes them is shown as its input.
+    is_open: bool,
 }
 
 impl SharedExec {
+    /// What is below was planned for all of its readers: no rule that plans one of them may see it.
     pub(super) fn new(rows: Arc<SharedRows>) -> SharedExec {
-        SharedExec { rows }
+        SharedExec { rows, is_open: false }
+    }
+}
+
+/// Shows what makes shared rows, in a plan that no rule changes any more.
+#[derive(Debug)]
+pub(crate) struct Opening;
+
+impl PhysicalOptimizerRule for Opening {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let open = |node: Arc<dyn ExecutionPlan>| {
+            let closed = node.downcast_ref::<SharedExec>().filter(|it| !it.is_open);
+            Ok(match closed {
+                Some(it) => {
+                    let rows = Arc::clone(&it.rows);
+                    let open = Arc::new(SharedExec { rows, is_open: true }) as _;
+                    Transformed::new(open, true, TreeNodeRecursion::Jump)
+                }
+                None => Transformed::no(node),
+            })
+        };
+        plan.transform_down(open).map(|plan| plan.data)
+    }
+
+    fn name(&self) -> &str {
+        "kho_opening"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
     }
 }
 
@@ -145,15 +183,15 @@ impl ExecutionPlan for SharedExec {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![true; self.children().len()]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
+        vec![false; self.children().len()]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.rows.plan]
+        if self.is_open { vec![&self.rows.plan] } else { Vec::new() }
     }
 
     /// What is below is planned already, for all of its readers: no rule makes another of it for one.
@@ -192,17 +230,20 @@ impl ExecutionPlan for SharedExec {
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        vec![ChildStats::At(partition)]
+        vec![ChildStats::At(partition); self.children().len()]
     }
 
     fn statistics_from_inputs(
         &self,
         inputs: &[Arc<Statistics>],
-        _: &StatisticsArgs,
+        of: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         match inputs {
             [input] => Ok(Arc::clone(input)),
-            _ => internal_err!("SharedExec has one input"),
+            _ => {
+                let of = StatisticsArgs::new().with_partition(of.partition());
+                StatisticsContext::new().compute(self.rows.plan.as_ref(), &of)
+            }
         }
     }
 }
