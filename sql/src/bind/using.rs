@@ -9,7 +9,8 @@
 //! What it guarantees: a bare name in the query of such a `FROM` is the merged column, of no outer query.
 //! Both sides are there under their own names.
 //! What it does not: in a subquery of that query a bare name that no relation there has is ambiguous.
-//! On failure: `0A000` for a `NATURAL RIGHT` or `FULL JOIN` of what has columns only when it is planned.
+//! On failure: `0A000` for a `NATURAL` join that is a `RIGHT` or `FULL JOIN`, or of columns that were merged,
+//! where the columns of a side are known only when it is planned.
 
 mod columns;
 mod merge;
@@ -119,14 +120,15 @@ impl Pass<'_> {
 
     /// Makes relations of what merges in `from`, and says which columns can be named.
     fn chain(&mut self, from: &mut TableWithJoins) -> Result<Vec<Merged>> {
-        let mut seen = self.factor(&mut from.relation)?;
         let natural = from.joins.iter().any(columns::is_natural);
         let mut columns = self.known.columns(&from.relation, natural);
+        let mut seen = self.factor(&mut from.relation)?;
         let mut done: Vec<Join> = Vec::new();
         for mut join in std::mem::take(&mut from.joins) {
-            let right = self.factor(&mut join.relation)?;
             let right_columns = self.known.columns(&join.relation, natural);
-            columns::name_common(&mut join, columns.as_deref(), right_columns.as_deref())?;
+            let right = self.factor(&mut join.relation)?;
+            let any = !seen.is_empty() || !right.is_empty();
+            columns::name_common(&mut join, columns.as_deref(), right_columns.as_deref(), any)?;
             columns = columns::joined(columns, right_columns, &join);
             let names = match constraint(&mut join.join_operator) {
                 Some((_, constraint)) => columns::using(constraint)?,

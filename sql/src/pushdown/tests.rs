@@ -1,3 +1,5 @@
+//! Columns of nodes in their inputs.
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -84,11 +86,13 @@ fn filters_pass_and_project() {
 }
 
 #[test]
-fn parts_of_a_union_have_names_of_their_own() {
+fn a_column_of_a_union_is_found_by_its_place() {
     let parts = vec![relation(&["a", "b"]), relation(&["b", "a"])];
     let node = UnionExec::try_new(parts).unwrap();
-    assert_eq!(moved(&node, 0, 0).as_deref(), Some("a@0"));
-    assert_eq!(moved(&node, 0, 1).as_deref(), Some("b@0"));
+    for at in 0..2 {
+        assert!(moved(&node, 0, at).unwrap().ends_with("@0"));
+        assert!(moved(&node, 1, at).unwrap().ends_with("@1"));
+    }
 }
 
 #[test]

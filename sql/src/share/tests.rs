@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
 use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::physical_optimizer::PhysicalOptimizerRule as _;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionContext, col};
 
@@ -35,6 +36,7 @@ fn readers<'a>(plan: &'a Arc<dyn ExecutionPlan>, found: &mut Vec<&'a Arc<dyn Exe
 async fn told(context: &SessionContext, plan: LogicalPlan) -> (usize, usize) {
     let state = context.state();
     let with = planned(&plan, &state).await.unwrap();
+    let with = Opening.optimize(with, state.config_options()).unwrap();
     let mut found = Vec::new();
     readers(&with, &mut found);
     let plans: HashSet<_> = found.iter().map(|it| Arc::as_ptr(it).cast::<()>().addr()).collect();

@@ -2,8 +2,8 @@
 
 use kho_catalog::error::{Error, Kind as Code, Result};
 use sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, SetExpr, Statement,
-    TableAlias, TableFactor, TableWithJoins, Value,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, SelectItem, SetExpr,
+    Statement, TableAlias, TableFactor, TableWithJoins, Value,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -33,15 +33,24 @@ impl<'a> Known<'a> {
         self.ctes.pop();
     }
 
-    /// The columns of a table or view, where nothing renames them and somebody `asks`.
+    /// The columns of `factor`, where they are known and somebody `asks`.
     pub(super) fn columns(&self, factor: &TableFactor, asks: bool) -> Option<Vec<String>> {
-        if !asks {
-            return None;
+        match factor {
+            _ if !asks => None,
+            TableFactor::Table { name, alias, args: None, .. } if !renames(alias.as_ref()) => {
+                self.of_relation(name)
+            }
+            TableFactor::Derived { subquery, alias, .. } if !renames(alias.as_ref()) => {
+                given(&subquery.body)
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                self.of_joins(table_with_joins)
+            }
+            _ => None,
         }
-        let TableFactor::Table { name, alias, args: None, .. } = factor else { return None };
-        if alias.as_ref().is_some_and(|it| !it.columns.is_empty()) {
-            return None;
-        }
+    }
+
+    fn of_relation(&self, name: &ObjectName) -> Option<Vec<String>> {
         let name = object_name(name).ok()?;
         if name.schema.is_none() && self.ctes.iter().flatten().any(|cte| *cte == name.name) {
             return None;
@@ -49,13 +58,42 @@ impl<'a> Known<'a> {
         let relation = find(self.scope, &name).ok()?;
         Some(relation.columns.iter().map(|it| it.name.clone()).collect())
     }
+
+    fn of_joins(&self, from: &TableWithJoins) -> Option<Vec<String>> {
+        let mut all = self.columns(&from.relation, true);
+        for join in &from.joins {
+            let mut join = join.clone();
+            let right = self.columns(&join.relation, true);
+            name_common(&mut join, all.as_deref(), right.as_deref(), true).ok()?;
+            all = joined(all, right, &join);
+        }
+        all
+    }
 }
 
-/// Says which columns `NATURAL` means, where those of both sides are known.
+fn renames(alias: Option<&TableAlias>) -> bool {
+    alias.is_some_and(|it| !it.columns.is_empty())
+}
+
+/// What a query of named columns gives.
+fn given(body: &SetExpr) -> Option<Vec<String>> {
+    let SetExpr::Select(select) = body else { return None };
+    let name = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(folded(name)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(folded),
+        SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
+        _ => None,
+    };
+    select.projection.iter().map(name).collect()
+}
+
+/// Says which columns `NATURAL` means, where those of both sides are known; they must be where it may
+/// mean one that `is_merged` of others already.
 pub(super) fn name_common(
     join: &mut Join,
     left: Option<&[String]>,
     right: Option<&[String]>,
+    is_merged: bool,
 ) -> Result<()> {
     let Some((kind, constraint)) = constraint(&mut join.join_operator) else { return Ok(()) };
     if !matches!(constraint, JoinConstraint::Natural) {
@@ -63,8 +101,8 @@ pub(super) fn name_common(
     }
     let (Some(left), Some(right)) = (left, right) else {
         return match kind {
-            Kind::Inner | Kind::Left => Ok(()),
-            Kind::Right | Kind::Full => Err(Error::unsupported(
+            Kind::Inner | Kind::Left if !is_merged => Ok(()),
+            _ => Err(Error::unsupported(
                 "the common columns of this NATURAL JOIN are not known when it is bound",
             )
             .with_hint("Name them: JOIN … USING (…), or JOIN … ON.")),
