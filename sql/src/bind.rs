@@ -43,6 +43,7 @@ pub(crate) use names::{Name, find, find_for, folded, object_name};
 pub(crate) use prepare::sets_config;
 pub(crate) use recursive::saying_nothing;
 pub(crate) use types::{Oids, sql_type};
+pub(crate) use using::merges_columns;
 pub(crate) use view::view_of_mark;
 
 use crate::apart::apart;

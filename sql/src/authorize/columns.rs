@@ -13,7 +13,8 @@
 //! # How
 //! From the leaves upwards each node's output columns are traced to the columns of relations that
 //! they are passed on from, unchanged; an expression that names an output marks what it is traced
-//! to. What a projection or an aggregate gives is new: its expressions were marked.
+//! to. What a projection or an aggregate gives is new: its expressions were marked. The one that stands for a
+//! join's `USING` passes on what it names.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,7 +29,7 @@ use kho_catalog::state::{Oid, State};
 use kho_catalog::table::{CHANGE_TYPE, COMMIT_TIMESTAMP, COMMIT_VERSION, FILE_COLUMN, ROW_COLUMN};
 use kho_catalog::types::COLUMN_ID_KEY;
 
-use crate::bind::{Rows, view_of_mark};
+use crate::bind::{Rows, merges_columns, view_of_mark};
 use crate::errors::from_engine;
 use crate::secure;
 
@@ -230,6 +231,17 @@ impl Walk<'_> {
             | LogicalPlan::Distinct(Distinct::All(_)) => {
                 let input = self.only_input(plan)?;
                 Ok(Output::passed(plan.schema(), input))
+            }
+            LogicalPlan::Projection(it) if merges_columns(&it.schema) => {
+                let input = self.node(&it.input)?;
+                let origins_of = |expr: &Expr| {
+                    let named = expr.column_refs().into_iter().flat_map(|it| input.named(it));
+                    named
+                        .flat_map(|place| input.origins.get(place).into_iter().flatten().copied())
+                        .collect()
+                };
+                let origins = it.expr.iter().map(origins_of).collect();
+                Ok(Output::of(&it.schema, origins))
             }
             LogicalPlan::Projection(_)
             | LogicalPlan::Aggregate(_)

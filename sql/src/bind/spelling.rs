@@ -213,11 +213,18 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         Expr::AtTimeZone { timestamp, time_zone } => {
             Ok(Some(called("timezone", [time_zone.as_ref().clone(), timestamp.as_ref().clone()])))
         }
-        Expr::AnyOp { right, .. } if !matches!(strip(right), Expr::Subquery(_)) => {
-            let unknown = unknown_beside_null(strip(right))?;
-            let whole = binary(expr, BinaryOperator::Or, &unknown);
-            Ok(Some(Expr::Nested(Box::new(whole))))
-        }
+        Expr::AnyOp { left, compare_op, right, .. } => match strip(right) {
+            Expr::Subquery(_) => Ok(None),
+            Expr::Array(of) if *compare_op == BinaryOperator::Eq && !of.elem.is_empty() => {
+                let (expr, list) = (left.clone(), of.elem.clone());
+                Ok(Some(Expr::Nested(Box::new(Expr::InList { expr, list, negated: false }))))
+            }
+            array => {
+                let unknown = unknown_beside_null(array)?;
+                let whole = binary(expr, BinaryOperator::Or, &unknown);
+                Ok(Some(Expr::Nested(Box::new(whole))))
+            }
+        },
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
         // The engine's has nanoseconds: what is compared with it would be cast to those, and fail

@@ -17,6 +17,7 @@ mod merge;
 
 use std::ops::ControlFlow;
 
+use datafusion::common::DFSchema;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast::{
     Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, OrderByKind, Query, Select,
@@ -31,6 +32,11 @@ use columns::Known;
 
 /// How the qualifier of merged columns begins.
 const MARK: &str = "\u{1}using ";
+
+/// Whether these are the columns of a relation that [`merged`] made: they are those of both sides.
+pub(crate) fn merges_columns(schema: &DFSchema) -> bool {
+    schema.iter().any(|(relation, _)| relation.is_some_and(|it| it.table().starts_with(MARK)))
+}
 
 /// Makes relations of the joins that merge columns.
 pub(super) fn merged(scope: &Scope, statement: &mut Statement) -> Result<()> {
