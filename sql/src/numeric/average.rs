@@ -123,12 +123,10 @@ fn count_of(average: &Expr, schema: &DFSchema) -> Result<Expr> {
         Expr::WindowFunction(it) => it.params.distinct,
         _ => false,
     };
-    let mut never_null = false;
-    let count = with(average, count_udaf(), |arg| {
-        never_null = !is_distinct && arg.nullable(schema).is_ok_and(|nullable| !nullable);
+    with(average, count_udaf(), |arg| {
+        let never_null = !is_distinct && arg.nullable(schema).is_ok_and(|nullable| !nullable);
         if never_null { Expr::Literal(COUNT_STAR_EXPANSION, None) } else { arg }
-    });
-    count
+    })
 }
 
 /// The same call of another function.
