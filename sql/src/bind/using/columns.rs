@@ -37,7 +37,10 @@ impl<'a> Known<'a> {
     pub(super) fn columns(&self, factor: &TableFactor, asks: bool) -> Option<Vec<String>> {
         match factor {
             _ if !asks => None,
-            TableFactor::Table { name, alias, args: None, .. } if !renames(alias.as_ref()) => {
+            // An earlier version may have other columns than the table has now.
+            TableFactor::Table { name, alias, args: None, version: None, .. }
+                if !renames(alias.as_ref()) =>
+            {
                 self.of_relation(name)
             }
             TableFactor::Derived { subquery, alias, .. } if !renames(alias.as_ref()) => {
