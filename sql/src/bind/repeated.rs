@@ -14,11 +14,15 @@ use crate::errors::to_engine;
 
 /// Refuses such a plan.
 pub(super) fn refuse_repeated(plan: LogicalPlan) -> Result<LogicalPlan> {
+    // Few do at all: one look tells.
+    if !varies(&plan)? {
+        return Ok(plan);
+    }
     let mut seen: Vec<SubqueryAlias> = Vec::new();
     let mut repeated = None;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::SubqueryAlias(it) = node
-            && varies(it)?
+            && varies(&it.input)?
         {
             match seen.contains(it) {
                 true => repeated = Some(it.alias.table().to_owned()),
@@ -34,9 +38,9 @@ pub(super) fn refuse_repeated(plan: LogicalPlan) -> Result<LogicalPlan> {
     ))
 }
 
-fn varies(of: &SubqueryAlias) -> Result<bool> {
+fn varies(plan: &LogicalPlan) -> Result<bool> {
     let mut varies = false;
-    of.input.apply_with_subqueries(|node| {
+    plan.apply_with_subqueries(|node| {
         varies |= node.expressions().iter().any(|expr| expr.is_volatile());
         Ok(match varies {
             true => TreeNodeRecursion::Stop,
