@@ -7,6 +7,7 @@
 //! table that is not handled is refused: the planner would ignore it in silence.
 //! What it does not: it does not decide whether the role may read; `authorize` does.
 
+mod casts;
 pub(crate) mod constant;
 mod context;
 mod counted;
@@ -14,6 +15,7 @@ mod grouped;
 mod infer;
 mod members;
 mod names;
+mod nested;
 mod patterns;
 mod prepare;
 mod recursive;
@@ -121,6 +123,7 @@ pub(crate) async fn bind_in(
     let mut statement = statement.clone();
     star::expand(scope, &mut statement)?;
     let names = prepare::output_names(&mut statement);
+    nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
@@ -142,6 +145,7 @@ pub(crate) async fn within(
     extra: Extra,
     depth: usize,
 ) -> Result<(LogicalPlan, Vec<Read>)> {
+    nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
@@ -155,9 +159,10 @@ pub(crate) async fn within(
 fn plan(
     session: &SessionState,
     tables: names::Sources,
-    statement: ast::Statement,
+    mut statement: ast::Statement,
     parameters: Vec<Option<FieldRef>>,
 ) -> Result<LogicalPlan> {
+    casts::tell_apart(&mut statement);
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
@@ -167,6 +172,7 @@ fn plan(
         .and_then(repeated::refuse_repeated)
         .and_then(counted::counted)
         .and_then(grouped::by_columns)
+        .and_then(casts::settled)
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)

@@ -59,6 +59,7 @@ files! { on_both:
     pg_blocks
     pg_booleans
     pg_bytes_ids_documents
+    pg_casts_of_one_column
     pg_catalog_views
     pg_changing_needs_reading
     pg_comments
@@ -92,6 +93,7 @@ files! { on_both:
     pg_key_lookups
     pg_merge
     pg_names_in_subqueries
+    pg_names_of_nested_columns
     pg_null
     pg_on_conflict
     pg_order_and_limit

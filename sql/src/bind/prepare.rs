@@ -264,9 +264,14 @@ fn mark(projection: &mut [SelectItem], sorted: &HashSet<String>) {
             _ => None,
         };
         if let Some(shown) = shown.filter(|shown| !sorted.contains(shown)) {
-            rename(item, &format!("{BESIDE}{index}{BESIDE}{shown}"));
+            rename(item, &beside(index, &shown));
         }
     }
+}
+
+/// A name of the column at `index` that no other has, and that is shown as `shown`.
+pub(super) fn beside(index: usize, shown: &str) -> String {
+    format!("{BESIDE}{index}{BESIDE}{shown}")
 }
 
 /// The names to show of a plan's columns, where one of them was given another by [`output_names`].
@@ -300,7 +305,7 @@ fn rename(item: &mut SelectItem, to: &str) {
 }
 
 /// PostgreSQL's name for a column without one (`FigureColname`).
-fn shown_name(expr: &Expr) -> Option<String> {
+pub(super) fn shown_name(expr: &Expr) -> Option<String> {
     Some(match expr {
         Expr::Identifier(ident) => super::folded(ident),
         Expr::CompoundIdentifier(parts) => super::folded(parts.last()?),

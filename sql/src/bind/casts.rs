@@ -1,0 +1,294 @@
+//! Two casts of one expression, told apart while the planner makes a plan of them.
+//!
+//! # Why
+//! The engine names an expression by what is cast and not by the cast, and of two columns of one name it
+//! takes neither: `sum(n), sum(n::float8)`, or `GROUP BY at, at::date`, which tools for charts write.
+//! What it guarantees: of a SELECT that has two such, each cast stands, while it is planned, in a call of
+//! [`Told`] that says its type. [`settled`] takes the calls out again; what is called by them keeps the name.
+//! What it does not: a SELECT without two such is not changed, nor are casts of literals and parameters,
+//! whose type is inferred.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr as engine;
+use datafusion::logical_expr::{
+    ColumnarValue, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use sqlparser::ast::{
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
+    SetExpr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
+
+/// What the call is named by; in no text that parses.
+const TOLD: &str = "\u{3}cast";
+
+static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Told::default().into()));
+
+/// Tells casts apart in each SELECT of `statement` that has two of one name.
+pub(super) fn tell_apart(statement: &mut Statement) {
+    let _whole = statement.visit(&mut EachQuery);
+}
+
+/// The function by which casts are told apart, where `name` is its.
+pub(super) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
+    (name == TOLD).then(|| Arc::clone(&FUNCTION))
+}
+
+/// `plan` without the calls.
+pub(super) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut any = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            any |= expr.exists(|part| Ok(is_call(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    if !any {
+        return Ok(plan);
+    }
+    crate::numeric::rewrite(plan, &|expr, _| match expr {
+        engine::Expr::ScalarFunction(mut call) if call.func.name() == TOLD => {
+            Ok(Transformed::yes(call.args.swap_remove(0)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+fn is_call(expr: &engine::Expr) -> bool {
+    matches!(expr, engine::Expr::ScalarFunction(call) if call.func.name() == TOLD)
+}
+
+struct EachQuery;
+
+impl VisitorMut for EachQuery {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let mut sorted: Vec<&mut Expr> = Vec::new();
+        if let Some(by) = &mut query.order_by
+            && let OrderByKind::Expressions(by) = &mut by.kind
+        {
+            sorted = by.iter_mut().map(|it| &mut it.expr).collect();
+        }
+        in_each_select(&mut query.body, sorted);
+        ControlFlow::Continue(())
+    }
+}
+
+/// The sorting of a query can name what its SELECT computes, if it is of one.
+fn in_each_select(body: &mut SetExpr, sorted: Vec<&mut Expr>) {
+    match body {
+        SetExpr::Select(select) => in_select(select, sorted),
+        SetExpr::SetOperation { left, right, .. } => {
+            in_each_select(left, Vec::new());
+            in_each_select(right, Vec::new());
+        }
+        // Another query is visited by itself.
+        _ => {}
+    }
+}
+
+fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) {
+    let mut of_it = sorted;
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            of_it.push(expr);
+        }
+    }
+    if let GroupByExpr::Expressions(by, _) = &mut select.group_by {
+        of_it.extend(by);
+    }
+    if let Some(Distinct::On(on)) = &mut select.distinct {
+        of_it.extend(on);
+    }
+    of_it.extend(&mut select.having);
+    let mut names = Names::default();
+    for expr in &of_it {
+        names.add(expr);
+        let _whole = Visit::visit(&**expr, &mut names);
+    }
+    if names.collide {
+        for expr in of_it {
+            let _whole = VisitMut::visit(expr, &mut Wrapping { depth: 0 });
+        }
+    }
+}
+
+/// What the engine would name groups and calls by, and what each really is.
+#[derive(Default)]
+struct Names {
+    by_name: HashMap<String, String>,
+    depth: usize,
+    collide: bool,
+}
+
+impl Names {
+    fn add(&mut self, expr: &Expr) {
+        let mut bare = expr.clone();
+        let mut casts = Bare { any: false };
+        let _whole = VisitMut::visit(&mut bare, &mut casts);
+        let real = expr.to_string();
+        let name = if casts.any { bare.to_string() } else { real.clone() };
+        let first = self.by_name.entry(name).or_insert_with(|| real.clone());
+        self.collide |= *first != real;
+    }
+}
+
+impl Visitor for Names {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            _ if self.depth > 0 => {}
+            Expr::Function(_) => self.add(expr),
+            // What a set computes stands beside all that it could be made of.
+            Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
+                self.collide |= sets.iter().flatten().any(has_cast);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn has_cast(expr: &Expr) -> bool {
+    let mut casts = Bare { any: false };
+    let _whole = VisitMut::visit(&mut expr.clone(), &mut casts);
+    casts.any
+}
+
+/// Takes casts away.
+struct Bare {
+    any: bool,
+}
+
+impl VisitorMut for Bare {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr: inner, .. } = expr
+            && !is_value(inner)
+        {
+            *expr = (**inner).clone();
+            self.any = true;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Wrapping {
+    depth: usize,
+}
+
+impl VisitorMut for Wrapping {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.depth == 0
+            && let Expr::Cast { expr: inner, data_type, .. } = &*expr
+            && !is_value(inner)
+        {
+            // One type has many names, and whoever groups by one may show another.
+            let to = match super::sql_type(data_type) {
+                Ok(of) => format!("{of:?}"),
+                Err(_) => data_type.to_string(),
+            };
+            *expr = call(expr.clone(), to);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_value(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_value(inner),
+        other => matches!(other, Expr::Value(_)),
+    }
+}
+
+fn call(cast: Expr, to: String) -> Expr {
+    let to = Expr::Value(Value::SingleQuotedString(to).into());
+    let args = [cast, to].map(|it| FunctionArg::Unnamed(FunctionArgExpr::Expr(it)));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_quote('"', TOLD)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.into(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// What is cast, and its type as text: the name is of both. Never computed.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Told {
+    signature: Signature,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Told { signature: Signature::any(2, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Told {
+    fn name(&self) -> &str {
+        TOLD
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, of: &[DataType]) -> Result<DataType> {
+        match of.first() {
+            Some(of) => Ok(of.clone()),
+            None => plan_err!("a cast that is told apart has none"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match args.arg_fields.first() {
+            Some(of) => Ok(Arc::clone(of)),
+            None => plan_err!("a cast that is told apart has none"),
+        }
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        plan_err!("a cast that is told apart is not computed")
+    }
+}
