@@ -57,6 +57,8 @@ kinds! {
     DatetimeOverflow = "22008",
     DivisionByZero = "22012",
     InvalidRegularExpression = "2201B",
+    InvalidLimit = "2201W",
+    InvalidOffset = "2201X",
     CharacterNotInRepertoire = "22021",
     InvalidParameterValue = "22023",
     InvalidTextRepresentation = "22P02",

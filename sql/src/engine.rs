@@ -429,5 +429,9 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         register(&mut state, function)?;
     }
     register(&mut state, times::at_zone())?;
+    for aggregate in crate::functions::aggregates() {
+        use datafusion::execution::FunctionRegistry as _;
+        state.register_udaf(aggregate).map_err(from_engine)?;
+    }
     Ok(state)
 }

@@ -287,6 +287,12 @@ fn from_plan(message: &str) -> Error {
     if has("subquery can only be used in") {
         return of_subquery();
     }
+    if has("limit must be >=") {
+        return Error::new(Kind::InvalidLimit, "LIMIT must not be negative");
+    }
+    if has("offset must be >=") {
+        return Error::new(Kind::InvalidOffset, "OFFSET must not be negative");
+    }
     let kind = if has("invalid function") || has("function") && has("not found") {
         return undefined_function(&line);
     } else if has("no function matches") || has("failed to coerce arguments") {

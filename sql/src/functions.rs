@@ -10,8 +10,9 @@ use std::sync::Arc;
 use arrow::compute::kernels::length::length;
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::functions_aggregate::{bool_and_or, variance};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use kho_catalog::types::Type;
@@ -25,6 +26,13 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::clone(&sign).with_aliases(["sign"])),
     ];
     plain.into_iter().chain(masking::functions()).collect()
+}
+
+/// Aggregates that have another name, too.
+pub(crate) fn aggregates() -> Vec<Arc<AggregateUDF>> {
+    let (every, variance) = (bool_and_or::bool_and_udaf(), variance::var_samp_udaf());
+    let named = |of: &AggregateUDF, name| Arc::new(of.clone().with_aliases([name]));
+    vec![named(&every, "every"), named(&variance, "variance")]
 }
 
 /// `pg_typeof(any)`: the type's name, as text.

@@ -137,6 +137,15 @@ impl AnalyzerRule for CheckedArithmetic {
             Expr::Negative(inner) if inner.get_type(schema)?.is_signed_integer() => {
                 Ok(Transformed::yes(call(Checked::negate(), vec![*inner])))
             }
+            // Of floats PostgreSQL's is the one that casts do, too: half to even.
+            Expr::ScalarFunction(mut it)
+                if it.func.name() == "round"
+                    && it.args.len() == 1
+                    && it.args[0].get_type(schema)?.is_floating() =>
+            {
+                it.func = Arc::new(Checked::round().into());
+                Ok(Transformed::yes(Expr::ScalarFunction(it)))
+            }
             Expr::Cast(cast)
                 if cast.field.data_type().is_signed_integer()
                     && has_fraction(&cast.expr.get_type(schema)?) =>

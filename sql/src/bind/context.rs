@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::tree_node::TreeNode as _;
 use datafusion::common::{
     DFSchema, Result, TableReference, not_impl_err, plan_datafusion_err, plan_err,
@@ -107,6 +107,13 @@ impl ContextProvider for Context<'_> {
                 Ok(provider_as_source(Arc::new(ViewTable::new(of_list(list, args)?, None))))
             }
             Some(function) => {
+                let mut args = args;
+                if let [from, _, step @ Expr::Literal(ScalarValue::Utf8(_), _)] = &mut args[..]
+                    && from.get_type(&DFSchema::empty())?.is_temporal()
+                {
+                    let span = DataType::Interval(IntervalUnit::MonthDayNano);
+                    *step = Expr::Cast(Cast::new(Box::new(step.clone()), span));
+                }
                 let args = args.into_iter().map(|arg| literal(self.session, arg));
                 let args = args.collect::<Result<Vec<_>>>()?;
                 let args = datafusion::catalog::TableFunctionArgs::new(&args, self.session);

@@ -233,6 +233,11 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             let zoned = DataType::Timestamp(None, TimezoneInfo::WithTimeZone);
             Ok(Some(cast(expr.clone(), zoned)))
         }
+        Expr::Identifier(it)
+            if it.quote_style.is_none() && it.value.eq_ignore_ascii_case("localtimestamp") =>
+        {
+            crate::parse::expression("CAST(now() AS timestamp)").map(Some)
+        }
         Expr::Function(function) => match modulo(function) {
             Some(modulo) => Ok(Some(modulo)),
             None => respell_pattern(function).map(|()| None),
