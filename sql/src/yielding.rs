@@ -4,7 +4,10 @@
 //! The engine's operators yield when they read from a source. A join can make hours of rows from one
 //! batch of its source: such a task holds its thread, cannot be cancelled, and two of them hold a
 //! server of two threads. Here each batch that a join gives counts, too.
-//! What it does not: work inside one batch is not interrupted.
+//! What a nested loop reads is given to it in pieces, see [`paced`].
+//! What it does not: other work inside one batch is not interrupted.
+
+mod paced;
 
 use std::sync::Arc;
 
@@ -15,10 +18,12 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
+const NESTED_LOOP: &str = "NestedLoopJoinExec";
+
 /// Operators that can give many more rows than they read.
 const MULTIPLYING: &[&str] = &[
     "CrossJoinExec",
-    "NestedLoopJoinExec",
+    NESTED_LOOP,
     "HashJoinExec",
     "SortMergeJoinExec",
     "PiecewiseMergeJoinExec",
@@ -37,6 +42,10 @@ impl PhysicalOptimizerRule for Yielding {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let yielding = |node: Arc<dyn ExecutionPlan>| -> Result<_> {
+            let node = match node.name() {
+                NESTED_LOOP => paced::paced(node)?,
+                _ => node,
+            };
             Ok(match MULTIPLYING.contains(&node.name()) {
                 true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as _),
                 false => Transformed::no(node),
