@@ -11,6 +11,7 @@ mod casts;
 pub(crate) mod constant;
 mod context;
 mod counted;
+mod empty;
 mod grouped;
 mod infer;
 mod members;
@@ -20,6 +21,7 @@ mod patterns;
 mod prepare;
 mod recursive;
 mod repeated;
+mod sorted;
 mod spelling;
 mod star;
 mod types;
@@ -123,6 +125,7 @@ pub(crate) async fn bind_in(
     let mut statement = statement.clone();
     star::expand(scope, &mut statement)?;
     let names = prepare::output_names(&mut statement);
+    sorted::by_columns_read(&mut statement);
     nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
@@ -145,6 +148,7 @@ pub(crate) async fn within(
     extra: Extra,
     depth: usize,
 ) -> Result<(LogicalPlan, Vec<Read>)> {
+    sorted::by_columns_read(&mut statement);
     nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
@@ -176,6 +180,7 @@ fn plan(
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
+        .and_then(empty::can_be_null)
         .and_then(members::as_postgres)
         .and_then(recursive::with_like_terms)
         .map_err(from_engine)

@@ -39,6 +39,7 @@ use crate::memory::held::Held;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
 use crate::numeric;
+use crate::offset;
 use crate::once::Once;
 use crate::passwords::Rules;
 use crate::pg_catalog::{CatalogView, Visible};
@@ -410,9 +411,9 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         .with_runtime_env(Arc::clone(memory.planning()))
         .with_default_features()
         .with_optimizer_rules(abandonable(optimizer_rules()))
-        .with_physical_optimizer_rules(early::with_places(pushdown::by_place(
+        .with_physical_optimizer_rules(early::with_places(pushdown::by_place(offset::with_order(
             PhysicalOptimizer::new().rules,
-        )))
+        ))))
         .with_physical_optimizer_rule(Arc::new(Conjuncts))
         .with_physical_optimizer_rule(Arc::new(Holding))
         .with_physical_optimizer_rule(Arc::new(Yielding))

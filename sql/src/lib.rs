@@ -29,6 +29,7 @@ mod limit;
 pub mod maintenance;
 mod memory;
 mod numeric;
+mod offset;
 mod once;
 pub mod outcome;
 pub mod parse;

@@ -140,8 +140,8 @@ impl AnalyzerRule for CheckedArithmetic {
             // Of floats PostgreSQL's is the one that casts do, too: half to even.
             Expr::ScalarFunction(mut it)
                 if it.func.name() == "round"
-                    && it.args.len() == 1
-                    && it.args[0].get_type(schema)?.is_floating() =>
+                    && let [of] = it.args.as_slice()
+                    && of.get_type(schema)?.is_floating() =>
             {
                 it.func = Arc::new(Checked::round().into());
                 Ok(Transformed::yes(Expr::ScalarFunction(it)))

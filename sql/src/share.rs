@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 pub(crate) use rows::Opening;
 use rows::{SharedExec, SharedRows};
 
-/// What the shared table is called in its plan: no user can write that.
+/// What shared tables are called in their plan, with a number: no user can write that.
 const NAME: &str = "\u{1}shared";
 
 /// The physical plan of `plan`, optimized, in which what is there twice is made once.
@@ -62,8 +62,12 @@ fn shared(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
     // Those within others that are shared are not there any more.
     let again = repeated(groups(&plan, &again)?);
-    let table = |groups: Groups| table(&groups.plan).map(|table| (groups, table));
-    let tables = again.into_iter().map(table).collect::<Result<HashMap<_, _>>>()?;
+    // To the engine two tables of one name are one.
+    let named = again.into_iter().enumerate();
+    let table = |(number, groups): (usize, Groups)| {
+        table(&groups.plan, &format!("{NAME}{number}")).map(|table| (groups, table))
+    };
+    let tables = named.map(table).collect::<Result<HashMap<_, _>>>()?;
     let replaced = plan.transform_down_with_subqueries(|node| {
         if refers_to_itself(&node) {
             return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
@@ -150,16 +154,16 @@ fn repeated(all: Vec<Groups>) -> HashSet<Groups> {
     again
 }
 
-/// A scan of the rows of `groups`, with their columns called as they were.
-fn table(groups: &LogicalPlan) -> Result<LogicalPlan> {
+/// A scan of the rows of `groups` by `name`, with their columns called as they were.
+fn table(groups: &LogicalPlan, name: &str) -> Result<LogicalPlan> {
     let columns = groups.schema().iter();
     let named = columns.enumerate().map(|(place, of)| Expr::from(of).alias(place.to_string()));
     let plan = LogicalPlanBuilder::from(groups.clone()).project(named)?.build()?;
     let schema = Arc::clone(plan.schema().inner());
     let table = SharedTable { schema, plan, rows: OnceCell::new() };
-    let scan = LogicalPlanBuilder::scan(NAME, provider_as_source(Arc::new(table)), None)?;
+    let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)?;
     let columns = groups.schema().iter().enumerate().map(|(place, (qualifier, field))| {
-        let column = Expr::Column(Column::new(Some(NAME), place.to_string()));
+        let column = Expr::Column(Column::new(Some(name), place.to_string()));
         column.alias_qualified(qualifier.cloned(), field.name())
     });
     scan.project(columns)?.build()

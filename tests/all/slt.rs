@@ -92,6 +92,7 @@ files! { on_both:
     pg_keys
     pg_key_lookups
     pg_merge
+    pg_missing_values
     pg_names_in_subqueries
     pg_names_of_nested_columns
     pg_null
@@ -113,6 +114,7 @@ files! { on_both:
     pg_set_operations
     pg_settings
     pg_snapshots
+    pg_sorted_by_columns
     pg_subqueries_and_null
     pg_subqueries_in_writes
     pg_table_as_query

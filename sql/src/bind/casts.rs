@@ -132,10 +132,12 @@ struct Names {
 
 impl Names {
     fn add(&mut self, expr: &Expr) {
+        // The engine's names are of what is meant: one column has many spellings.
         let mut bare = expr.clone();
+        let _whole = VisitMut::visit(&mut bare, &mut Plain);
+        let real = bare.to_string();
         let mut casts = Bare { any: false };
         let _whole = VisitMut::visit(&mut bare, &mut casts);
-        let real = expr.to_string();
         let name = if casts.any { bare.to_string() } else { real.clone() };
         let first = self.by_name.entry(name).or_insert_with(|| real.clone());
         self.collide |= *first != real;
@@ -173,6 +175,30 @@ fn has_cast(expr: &Expr) -> bool {
     let mut casts = Bare { any: false };
     let _whole = VisitMut::visit(&mut expr.clone(), &mut casts);
     casts.any
+}
+
+/// Spells every column and every function in one way: without tables, quotes and brackets.
+struct Plain;
+
+impl VisitorMut for Plain {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Nested(inner) => *expr = (**inner).clone(),
+            Expr::Identifier(it) => *it = Ident::new(super::folded(it)),
+            Expr::CompoundIdentifier(parts) => {
+                if let Some(last) = parts.last() {
+                    *expr = Expr::Identifier(Ident::new(super::folded(last)));
+                }
+            }
+            Expr::Function(it) => {
+                it.name = ObjectName::from(vec![Ident::new(it.name.to_string().to_lowercase())]);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Takes casts away.

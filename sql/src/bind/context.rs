@@ -55,8 +55,7 @@ impl<'a> Context<'a> {
 fn literal(session: &SessionState, arg: Expr) -> Result<Expr> {
     let schema = DFSchema::empty();
     let arg = coerced(session, arg, &schema).map_err(to_engine)?;
-    let arg = session.create_physical_expr(arg, &schema)?;
-    let mut value = super::constant::evaluate(arg.as_ref()).map_err(to_engine)?;
+    let mut value = super::constant::computed(session, arg).map_err(to_engine)?;
     // Of timestamps it takes those with nanoseconds only.
     if let ScalarValue::TimestampMicrosecond(_, zone) = &value {
         value = value.cast_to(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()))?;

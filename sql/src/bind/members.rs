@@ -17,6 +17,8 @@ mod correlated;
 mod join;
 mod set;
 
+pub(super) use correlated::gives_one_row;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};

@@ -17,7 +17,7 @@ use sqlparser::ast::{
 };
 
 use super::folded;
-use super::prepare::{beside, shown_name};
+use super::prepare::{beside, shown, shown_name};
 
 /// Names the columns of each subquery in FROM and of each query of WITH.
 pub(super) fn name(statement: &mut Statement) {
@@ -70,7 +70,13 @@ fn names(body: &SetExpr) -> Option<Vec<String>> {
                 differ |= !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
                 shown_name(expr)?
             }
-            SelectItem::ExprWithAlias { alias, .. } => folded(alias),
+            SelectItem::ExprWithAlias { alias, .. } => match shown(&alias.value) {
+                Some(name) => {
+                    differ = true;
+                    name.to_owned()
+                }
+                None => folded(alias),
+            },
             _ => return None,
         };
         names.push(name);

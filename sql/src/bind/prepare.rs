@@ -274,10 +274,14 @@ pub(super) fn beside(index: usize, shown: &str) -> String {
     format!("{BESIDE}{index}{BESIDE}{shown}")
 }
 
+/// What a name that [`beside`] made is shown as.
+pub(super) fn shown(name: &str) -> Option<&str> {
+    name.strip_prefix(BESIDE)?.split_once(BESIDE).map(|(_, it)| it)
+}
+
 /// The names to show of a plan's columns, where one of them was given another by [`output_names`].
 pub(super) fn marked_names(schema: &DFSchema) -> Vec<Option<String>> {
-    let shown =
-        |name: &String| name.strip_prefix(BESIDE)?.split_once(BESIDE).map(|(_, it)| it.to_owned());
+    let shown = |name: &String| shown(name).map(str::to_owned);
     let names: Vec<_> = schema.fields().iter().map(|field| shown(field.name())).collect();
     if names.iter().any(Option::is_some) { names } else { Vec::new() }
 }

@@ -11,7 +11,8 @@ use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    Query, Select, SelectItem, SetExpr, TimezoneInfo, Value, Values, VisitMut, VisitorMut,
+    Parens, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value,
+    Values, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -38,6 +39,14 @@ impl VisitorMut for Respell {
         }
         if let SetExpr::Values(values) = query.body.as_mut() {
             floats_throughout(values);
+        }
+        if let SetExpr::Values(values) = query.body.as_mut()
+            && asks(values)
+        {
+            match selected(std::mem::take(&mut values.rows)) {
+                Ok(selected) => *query.body = selected,
+                Err(error) => return ControlFlow::Break(error),
+            }
         }
         match query.fetch.take().map(|fetch| limit(query, fetch)) {
             Some(Err(error)) => ControlFlow::Break(error),
@@ -72,6 +81,46 @@ impl VisitorMut for Respell {
             Err(error) => ControlFlow::Break(error),
         }
     }
+}
+
+/// Whether a value is asked of a subquery.
+fn asks(values: &Values) -> bool {
+    struct Asks;
+    impl Visitor for Asks {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    let mut all = values.rows.iter().flat_map(|row| &row.content);
+    all.any(|value| Visit::visit(value, &mut Asks).is_break())
+}
+
+/// The rows of `VALUES`, each by a `SELECT`: in the engine's rows of values no subquery is run.
+fn selected(rows: Vec<Parens<Vec<Expr>>>) -> Result<SetExpr> {
+    let mut whole: Option<SetExpr> = None;
+    for row in rows {
+        let mut query = crate::parse::query("SELECT 1")?;
+        let SetExpr::Select(select) = query.body.as_mut() else {
+            return Err(Error::internal("a SELECT is none"));
+        };
+        let named = row.content.into_iter().enumerate().map(|(at, expr)| {
+            let alias = Ident::new(format!("column{}", at + 1));
+            SelectItem::ExprWithAlias { expr, alias }
+        });
+        select.projection = named.collect();
+        whole = Some(match whole {
+            None => *query.body,
+            Some(above) => SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All,
+                left: Box::new(above),
+                right: query.body,
+            },
+        });
+    }
+    whole.ok_or_else(|| Error::internal("VALUES has no row"))
 }
 
 /// Numbers beside a float are floats in PostgreSQL; the planner makes numerics of all of them.
@@ -233,10 +282,11 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             let zoned = DataType::Timestamp(None, TimezoneInfo::WithTimeZone);
             Ok(Some(cast(expr.clone(), zoned)))
         }
-        Expr::Identifier(it)
-            if it.quote_style.is_none() && it.value.eq_ignore_ascii_case("localtimestamp") =>
-        {
+        Expr::Function(it) if it.name.to_string().eq_ignore_ascii_case("localtimestamp") => {
             crate::parse::expression("CAST(now() AS timestamp)").map(Some)
+        }
+        Expr::Function(function) if let Some(of) = counts(function) => {
+            Ok(Some(cast(expr.clone(), of)))
         }
         Expr::Function(function) => match modulo(function) {
             Some(modulo) => Ok(Some(modulo)),
@@ -253,6 +303,18 @@ fn unknown_beside_null(array: &Expr) -> Result<Expr> {
         "(CASE WHEN array_position({array}, NULL) IS NOT NULL THEN CAST(NULL AS boolean) ELSE false END)"
     );
     crate::parse::expression(&asked)
+}
+
+/// The type of what numbers rows or counts elements; the engine's has no sign, so that one less could be
+/// the largest of all.
+fn counts(function: &Function) -> Option<DataType> {
+    let numbers = function.over.is_some();
+    match function.name.to_string().to_ascii_lowercase().as_str() {
+        "row_number" | "rank" | "dense_rank" if numbers => Some(DataType::BigInt(None)),
+        "ntile" if numbers => Some(DataType::Integer(None)),
+        "array_length" | "cardinality" => Some(DataType::Integer(None)),
+        _ => None,
+    }
 }
 
 fn is_now(function: &Function) -> bool {

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, ExprSchema, Result};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result};
 use datafusion::logical_expr::expr_rewriter::{NamePreserver, coerce_plan_expr_for_schema};
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Subquery, Union};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Join, LogicalPlan, Subquery, Union};
 use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 use kho_catalog::error::{Error, Kind};
+use kho_catalog::table::FILE_COLUMN;
 
 use super::{alike, average, extreme, oids, recursion, spans, whole, wide_sum};
 use crate::bind::saying_nothing;
@@ -143,6 +144,9 @@ impl Pass {
                     None => Transformed::no(expr),
                 });
             }
+            Expr::Column(column) if narrows && is_unsigned(column, schema) => {
+                return Ok(Transformed::yes(signed(expr)));
+            }
             Expr::Literal(..) | Expr::Column(_) => return Ok(Transformed::no(expr)),
             _ => {}
         }
@@ -151,7 +155,12 @@ impl Pass {
         let next = alike::alike(first.data, schema)?;
         let whole = whole::next(next.data, schema)?;
         let extreme = extreme::plain(whole.data, schema);
-        let last = wide_sum(extreme.data, schema);
+        let mut last = wide_sum(extreme.data, schema);
+        if let Expr::ScalarFunction(_) = &last.data
+            && last.data.get_type(schema).is_ok_and(|of| of == DataType::UInt64)
+        {
+            last = Transformed::yes(signed(last.data));
+        }
         let changed = first.transformed
             || next.transformed
             || whole.transformed
@@ -178,6 +187,18 @@ impl Pass {
         subquery.outer_ref_columns = outer.into_iter().map(|it| self.outer(it).data).collect();
         subquery
     }
+}
+
+/// Whether a column is an unsigned number, which PostgreSQL lacks: the number of a row, a count of
+/// elements. The places of rows to be changed are ours.
+fn is_unsigned(column: &Column, schema: &DFSchema) -> bool {
+    let field = schema.field_from_column(column);
+    field.is_ok_and(|it| *it.data_type() == DataType::UInt64)
+        && !schema.has_column_with_unqualified_name(FILE_COLUMN)
+}
+
+fn signed(expr: Expr) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), DataType::Int64))
 }
 
 /// PostgreSQL has no least and no greatest of truths.

@@ -184,6 +184,10 @@ pub(super) fn require_value(plan: &LogicalPlan) -> Result<()> {
     match plan {
         LogicalPlan::Projection(it) => require_value(&it.input),
         LogicalPlan::SubqueryAlias(it) => require_value(&it.input),
+        // The engine fills in for groups that are not there, not for those that HAVING leaves out.
+        LogicalPlan::Filter(it) if is(&it.input) && gives_one_row(&it.input) => {
+            Err(refused("has HAVING without GROUP BY"))
+        }
         LogicalPlan::Filter(it) => require_value(&it.input),
         LogicalPlan::Sort(it) if it.fetch.is_none() => require_value(&it.input),
         // The engine knows what it gives of no rows.
@@ -193,7 +197,7 @@ pub(super) fn require_value(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Whether `plan` gives one row, whatever it asks.
-pub(super) fn gives_one_row(plan: &LogicalPlan) -> bool {
+pub(in crate::bind) fn gives_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(it) => gives_one_row(&it.input),
         LogicalPlan::SubqueryAlias(it) => gives_one_row(&it.input),
