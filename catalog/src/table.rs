@@ -185,10 +185,10 @@ impl Tables {
         self.inner.leases.take(location).await
     }
 
-    /// The turn to make a table of this name, in whatever schema, within this server: for who would
-    /// rather write it once it is there.
-    pub async fn turn_to_make(&self, name: &str) -> OwnedMutexGuard<()> {
-        self.inner.making.take(&name.to_owned()).await
+    /// The turn to make what `key` says, within this server: for who would rather write it once it is
+    /// there. Whoever has the same key waits, so that it says who asks, too.
+    pub async fn turn_to_make(&self, key: &str) -> OwnedMutexGuard<()> {
+        self.inner.making.take(&key.to_owned()).await
     }
 
     /// Waits until a table is written through here, and gives the tables that were since the last

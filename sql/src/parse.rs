@@ -219,9 +219,13 @@ pub fn cut_name(name: &str) -> &str {
 /// Splits and parses what a client sent.
 ///
 /// # Errors
-/// Besides those of parsing, `42602` for a name with a control character: such names are ours, for
+/// Besides those of parsing, `22021` for a NUL, which no text has, and `42602` for a name with a control character: such names are ours, for
 /// what stands behind a statement's own tables.
 pub fn of_client(text: &str) -> Result<Vec<Statement>> {
+    if text.contains('\0') {
+        let message = "invalid byte sequence for encoding \"UTF8\": 0x00";
+        return Err(Error::new(Kind::CharacterNotInRepertoire, message));
+    }
     let ours = |name: &str| name.chars().any(char::is_control);
     if text.chars().any(char::is_control)
         && Tokenizer::new(&DIALECT, text).tokenize().is_ok_and(|tokens| {

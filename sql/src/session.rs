@@ -482,13 +482,20 @@ impl Session {
     }
 
     /// The turn to make a table of this name: whoever makes it only where it is not there takes the
-    /// turn before looking, and keeps it until the table is there.
+    /// turn before looking, and keeps it until the table is there. Roles wait for none but themselves:
+    /// whether another makes a table is not for everybody to know, nor to hold up.
     pub fn turn_to_make(
         &self,
+        schema: Option<&str>,
         name: &str,
     ) -> impl Future<Output = OwnedMutexGuard<()>> + Send + use<> {
-        let (shared, name) = (Arc::clone(&self.engine.shared), name.to_owned());
-        async move { shared.tables.turn_to_make(&name).await }
+        let schemas = match schema {
+            Some(schema) => vec![schema.to_owned()],
+            None => self.settings.search_path(),
+        };
+        let shared = Arc::clone(&self.engine.shared);
+        let key = format!("{:?}", (self.role, schemas, name));
+        async move { shared.tables.turn_to_make(&key).await }
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client

@@ -126,7 +126,9 @@ fn varies(bound: &WindowFrameBound, zone: Zone) -> bool {
 
 fn cast_by_zone(cast: Cast, schema: &DFSchema, zone: Zone) -> PlanResult<Transformed<Expr>> {
     let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
-    let made = if is_spelled(&from) && is_text(&to) {
+    let made = if is_bytes(&from) && is_text(&to) {
+        bytes_spelled(*cast.expr, from)
+    } else if is_spelled(&from) && is_text(&to) {
         text(*cast.expr, zone, Style::Postgres)
     } else if zone == Zone::Utc {
         return Ok(Transformed::no(Expr::Cast(cast)));
@@ -298,6 +300,24 @@ fn is_clock(of: &DataType) -> bool {
 
 /// Whether a value has a day.
 /// Whether PostgreSQL spells values of the type otherwise than the engine: times and spans of time.
+fn is_bytes(of: &DataType) -> bool {
+    matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+/// Bytes as text are their digits; the engine would take them for UTF-8.
+fn bytes_spelled(bytes: Expr, from: DataType) -> Expr {
+    let text = |it: &str| Expr::Literal(ScalarValue::Utf8(Some(it.to_owned())), None);
+    let plain = cast_to(bytes, &from, DataType::Binary);
+    let digits = datafusion::functions::encoding::encode();
+    let digits = ScalarFunction::new_udf(digits, vec![plain, text("hex")]);
+    let digits = Expr::ScalarFunction(digits);
+    Expr::BinaryExpr(BinaryExpr::new(
+        Box::new(text("\\x")),
+        Operator::StringConcat,
+        Box::new(digits),
+    ))
+}
+
 fn is_spelled(of: &DataType) -> bool {
     matches!(of, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) || is_span(of)
 }

@@ -4,9 +4,9 @@
 //! not sent have their defaults. A load is one commit, the table's `CREATE` or the removal of its
 //! old rows included, and it is not there at all unless the client ended its stream. With a stream
 //! and a number of it in the headers a load is applied once: sent again, it is success and nothing
-//! more, also where it was to make its table. Of loads that come at once to one server, and make the
-//! same table where there is none, one makes it and the others find it.
-//! What it does not: across servers the later of those is told to come again (`40001`). A load that
+//! more, also where it was to make its table. Of one role's loads that come at once to one server, and make
+//! the same table where there is none, one makes it and the others find it.
+//! What it does not: across roles and servers the later of those is told to come again (`40001`). A load that
 //! replaces a table replaces its rows. The table stays, with its history, its policies, masks and
 //! grants: a loader that could drop those by loading would be past every rule. Rows that are added keep
 //! nobody from the table while they come; but a load that replaces has removed the old ones by its first
@@ -199,7 +199,9 @@ async fn load_rows(
     // Of those that come at once one makes the table; the others look when it is there. What an open
     // block makes is not there before the block ends, which may be long after this.
     if target.creates && session.status() == TransactionStatus::Idle {
-        let (waiting, ended) = (session.turn_to_make(&target.table.name), session.ended());
+        let RelationName { schema, name } = &target.table;
+        let waiting = session.turn_to_make(schema.as_deref(), name);
+        let ended = session.ended();
         let taken = tokio::select! {
             biased;
             () = stop.cancelled() => Err(canceled()),

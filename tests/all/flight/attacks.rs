@@ -270,3 +270,14 @@ fn nothing_but_the_values_that_may_be_seen_is_in_any_message() {
     }
     assert!(seen > 0, "what may be seen is there");
 }
+
+/// Nothing that a client sends puts a NUL into a text, which clients of the PostgreSQL wire cut there.
+#[test]
+fn a_text_with_a_nul_is_no_statement() {
+    let kho = Kho::start();
+    let mut admin = Flight::connect(kho.flight, "admin", "admin").unwrap();
+    for statement in ["SELECT 'a\0b'", "SELECT 1 -- \0", "SELECT 1 AS \"a\0b\""] {
+        assert_eq!(state(info(&mut admin, statement)), "22021", "{statement:?}");
+        assert_eq!(state(admin.update(statement)), "22021", "{statement:?}");
+    }
+}

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use kho_catalog::error::Result;
 use kho_server::flight::ingest::{Arriving, Existing, LoadName, Loaded, Target, ingest};
+use kho_server::flight::name::RelationName;
 use kho_sql::session::{Held, Session};
 use kho_tests::inside::{Warehouse, run};
 use kho_tests::kho::Kho;
@@ -102,6 +103,35 @@ fn others_write_a_table_while_rows_come() {
             let found = answer(&mut session, &format!("SELECT id FROM {name} ORDER BY id")).await;
             assert_eq!(found, "1; 2; 3; 9; 11; 12; 13; 19");
         }
+    });
+}
+
+/// Neither a table of the same name elsewhere nor a stranger waits for who is making one: a stranger who
+/// waited would know of it.
+#[test]
+fn a_load_that_makes_its_table_keeps_no_other_waiting() {
+    play(|| async {
+        let (server, mut session) = served().await;
+        for statement in ["CREATE SCHEMA elsewhere", "CREATE ROLE stranger LOGIN"] {
+            run(&mut session, statement).await.unwrap();
+        }
+        let mut other = server.connect().await.unwrap();
+        let mut stranger = server.connect_as("stranger", &[]).await.unwrap();
+        let to = target("t", true, Existing::Append);
+        let meanwhile = async {
+            let table = RelationName::new(Some("elsewhere".to_owned()), "t".to_owned()).unwrap();
+            let beside = Target { table, creates: true, existing: Existing::Append };
+            assert_eq!(load(&mut other, &beside, &[ids(&[7])]).await.unwrap().rows, 1);
+            for schema in ["s", "nowhere"] {
+                let table = RelationName::new(Some(schema.to_owned()), "t".to_owned()).unwrap();
+                let hidden = Target { table, creates: true, existing: Existing::Append };
+                let error = refused(load(&mut stranger, &hidden, &[ids(&[8])]).await);
+                assert_eq!(error.sqlstate(), "3F000", "{schema}: {error:?}");
+            }
+        };
+        let rows = [ids(&[1, 2]), ids(&[3])];
+        assert_eq!(load_while(&mut session, &to, None, rows, meanwhile).await.unwrap().rows, 3);
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.t").await, "3");
     });
 }
 

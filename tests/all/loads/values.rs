@@ -81,7 +81,7 @@ fn values_are_assigned_or_refused() {
             ),
             ("boolean", Arc::new(Int64Array::from(vec![1])), "42804"),
             ("boolean", texts(&["yes"]), "true"),
-            ("bytea", Arc::new(BinaryViewArray::from(vec![b"a".as_slice()])), "a"),
+            ("bytea", Arc::new(BinaryViewArray::from(vec![b"a".as_slice()])), "\\x61"),
             (
                 "uuid",
                 texts(&["A0EEBC99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
