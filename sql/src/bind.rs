@@ -166,7 +166,7 @@ fn plan(
     mut statement: ast::Statement,
     parameters: Vec<Option<FieldRef>>,
 ) -> Result<LogicalPlan> {
-    casts::tell_apart(&mut statement);
+    let are_apart = casts::tell_apart(&mut statement);
     let context = context::Context::new(session, tables);
     let planner = SqlToRel::new_with_options(&context, parser_options(&context));
     let mut planning = PlannerContext::new().with_prepare_param_data_types(parameters.clone());
@@ -176,7 +176,7 @@ fn plan(
         .and_then(repeated::refuse_repeated)
         .and_then(counted::counted)
         .and_then(grouped::by_columns)
-        .and_then(casts::settled)
+        .and_then(|plan| if are_apart { casts::settled(plan) } else { Ok(plan) })
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)

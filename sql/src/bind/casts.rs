@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode as _, TreeNodeRecursion};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr as engine;
 use datafusion::logical_expr::{
@@ -21,19 +21,22 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
+    Distinct, Expr, GroupByExpr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
     SetExpr, Statement, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
+
+use super::spelling::called;
 
 /// What the call is named by; in no text that parses.
 const TOLD: &str = "\u{3}cast";
 
 static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Told::default().into()));
 
-/// Tells casts apart in each SELECT of `statement` that has two of one name.
-pub(super) fn tell_apart(statement: &mut Statement) {
-    let _whole = statement.visit(&mut EachQuery);
+/// Tells casts apart in each SELECT of `statement` that has two of one name; whether there was one.
+pub(super) fn tell_apart(statement: &mut Statement) -> bool {
+    let mut queries = EachQuery { any: false };
+    let _whole = VisitMut::visit(statement, &mut queries);
+    queries.any
 }
 
 /// The function by which casts are told apart, where `name` is its.
@@ -43,17 +46,6 @@ pub(super) fn function(name: &str) -> Option<Arc<ScalarUDF>> {
 
 /// `plan` without the calls.
 pub(super) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut any = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            any |= expr.exists(|part| Ok(is_call(part)))?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if !any {
-        return Ok(plan);
-    }
     crate::numeric::rewrite(plan, &|expr, _| match expr {
         engine::Expr::ScalarFunction(mut call) if call.func.name() == TOLD => {
             Ok(Transformed::yes(call.args.swap_remove(0)))
@@ -62,11 +54,9 @@ pub(super) fn settled(plan: LogicalPlan) -> Result<LogicalPlan> {
     })
 }
 
-fn is_call(expr: &engine::Expr) -> bool {
-    matches!(expr, engine::Expr::ScalarFunction(call) if call.func.name() == TOLD)
+struct EachQuery {
+    any: bool,
 }
-
-struct EachQuery;
 
 impl VisitorMut for EachQuery {
     type Break = ();
@@ -78,25 +68,24 @@ impl VisitorMut for EachQuery {
         {
             sorted = by.iter_mut().map(|it| &mut it.expr).collect();
         }
-        in_each_select(&mut query.body, sorted);
+        self.any |= in_each_select(&mut query.body, sorted);
         ControlFlow::Continue(())
     }
 }
 
 /// The sorting of a query can name what its SELECT computes, if it is of one.
-fn in_each_select(body: &mut SetExpr, sorted: Vec<&mut Expr>) {
+fn in_each_select(body: &mut SetExpr, sorted: Vec<&mut Expr>) -> bool {
     match body {
         SetExpr::Select(select) => in_select(select, sorted),
         SetExpr::SetOperation { left, right, .. } => {
-            in_each_select(left, Vec::new());
-            in_each_select(right, Vec::new());
+            in_each_select(left, Vec::new()) | in_each_select(right, Vec::new())
         }
         // Another query is visited by itself.
-        _ => {}
+        _ => false,
     }
 }
 
-fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) {
+fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) -> bool {
     let mut of_it = sorted;
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
@@ -110,6 +99,10 @@ fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) {
         of_it.extend(on);
     }
     of_it.extend(&mut select.having);
+    // Most have no cast at all.
+    if !of_it.iter().any(|expr| has_cast(expr)) {
+        return false;
+    }
     let mut names = Names::default();
     for expr in &of_it {
         names.add(expr);
@@ -120,6 +113,7 @@ fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) {
             let _whole = VisitMut::visit(expr, &mut Wrapping { depth: 0 });
         }
     }
+    names.collide
 }
 
 /// What the engine would name groups and calls by, and what each really is.
@@ -172,9 +166,18 @@ impl Visitor for Names {
 }
 
 fn has_cast(expr: &Expr) -> bool {
-    let mut casts = Bare { any: false };
-    let _whole = VisitMut::visit(&mut expr.clone(), &mut casts);
-    casts.any
+    struct Casts;
+    impl Visitor for Casts {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Cast { expr, .. } if !is_value(expr) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    Visit::visit(expr, &mut Casts).is_break()
 }
 
 /// Spells every column and every function in one way: without tables, quotes and brackets.
@@ -247,7 +250,8 @@ impl VisitorMut for Wrapping {
                 Ok(of) => format!("{of:?}"),
                 Err(_) => data_type.to_string(),
             };
-            *expr = call(expr.clone(), to);
+            let to = Expr::Value(Value::SingleQuotedString(to).into());
+            *expr = called(TOLD, [expr.clone(), to]);
         }
         ControlFlow::Continue(())
     }
@@ -258,25 +262,6 @@ fn is_value(expr: &Expr) -> bool {
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => is_value(inner),
         other => matches!(other, Expr::Value(_)),
     }
-}
-
-fn call(cast: Expr, to: String) -> Expr {
-    let to = Expr::Value(Value::SingleQuotedString(to).into());
-    let args = [cast, to].map(|it| FunctionArg::Unnamed(FunctionArgExpr::Expr(it)));
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_quote('"', TOLD)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.into(),
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 /// What is cast, and its type as text: the name is of both. Never computed.

@@ -199,7 +199,8 @@ fn unnested(set: Expr) -> Expr {
     called("unnest", [set])
 }
 
-fn called<const N: usize>(name: &str, arguments: [Expr; N]) -> Expr {
+/// A call of the function `name`.
+pub(super) fn called<const N: usize>(name: &str, arguments: [Expr; N]) -> Expr {
     let argument = |it| FunctionArg::Unnamed(FunctionArgExpr::Expr(it));
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
