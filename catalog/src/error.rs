@@ -196,6 +196,19 @@ impl Error {
         self
     }
 
+    /// The same error for somebody else who waits for what failed, without what it was translated from.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Error {
+            kind: self.kind,
+            message: self.message.clone(),
+            detail: self.detail.clone(),
+            hint: self.hint.clone(),
+            position: self.position,
+            source: None,
+        }
+    }
+
     /// What failed, where the storage did, somewhere below what a library says; else `None`.
     pub fn of_storage(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         storage::is_of_storage(error).then(|| storage::told(error))

@@ -45,6 +45,7 @@ mod service;
 mod statement;
 mod stream;
 mod ticket;
+mod together;
 mod transaction;
 pub mod whole;
 

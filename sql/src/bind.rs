@@ -21,6 +21,7 @@ mod patterns;
 mod prepare;
 mod recursive;
 mod repeated;
+mod sole;
 mod sorted;
 mod spelling;
 mod star;
@@ -180,6 +181,7 @@ fn plan(
         .and_then(|plan| infer::infer(plan, &parameters))
         .and_then(crate::times::beside)
         .and_then(crate::numeric::type_as_postgres)
+        .and_then(sole::aggregated)
         .and_then(empty::can_be_null)
         .and_then(members::as_postgres)
         .and_then(recursive::with_like_terms)

@@ -53,7 +53,7 @@ fn from_foreign(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
 fn from_shared(error: &DataFusionError) -> Error {
     match error {
         DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
-            Some(ours) => again(ours),
+            Some(ours) => ours.again(),
             None => match inner.downcast_ref::<ArrowError>() {
                 Some(arrow) => from_arrow(arrow),
                 None => Error::internal(first_line(&inner.to_string())),
@@ -168,18 +168,6 @@ fn from_spill(error: &std::io::Error) -> Error {
     }
 }
 
-/// An error of ours that is shared between streams, said again.
-fn again(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.message());
-    if let Some(detail) = error.detail() {
-        copy = copy.with_detail(detail);
-    }
-    if let Some(hint) = error.hint() {
-        copy = copy.with_hint(hint);
-    }
-    copy
-}
-
 fn from_schema(error: &SchemaError) -> Error {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => not_found(field, valid_fields),
@@ -226,7 +214,7 @@ pub(crate) fn from_arrow(error: &ArrowError) -> Error {
         ArrowError::CastError(message) | ArrowError::ParseError(message) => from_cast(message),
         ArrowError::InvalidArgumentError(message) => from_execution(message),
         ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
-            Some(ours) => again(ours),
+            Some(ours) => ours.again(),
             None => match inner.downcast_ref::<DataFusionError>() {
                 Some(engine) => from_shared(engine),
                 None => Error::internal(first_line(&inner.to_string())),

@@ -84,6 +84,19 @@ fn several_endpoints_give_every_row_once() {
     assert_eq!(ids, (1..=50_000).collect::<Vec<i64>>());
 }
 
+/// Who reads one of several endpoints is not told that its part is whole when the query has failed.
+#[test]
+fn each_of_several_endpoints_ends_with_the_error_of_all() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin").saying("kho-endpoints", "3");
+    let failing = "SELECT 1 / (g - 40000) FROM generate_series(1, 50000) AS s (g)";
+    let told = info(&mut admin, failing).unwrap();
+    assert_eq!(told.endpoint.len(), 3);
+    for endpoint in &told.endpoint {
+        assert_eq!(state(admin.get(endpoint.ticket.clone().unwrap())), "22012");
+    }
+}
+
 #[test]
 fn a_transaction_is_kept_or_undone_as_a_whole() {
     let kho = Kho::start();

@@ -91,6 +91,7 @@ files! { on_both:
     pg_joins_tell_groups
     pg_keys
     pg_key_lookups
+    pg_looked_up_values
     pg_merge
     pg_missing_values
     pg_names_in_subqueries

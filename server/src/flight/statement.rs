@@ -11,7 +11,6 @@
 //! On failure: the status of what the session says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -19,13 +18,11 @@ use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::Fuse;
 use kho_catalog::error::{Error, Kind, Result};
 use kho_sql::outcome::{Outcome, Rows};
 use kho_sql::parse::Statement;
 use kho_sql::session::{Session, TransactionStatus};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,6 +32,7 @@ use super::options;
 use super::service::Call;
 use super::stream::{Messages, Source, messages, relaxed, shown};
 use super::ticket::{self, Ticket, Use};
+use super::together::Together;
 
 /// Longer than anybody reads one result.
 const TICKET_OF_HELD: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -44,31 +42,11 @@ pub enum Held {
     /// Of a statement that was run.
     Rows(Box<(Rows, Running, Shared)>),
     /// Of a statement that was run, for several to take from.
-    Shared(Arc<Mutex<Fuse<Rows>>>, Arc<Running>, Shared, Readers),
+    Shared(Box<Together>, Arc<Running>, Shared),
     /// Of a query that is to be run for each of these parameters.
     Bound(Box<Bound>),
     /// Of a statement that is being run.
     Coming,
-}
-
-/// How many streams take from the same rows.
-#[derive(Clone, Default)]
-pub struct Readers(Arc<AtomicUsize>);
-
-/// One of them, as long as it lives.
-struct Reading(Readers);
-
-impl Readers {
-    fn one_more(self) -> Reading {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Reading(self)
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Held {
@@ -76,7 +54,7 @@ impl Held {
     pub fn is_used(&self) -> bool {
         match self {
             Held::Coming => true,
-            Held::Shared(.., readers) => readers.0.load(Ordering::Relaxed) > 0,
+            Held::Shared(rows, ..) => rows.is_read(),
             Held::Rows(_) | Held::Bound(_) => false,
         }
     }
@@ -302,11 +280,10 @@ impl Call {
             self.client.held.put(*id, 0, Held::Rows(Box::new((rows, running, session))))?;
         } else {
             running = places.ids.iter().fold(running, |running, id| running.also_as(*id));
-            let (rows, running) = (Arc::new(Mutex::new(rows.fuse())), Arc::new(running));
-            let readers = Readers::default();
+            let (rows, running) = (Together::new(rows), Arc::new(running));
             for id in &places.ids {
-                let (rows, running) = (Arc::clone(&rows), Arc::clone(&running));
-                let shared = Held::Shared(rows, running, Arc::clone(&session), readers.clone());
+                let (rows, running) = (rows.clone(), Arc::clone(&running));
+                let shared = Held::Shared(Box::new(rows), running, Arc::clone(&session));
                 self.client.held.put(*id, 0, shared)?;
             }
         }
@@ -372,18 +349,9 @@ impl Call {
                 let (rows, running, session) = *rows;
                 self.send(Source::from(rows).of_session(session), running)
             }
-            Held::Shared(rows, running, session, readers) => {
-                let (schema, deadline) = {
-                    let rows = rows.lock().await;
-                    let rows = rows.get_ref();
-                    (relaxed(&rows.schema), rows.deadline.clone())
-                };
-                let reading = (rows, readers.one_more());
-                let batches = futures::stream::unfold(reading, |(rows, reading)| async move {
-                    let next = rows.lock().await.next().await;
-                    next.map(|batch| (batch, (rows, reading)))
-                });
-                let batches = Box::pin(batches);
+            Held::Shared(rows, running, session) => {
+                let (schema, deadline) = (relaxed(&rows.schema), rows.deadline.clone());
+                let batches = Box::pin(rows.batches());
                 let source = Source { schema, deadline, batches, block: None }.of_session(session);
                 // One that goes away does not end the others.
                 let stop = running.stop.child_token();

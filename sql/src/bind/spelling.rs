@@ -277,6 +277,10 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         },
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
+        Expr::CompoundFieldAccess { root, .. } if matches!(**root, Expr::Nested(_)) => {
+            **root = strip(root).clone();
+            Ok(None)
+        }
         // The engine's has nanoseconds: what is compared with it would be cast to those, and fail
         // outside of three centuries.
         Expr::Function(function) if is_now(function) => {
@@ -413,7 +417,6 @@ fn modulo(function: &Function) -> Option<Expr> {
     }
 }
 
-/// A pattern without `%` is PostgreSQL's: the engine would give it back as if it were text.
 /// A pattern of PostgreSQL's becomes one of the engine's, or is refused: the engine would give it
 /// back as it is. One with a per cent sign is the engine's own.
 fn respell_pattern(function: &mut Function) -> Result<()> {

@@ -8,6 +8,8 @@ use kho_catalog::error::{Error, Kind};
 
 pub const DAY_SECONDS: i64 = 86_400;
 pub const DAY_MICROS: i64 = DAY_SECONDS * 1_000_000;
+/// PostgreSQL's first day, 4714-11-24 BC, where Julian day 0 lies.
+pub const FIRST_DAY: i64 = -2_440_588;
 /// From the Unix epoch to PostgreSQL's, 2000-01-01.
 pub const EPOCH_SHIFT_DAYS: i64 = 10_957;
 pub const EPOCH_SHIFT_MICROS: i64 = EPOCH_SHIFT_DAYS * DAY_MICROS;

@@ -6,7 +6,7 @@
 
 use kho_catalog::error::{Error, Kind, Result};
 
-use super::calendar::{DAY_MICROS, DAY_SECONDS, days_in_month, days_of_civil};
+use super::calendar::{DAY_MICROS, DAY_SECONDS, FIRST_DAY, days_in_month, days_of_civil};
 use super::excerpt;
 use super::number::trim;
 use super::zone::{Zone, parse_offset};
@@ -15,7 +15,7 @@ use super::zone::{Zone, parse_offset};
 pub(super) fn parse_date(text: &str) -> Result<i32> {
     let context = Context { text, type_name: "date" };
     let moment = context.parse()?;
-    let in_range = (MIN_DAYS..=MAX_DATE_DAYS).contains(&moment.days);
+    let in_range = (FIRST_DAY..=MAX_DATE_DAYS).contains(&moment.days);
     match i32::try_from(moment.days) {
         Ok(days) if in_range => Ok(days),
         _ => Err(context.out_of_range()),
@@ -38,8 +38,6 @@ pub(super) fn parse_timestamp_tz(text: &str, zone: Zone) -> Result<i64> {
     context.instant(&moment, zone.offset_of_local(local_seconds))
 }
 
-/// 4714-11-24 BC, where Julian day 0 lies.
-const MIN_DAYS: i64 = -2_440_588;
 /// 5874897-12-31.
 const MAX_DATE_DAYS: i64 = 2_145_042_905;
 
@@ -182,7 +180,7 @@ impl Context<'_> {
             .checked_mul(DAY_MICROS)
             .and_then(|micros| micros.checked_add(moment.micros))
             .and_then(|micros| micros.checked_sub(i64::from(offset_seconds) * 1_000_000));
-        micros.filter(|micros| *micros >= MIN_DAYS * DAY_MICROS).ok_or_else(|| self.out_of_range())
+        micros.filter(|micros| *micros >= FIRST_DAY * DAY_MICROS).ok_or_else(|| self.out_of_range())
     }
 
     fn invalid(&self) -> Error {

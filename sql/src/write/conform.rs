@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Date32Type, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::FormatOptions;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -21,7 +21,7 @@ use kho_catalog::types::Type;
 
 use crate::bind::constant::expression_over;
 use crate::errors::{from_arrow, from_engine};
-use crate::input::calendar::out_of_range;
+use crate::input::calendar::{DAY_MICROS, FIRST_DAY, out_of_range};
 use crate::input::zone::Zone;
 use crate::input::{check_documents, is_text, read_column, zone_of};
 use crate::times::converted;
@@ -129,16 +129,25 @@ impl Conformer {
     }
 }
 
-/// Delta tells of days by their dates, in statistics too, and there are none here after the year 262142.
+/// Delta tells of days by their dates, in statistics too, and there are none here after the year 262142;
+/// before PostgreSQL's first one none could be read as text again.
 fn check_days(column: &ArrayRef) -> Result<()> {
     match column.data_type() {
         DataType::Date32 => {
             let days = column.as_primitive::<Date32Type>();
             let ends = [arrow::compute::min(days), arrow::compute::max(days)];
-            let is_date = |day| Date32Type::to_naive_date_opt(day).is_some();
+            let is_date =
+                |day| i64::from(day) >= FIRST_DAY && Date32Type::to_naive_date_opt(day).is_some();
             match ends.into_iter().flatten().all(is_date) {
                 true => Ok(()),
                 false => Err(out_of_range("date")),
+            }
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let first = arrow::compute::min(column.as_primitive::<TimestampMicrosecondType>());
+            match first.is_none_or(|at| at >= FIRST_DAY * DAY_MICROS) {
+                true => Ok(()),
+                false => Err(out_of_range("timestamp")),
             }
         }
         DataType::Struct(_) => column.as_struct().columns().iter().try_for_each(check_days),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, Date64Array, Decimal128Array, DictionaryArray,
-    FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int32Array,
-    Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray, RunArray, StringViewArray,
-    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal128Array,
+    DictionaryArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, Float64Array,
+    Int8Array, Int32Array, Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray,
+    RunArray, StringViewArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Float32Type, Int32Type};
 use kho_server::flight::ingest::Existing;
@@ -103,6 +103,10 @@ fn values_are_assigned_or_refused() {
                 "1970-01-01 00:00:00.000002; 1970-01-01 00:00:00.000002; 1969-12-31 23:59:59.999998",
             ),
             ("timestamp", Arc::new(TimestampSecondArray::from(vec![i64::MAX])), "22008"),
+            // PostgreSQL's first day, and the second before it.
+            ("timestamp", Arc::new(TimestampSecondArray::from(vec![-210_866_803_201])), "22008"),
+            ("date", Arc::new(Date32Array::from(vec![-2_440_588])), "-4713-11-24"),
+            ("date", Arc::new(Date32Array::from(vec![-2_440_589])), "22008"),
             (
                 "timestamp",
                 Arc::new(TimestampMillisecondArray::from(vec![1])),
