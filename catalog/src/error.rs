@@ -106,6 +106,7 @@ kinds! {
     InvalidTableDefinition = "42P16",
     InvalidObjectDefinition = "42P17",
     IndeterminateDatatype = "42P18",
+    Windowing = "42P20",
     InvalidColumnReference = "42P10",
     ReservedName = "42939",
     OutOfMemory = "53200",

@@ -17,7 +17,9 @@ mod infer;
 mod members;
 mod names;
 mod nested;
+mod ordered;
 mod patterns;
+mod plain;
 mod prepare;
 mod recursive;
 mod repeated;
@@ -29,6 +31,7 @@ mod types;
 mod using;
 mod view;
 mod wildcard;
+mod windows;
 
 use std::sync::Arc;
 
@@ -124,13 +127,17 @@ pub(crate) async fn bind_in(
     extra: Extra,
 ) -> Result<Bound> {
     let mut statement = statement.clone();
+    windows::written_out(&mut statement)?;
     star::expand(scope, &mut statement)?;
+    ordered::by_columns_given(&mut statement);
     let names = prepare::output_names(&mut statement);
+    nested::apart(&mut statement);
     sorted::by_columns_read(&mut statement);
     nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
+    plain::refuse_clauses(session, &statement)?;
     let mut resolver = Resolver::new(scope, session, specials, extra, 0);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();
@@ -149,11 +156,15 @@ pub(crate) async fn within(
     extra: Extra,
     depth: usize,
 ) -> Result<(LogicalPlan, Vec<Read>)> {
+    windows::written_out(&mut statement)?;
+    ordered::by_columns_given(&mut statement);
+    nested::apart(&mut statement);
     sorted::by_columns_read(&mut statement);
     nested::name(&mut statement);
     crate::pg_catalog::rewrite(&mut statement);
     using::merged(scope, &mut statement)?;
     let specials = prepare::prepare(&mut statement)?;
+    plain::refuse_clauses(session, &statement)?;
     let mut resolver = Resolver::new(scope, session, specials, extra, depth);
     resolver.resolve(&statement).await?;
     let (tables, reads) = resolver.finish();

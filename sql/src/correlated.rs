@@ -40,9 +40,11 @@ impl AnalyzerRule for OwnNames {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        // No two have one name, in subqueries within others neither.
+        let mut given = 0;
         let plan = plan.transform_up_with_subqueries(|node| match node {
             LogicalPlan::Subquery(it) if !it.outer_ref_columns.is_empty() => {
-                Ok(with_own_names(it)?.update_data(LogicalPlan::Subquery))
+                Ok(with_own_names(it, &mut given)?.update_data(LogicalPlan::Subquery))
             }
             other => Ok(Transformed::no(other)),
         })?;
@@ -53,7 +55,7 @@ impl AnalyzerRule for OwnNames {
 /// The relations that have a column of a name.
 type Relations = HashMap<String, HashSet<Option<TableReference>>>;
 
-fn with_own_names(mut subquery: Subquery) -> Result<Transformed<Subquery>> {
+fn with_own_names(mut subquery: Subquery, given: &mut usize) -> Result<Transformed<Subquery>> {
     let mut relations = Relations::new();
     subquery.subquery.apply(|node| {
         for (relation, field) in node.schema().iter() {
@@ -67,10 +69,9 @@ fn with_own_names(mut subquery: Subquery) -> Result<Transformed<Subquery>> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let mut given = 0;
     let plan = subquery.subquery.as_ref().clone().transform_up(|node| match node {
         LogicalPlan::Filter(filter) if filter.predicate.contains_outer() => {
-            renamed(filter, &relations, &mut given)
+            renamed(filter, &relations, given)
         }
         other => Ok(Transformed::no(other)),
     })?;
@@ -122,7 +123,7 @@ fn renamed(
     let mut names: HashMap<Column, String> = HashMap::new();
     let mut columns = all(filter.input.schema());
     for column in shared {
-        let name = format!("\u{1}{}{given}", column.name);
+        let name = format!("\u{1}{given} {}", column.name);
         *given += 1;
         columns.push(Expr::Column(column.clone()).alias(&name));
         names.insert(column, name);

@@ -38,6 +38,7 @@ use crate::memory::expanding;
 use crate::memory::held::Held;
 use crate::memory::holding::Holding;
 use crate::memory::{self, Memory};
+use crate::null_safe;
 use crate::numeric;
 use crate::offset;
 use crate::once::Once;
@@ -350,9 +351,15 @@ fn register(state: &mut SessionState, function: Arc<ScalarUDF>) -> Result<()> {
 /// The engine's rules, and ours behind them: what it pushes down to relations is there by then.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    let pushes: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
-    for rule in rules.iter_mut().filter(|rule| rule.name() == pushes.name()) {
-        *rule = Arc::clone(&pushes);
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 3] = [
+        Arc::new(PushDown::default()),
+        Arc::new(null_safe::CrossJoins::default()),
+        Arc::new(null_safe::Keys::default()),
+    ];
+    for ours in ours {
+        for rule in rules.iter_mut().filter(|rule| rule.name() == ours.name()) {
+            *rule = Arc::clone(&ours);
+        }
     }
     // As soon as constants are computed.
     let simplified = rules.iter().position(|rule| rule.name() == "simplify_expressions");
@@ -430,6 +437,8 @@ fn base_state(memory: &Memory, limits: &Limits) -> Result<SessionState> {
         register(&mut state, function)?;
     }
     register(&mut state, times::at_zone())?;
+    register(&mut state, times::date_trunc())?;
+    register(&mut state, times::date_part())?;
     for aggregate in crate::functions::aggregates() {
         use datafusion::execution::FunctionRegistry as _;
         state.register_udaf(aggregate).map_err(from_engine)?;

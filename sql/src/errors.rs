@@ -246,7 +246,14 @@ fn from_cast(message: &str) -> Error {
 
 fn from_execution(message: &str) -> Error {
     let lower = message.to_lowercase();
-    if lower.contains("divide by zero") || lower.contains("division by zero") {
+    if lower.contains("cannot access field at argument") {
+        Error::unsupported("a field of a column that has none was asked for")
+            .with_detail(
+                "Of a name with a point the first part is a column here, before it is a table of a \
+                 query around.",
+            )
+            .with_hint("Give that table another alias.")
+    } else if lower.contains("divide by zero") || lower.contains("division by zero") {
         Error::new(Kind::DivisionByZero, "division by zero")
     } else if lower.contains("overflow") || lower.contains("out of range") {
         Error::new(Kind::NumericOutOfRange, first_line(message))
@@ -274,6 +281,11 @@ fn from_plan(message: &str) -> Error {
     let has = |needle: &str| lower.contains(needle);
     if has("subquery can only be used in") {
         return of_subquery();
+    }
+    // What checks a plan says the whole of it.
+    if lower.starts_with("plan: [") {
+        return Error::unsupported("this order of a UNION is not supported")
+            .with_hint("Sort in a query around it.");
     }
     if has("limit must be >=") {
         return Error::new(Kind::InvalidLimit, "LIMIT must not be negative");

@@ -22,6 +22,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use kho_catalog::error::{Error, Kind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::apart::apart;
@@ -29,6 +30,7 @@ use crate::authorize::AuthorizedPlan;
 use crate::authorize::standing::{SessionWatch, while_it_holds};
 use crate::errors::{from_engine, to_engine};
 use crate::limit::meter::kept;
+use crate::memory::expanding::expands;
 use crate::memory::task_context;
 use crate::outcome::{Deadline, bytes_of};
 use crate::scope::Scope;
@@ -42,6 +44,9 @@ const BYTES_AHEAD: u32 = 8 << 20;
 const BATCHES_AHEAD: usize = 16;
 /// About how large a batch of a table may be: an operator holds several, and counts none of them.
 const BATCH_BYTES: usize = 2 << 20;
+/// How wide rows are taken to be that functions make of little: as wide as these may be made, several
+/// batches of them are memory that nobody counts.
+const EXPANDED_ROW_BYTES: usize = 16 << 10;
 /// So many rows it has in any case.
 const FEWEST_ROWS: usize = 16;
 
@@ -155,7 +160,7 @@ pub(crate) async fn spawn(
     let deadline = limits.deadline.clone();
     let dropped = CancellationToken::new();
     let guard = dropped.clone().drop_guard();
-    tokio::spawn(async move {
+    let feeding = tokio::spawn(async move {
         loop {
             // What is computed while nobody waits for it has an end, too.
             let time = Deadline::of(limits.session.clone(), 0);
@@ -194,7 +199,7 @@ pub(crate) async fn spawn(
             }
         }
     });
-    Ok((schema, received(receiver, guard, deadline)))
+    Ok((schema, received(receiver, (guard, feeding), deadline)))
 }
 
 /// What waits for the client, and what it takes while it does.
@@ -209,23 +214,32 @@ struct Taken {
 }
 
 /// The time is the receiver's: a client that comes back for more rows has time anew. Who asks for the next
-/// batch is done with the last one; until then it takes what it took.
+/// batch is done with the last one; until then it takes what it took. Rows are whole where whoever fed them
+/// came to their end: where that broke off, nobody else says so.
 fn received(
     receiver: mpsc::Receiver<Ahead>,
-    guard: DropGuard,
+    fed: (DropGuard, JoinHandle<()>),
     deadline: Deadline,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
-    let state = Some((receiver, guard, deadline, None));
+    let state = Some((receiver, fed, deadline, None));
     stream::unfold(state, |state| async move {
-        let (mut receiver, guard, deadline, last) = state?;
+        let (mut receiver, (guard, feeding), deadline, last) = state?;
         drop(last);
         tokio::select! {
             // First: rows that are always there must not outlast it.
             biased;
             error = deadline.passed() => Some((Err(error), None)),
-            ahead = receiver.recv() => {
-                let Ahead { item, taken } = ahead?;
-                Some((item, Some((receiver, guard, deadline, Some(taken)))))
+            ahead = receiver.recv() => match ahead {
+                Some(Ahead { item, taken }) => {
+                    Some((item, Some((receiver, (guard, feeding), deadline, Some(taken)))))
+                }
+                None => match feeding.await {
+                    Ok(()) => None,
+                    Err(broken) => {
+                        tracing::error!(%broken, "rows broke off by a bug");
+                        Some((Err(Error::internal("the rows broke off by a bug of the server")), None))
+                    }
+                },
             }
         }
     })
@@ -268,7 +282,9 @@ async fn alone(plan: LogicalPlan, session: Arc<SessionState>) -> PlanResult<Phys
 async fn together(plan: LogicalPlan, session: Arc<SessionState>) -> PlanResult<Physical> {
     let plan = session.optimize(&plan)?;
     let runtime = Arc::clone(session.runtime_env());
-    let session = fitted(session, secure::widest_row(plan.clone(), runtime).await?);
+    let widest = secure::widest_row(plan.clone(), runtime).await?;
+    let made = if expands(&plan)? { EXPANDED_ROW_BYTES } else { 0 };
+    let session = fitted(session, widest.max(made));
     let plan = share::physical(plan, &session).await?;
     Ok(Physical { plan, session })
 }

@@ -17,6 +17,7 @@ mod bytes;
 pub mod calendar;
 mod datetime;
 mod function;
+pub(crate) mod interval;
 mod number;
 mod object;
 mod oid;

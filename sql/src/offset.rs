@@ -4,21 +4,28 @@
 //! `id IN (SELECT id FROM log ORDER BY at DESC OFFSET 3)` keeps the newest three. The engine takes a sort
 //! for needless where nobody above asks for an order, and it knows of a LIMIT that it does, but not of an
 //! OFFSET alone: above `OFFSET 3` were any rows but three.
+//! And it moves the sort that somebody above asks for below what leaves rows out.
 //! What it guarantees: below an OFFSET without a LIMIT a sort stays where nothing between has an order of
-//! its own.
+//! its own, and no other sort comes there.
 
+use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::sort_expr::OrderingRequirements;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::output_requirements::OutputRequirementExec;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{Distribution, ExecutionPlan};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, PlanProperties,
+};
 
 /// The engine's rule that says what order is asked for; another one takes away again what it put.
 const ASKING: &str = "OutputRequirements";
@@ -47,7 +54,8 @@ impl PhysicalOptimizerRule for Ordered {
             match skips.filter(|it| it.fetch().is_none()) {
                 Some(skips) => match sorted(skips.input())? {
                     Some(input) => {
-                        replace_children_if_necessary(node, vec![input]).map(Transformed::yes)
+                        let skips = replace_children_if_necessary(node, vec![input])?;
+                        Ok(Transformed::yes(Arc::new(SkippedExec { skips }) as _))
                     }
                     None => Ok(Transformed::no(node)),
                 },
@@ -63,6 +71,65 @@ impl PhysicalOptimizerRule for Ordered {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+/// What is left of rows in their order: through it no other order is asked for.
+#[derive(Debug)]
+struct SkippedExec {
+    skips: Arc<dyn ExecutionPlan>,
+}
+
+impl DisplayAs for SkippedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SkippedExec")
+    }
+}
+
+impl ExecutionPlan for SkippedExec {
+    fn name(&self) -> &str {
+        "SkippedExec"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.skips.schema()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.skips.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.skips]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(skips) if children.is_empty() => Ok(Arc::new(SkippedExec { skips })),
+            _ => internal_err!("SkippedExec has one input"),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        self.skips.execute(partition, context)
     }
 }
 

@@ -19,6 +19,7 @@ mod set_config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use datafusion::common::ParamValues;
@@ -481,21 +482,47 @@ impl Session {
         self.settings.name_load(load)
     }
 
+    /// Whether the open block has taken `load`, which came whole: its own statements cannot tell it from
+    /// another statement of the same load.
+    pub fn has_taken(&mut self, load: &str) -> bool {
+        self.block.transaction().is_some_and(|block| block.has_taken(load))
+    }
+
+    /// Notes that the open block has taken `load`.
+    pub fn note_load(&mut self, load: String) {
+        if let Some(block) = self.block.transaction() {
+            block.note_load(load);
+        }
+    }
+
     /// The turn to make a table of this name: whoever makes it only where it is not there takes the
     /// turn before looking, and keeps it until the table is there. Roles wait for none but themselves:
     /// whether another makes a table is not for everybody to know, nor to hold up.
+    ///
+    /// # Errors
+    /// `55P03` beyond `lock_timeout`, `57014` beyond `statement_timeout`.
     pub fn turn_to_make(
         &self,
         schema: Option<&str>,
         name: &str,
-    ) -> impl Future<Output = OwnedMutexGuard<()>> + Send + use<> {
+    ) -> impl Future<Output = Result<OwnedMutexGuard<()>>> + Send + use<> {
         let schemas = match schema {
             Some(schema) => vec![schema.to_owned()],
             None => self.settings.search_path(),
         };
         let shared = Arc::clone(&self.engine.shared);
         let key = format!("{:?}", (self.role, schemas, name));
-        async move { shared.tables.turn_to_make(&key).await }
+        let lock = (self.settings.lock_timeout_ms(), Kind::LockNotAvailable, "lock");
+        let statement = (self.settings.statement_timeout_ms(), Kind::QueryCanceled, "statement");
+        let limits = [lock, statement].into_iter().filter(|(ms, ..)| *ms > 0);
+        let limit = limits.min_by_key(|(ms, ..)| *ms);
+        async move {
+            let turn = shared.tables.turn_to_make(&key);
+            let Some((ms, kind, what)) = limit else { return Ok(turn.await) };
+            tokio::time::timeout(Duration::from_millis(ms), turn)
+                .await
+                .map_err(|_| Error::new(kind, format!("canceling statement due to {what} timeout")))
+        }
     }
 
     /// Tells the session that its statement failed outside of it (an encoding error, a client

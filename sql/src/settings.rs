@@ -370,6 +370,11 @@ fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
+/// Whether there is a setting of this name.
+pub(crate) fn is_known(name: &str) -> bool {
+    find(name).is_ok()
+}
+
 fn find(name: &str) -> Result<&'static Setting> {
     let name = if name.eq_ignore_ascii_case("time zone") { "TimeZone" } else { name };
     SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name)).ok_or_else(|| {

@@ -21,7 +21,9 @@ mod convert;
 mod function;
 pub mod interval;
 mod later;
+mod part;
 pub mod spelled;
+mod truncate;
 
 use std::sync::Arc;
 
@@ -43,13 +45,16 @@ use crate::errors::to_engine;
 use crate::input::zone::Zone;
 use crate::input::{is_text, zone_of};
 use crate::numeric::{self, Rule, is_span};
+use crate::text::differs;
 use function::{InZone, What};
 use spelled::Style;
 
 pub(crate) use at_zone::function as at_zone;
 pub(crate) use beside::{beside, of_union};
-pub(crate) use convert::converted;
+pub(crate) use convert::{converted, text_of};
 pub(crate) use function::TOTAL;
+pub(crate) use part::function as date_part;
+pub(crate) use truncate::function as date_trunc;
 
 /// What a clock shows.
 const CLOCK: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -128,8 +133,12 @@ fn cast_by_zone(cast: Cast, schema: &DFSchema, zone: Zone) -> PlanResult<Transfo
     let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
     let made = if is_bytes(&from) && is_text(&to) {
         bytes_spelled(*cast.expr, from)
-    } else if is_spelled(&from) && is_text(&to) {
+    } else if has_own_text(&from) && is_text(&to) {
         text(*cast.expr, zone, Style::Postgres)
+    } else if convert::is_length(&from) && matches!(to, DataType::Interval(_)) {
+        return Ok(Transformed::yes(call(What::Cast(to), zone, vec![*cast.expr])));
+    } else if convert::spells(&from, &to) {
+        return Ok(Transformed::yes(call(What::Cast(to), zone, vec![*cast.expr])));
     } else if zone == Zone::Utc {
         return Ok(Transformed::no(Expr::Cast(cast)));
     } else if is_instant(&from) && is_clock(&to) {
@@ -163,9 +172,10 @@ fn call_by_zone(
     };
     if let Some(style) = style {
         // These take values of any type, and know times by their text.
-        let mut any = false;
+        let (mut any, is_plain) = (false, style == Style::Postgres);
         for argument in &mut made.args {
-            if argument.get_type(schema).is_ok_and(|of| is_spelled(&of)) {
+            let known = argument.get_type(schema);
+            if known.is_ok_and(|of| is_spelled(&of) || (is_plain && differs(&of))) {
                 *argument = text(std::mem::take(argument), zone, style);
                 any = true;
             }
@@ -298,8 +308,6 @@ fn is_clock(of: &DataType) -> bool {
     matches!(of, Timestamp(_, None) | Date32 | Date64 | Time32(_) | Time64(_))
 }
 
-/// Whether a value has a day.
-/// Whether PostgreSQL spells values of the type otherwise than the engine: times and spans of time.
 fn is_bytes(of: &DataType) -> bool {
     matches!(of, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
@@ -318,6 +326,12 @@ fn bytes_spelled(bytes: Expr, from: DataType) -> Expr {
     ))
 }
 
-fn is_spelled(of: &DataType) -> bool {
+/// Whether PostgreSQL spells values of the type otherwise than the engine: times and spans of time.
+pub(crate) fn is_spelled(of: &DataType) -> bool {
     matches!(of, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) || is_span(of)
+}
+
+/// The same of all types, but for bytes.
+fn has_own_text(of: &DataType) -> bool {
+    is_spelled(of) || differs(of)
 }

@@ -43,6 +43,8 @@ pub(crate) struct Transaction {
     id: String,
     written: Vec<Written>,
     catalog: Vec<Decided>,
+    /// Loads that came whole, as whoever takes them names them.
+    loads: Vec<String>,
 }
 
 /// A change of the catalog, and the ids of the objects that it put as the block sees them.
@@ -57,6 +59,7 @@ pub(crate) struct Mark {
     /// The statements that had written each table.
     steps: BTreeMap<Oid, usize>,
     catalog: usize,
+    loads: usize,
 }
 
 /// A table that the block wrote.
@@ -177,7 +180,18 @@ impl Transaction {
             id: shared.catalog.environment().new_id(),
             written: Vec::new(),
             catalog: Vec::new(),
+            loads: Vec::new(),
         }
+    }
+
+    /// Whether the block has taken this load.
+    pub(crate) fn has_taken(&self, load: &str) -> bool {
+        self.loads.iter().any(|taken| taken == load)
+    }
+
+    /// Notes a load that the block has taken.
+    pub(crate) fn note_load(&mut self, load: String) {
+        self.loads.push(load);
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
@@ -333,6 +347,7 @@ impl Transaction {
             state: Arc::clone(&self.state),
             steps: self.written.iter().map(|it| (it.relation, it.branch.steps())).collect(),
             catalog: self.catalog.len(),
+            loads: self.loads.len(),
         }
     }
 
@@ -343,6 +358,7 @@ impl Transaction {
     pub(crate) async fn rewind(&mut self, mark: Option<&Mark>) -> Result<()> {
         self.state = Arc::clone(mark.map_or(&self.began, |mark| &mark.state));
         self.catalog.truncate(mark.map_or(0, |mark| mark.catalog));
+        self.loads.truncate(mark.map_or(0, |mark| mark.loads));
         for mut written in std::mem::take(&mut self.written) {
             match mark.and_then(|mark| mark.steps.get(&written.relation)) {
                 Some(steps) => {

@@ -14,6 +14,8 @@ pub const SQLSTATE: &str = "sqlstate";
 /// Further keys, whose values are UTF-8.
 pub const DETAIL: &str = "kho-detail-bin";
 pub const HINT: &str = "kho-hint-bin";
+/// What a statement that was given up says.
+const CANCELED: &str = "canceling statement due to user request";
 /// Of each text: metadata has little room in some clients.
 const LONGEST_TEXT_BYTES: usize = 2048;
 
@@ -46,7 +48,7 @@ pub fn bug() -> Error {
 }
 
 pub fn canceled() -> Error {
-    Error::new(Kind::QueryCanceled, "canceling statement due to user request")
+    Error::new(Kind::QueryCanceled, CANCELED)
 }
 
 fn code(error: &Error) -> Code {
@@ -63,7 +65,9 @@ fn code(error: &Error) -> Code {
         ("23" | "25" | "2B" | "2D" | "55", _) => Code::FailedPrecondition,
         ("40", _) => Code::Aborted,
         ("53" | "54", _) => Code::ResourceExhausted,
-        (_, "57014") => Code::Cancelled,
+        // What took too long was not given up by anybody, whom a client would take for its own user.
+        (_, "57014") if error.message() == CANCELED => Code::Cancelled,
+        (_, "57014") => Code::DeadlineExceeded,
         ("57", _) => Code::Unavailable,
         (_, "XX001") => Code::DataLoss,
         _ => Code::Internal,

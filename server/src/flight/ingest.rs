@@ -154,12 +154,15 @@ pub async fn ingest(
     // Kept until the table is there.
     let mut turn = None;
     let loaded = match in_block || target.is_plain_append() {
+        true if in_block && load.is_some() => {
+            load_once(session, target, load, &mut arriving, stop).await
+        }
         true => load_rows(session, target, load, &mut arriving, &mut turn, stop).await,
         false => {
             session.begin_implicit();
             let loaded = load_rows(session, target, load, &mut arriving, &mut turn, stop).await;
             let ended = session.end_implicit(loaded.is_err()).await;
-            let ended = ended.map_err(|error| made_meanwhile(target, error));
+            let ended = ended.map_err(|error| made_meanwhile(target, load, error));
             loaded.and_then(|loaded| ended.map(|()| loaded))
         }
     };
@@ -174,6 +177,35 @@ pub async fn ingest(
         version: session.committed_version().or(found.filter(|_| !in_block)),
         duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// [`load_rows`] in an open block, which may have taken the load already: then it is success, and nothing
+/// more. A load that came before the block is known by its table.
+async fn load_once(
+    session: &mut Session,
+    target: &Target,
+    load: Option<&LoadName>,
+    arriving: &mut Arriving,
+    stop: &CancellationToken,
+) -> Result<(Tag, Option<u64>)> {
+    let table = target.table.quoted();
+    let name = |oid: String| format!("{oid} {load:?}");
+    let before = oid(session, &table, stop).await?.map(name);
+    if before.is_some_and(|it| session.has_taken(&it)) {
+        loop {
+            match arriving.next_until(stop).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok((Tag::with_rows("COPY", 0), None)),
+                Err(error) => return Err(refused(session, error).await),
+            }
+        }
+    }
+    let mut turn = None;
+    let loaded = load_rows(session, target, load, arriving, &mut turn, stop).await?;
+    if let Some(taken) = oid(session, &table, stop).await?.map(name) {
+        session.note_load(taken);
+    }
+    Ok(loaded)
 }
 
 /// What was loaded, and the version that was found.
@@ -206,7 +238,7 @@ async fn load_rows(
             biased;
             () = stop.cancelled() => Err(canceled()),
             error = ended => Err(error),
-            taken = waiting => Ok(taken),
+            taken = waiting => taken,
         };
         match taken {
             Ok(taken) => *turn = Some(taken),
@@ -287,9 +319,10 @@ async fn refused(session: &mut Session, error: Error) -> Error {
 
 /// What a commit says that was to make the table and found it made: by another server, or by a
 /// statement. The rows are gone, so it is the client that begins again; it then finds the table.
-fn made_meanwhile(target: &Target, error: Error) -> Error {
-    if error.kind() != Kind::DuplicateTable || !target.creates || target.existing == Existing::Fail
-    {
+fn made_meanwhile(target: &Target, load: Option<&LoadName>, error: Error) -> Error {
+    // A load that is named may have made it itself, sent a second time.
+    let is_told = target.existing == Existing::Fail && load.is_none();
+    if error.kind() != Kind::DuplicateTable || !target.creates || is_told {
         return error;
     }
     let message = format!("relation \"{}\" was made while it was loaded", target.table.name);
@@ -301,10 +334,20 @@ fn already_there(table: &RelationName) -> Error {
 }
 
 async fn exists(session: &mut Session, table: &str, stop: &CancellationToken) -> Result<bool> {
-    let text = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+    oid(session, table, stop).await.map(|oid| oid.is_some())
+}
+
+/// The id of a table that is there, as text.
+async fn oid(
+    session: &mut Session,
+    table: &str,
+    stop: &CancellationToken,
+) -> Result<Option<String>> {
+    let text = "SELECT pg_catalog.to_regclass($1)::oid::text";
     let table = ScalarValue::Utf8(Some(table.to_owned()));
     let batches = run::rows(session, text, &[table], stop).await?;
-    Ok(batches.iter().any(|batch| values::booleans(batch, 0).any(|it| it == Some(true))))
+    let mut all = batches.iter().flat_map(|batch| values::texts(batch, 0));
+    Ok(all.next().flatten())
 }
 
 async fn begin(

@@ -34,10 +34,10 @@ impl Call {
     /// # Errors
     /// What its command says.
     pub async fn put(&self, mut stream: Streaming<FlightData>) -> Result<Put> {
-        let first = self
-            .message(&mut stream)
-            .await?
-            .ok_or_else(|| Error::new(Kind::ProtocolViolation, "a stream without a message"))?;
+        let first = self.message(&mut stream).await?.ok_or_else(|| {
+            Error::new(Kind::ProtocolViolation, "a stream without a message")
+                .with_hint("Of a load without rows the schema must be sent, or an empty batch.")
+        })?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(|| {
             Error::new(Kind::ProtocolViolation, "a stream whose first message has no descriptor")
         })?;

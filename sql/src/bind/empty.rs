@@ -22,10 +22,10 @@ static MAYBE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Maybe::defaul
 
 /// `plan`, in which a value that may be missing can be NULL.
 pub(super) fn can_be_null(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !any(&plan, is_certain)? {
+    if !any(&plan, may_be_missing)? {
         return Ok(plan);
     }
-    crate::numeric::rewrite(plan, &|expr, _| match is_certain(&expr) {
+    crate::numeric::rewrite(plan, &|expr, _| match may_be_missing(&expr) {
         true => {
             let maybe = ScalarFunction::new_udf(Arc::clone(&MAYBE), vec![expr]);
             Ok(Transformed::yes(Expr::ScalarFunction(maybe)))
@@ -47,11 +47,11 @@ pub(super) fn any(plan: &LogicalPlan, is_one: impl Fn(&Expr) -> bool) -> Result<
     Ok(any)
 }
 
-/// Whether the engine is certain of a value that may be missing.
-fn is_certain(expr: &Expr) -> bool {
+/// Whether `expr` is a value that may be missing. The engine may know of its column only later that it is
+/// never NULL.
+fn may_be_missing(expr: &Expr) -> bool {
     let Expr::ScalarSubquery(Subquery { subquery, .. }) = expr else { return false };
-    let mut fields = subquery.schema().fields().iter();
-    fields.any(|field| !field.is_nullable()) && !super::members::gives_one_row(subquery)
+    !super::members::gives_one_row(subquery)
 }
 
 /// Its argument, of which it says that it can be NULL.

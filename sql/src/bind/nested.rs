@@ -17,11 +17,43 @@ use sqlparser::ast::{
 };
 
 use super::folded;
-use super::prepare::{beside, shown, shown_name};
+use super::prepare::{beside, names_of_parts, shown, shown_name};
+
+/// Gives what is computed in a subquery, and in a query of WITH, names that no other has.
+pub(super) fn apart(statement: &mut Statement) {
+    let _whole = statement.visit(&mut Apart);
+}
 
 /// Names the columns of each subquery in FROM and of each query of WITH.
 pub(super) fn name(statement: &mut Statement) {
     let _whole = statement.visit(&mut Nested);
+}
+
+struct Apart;
+
+impl VisitorMut for Apart {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Subquery(subquery) | Expr::InSubquery { subquery, .. } = expr {
+            let _shown = names_of_parts(&mut subquery.body);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Derived { subquery, .. } = factor {
+            let _shown = names_of_parts(&mut subquery.body);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            let _shown = names_of_parts(&mut cte.query.body);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 struct Nested;

@@ -11,8 +11,9 @@ use std::ops::ControlFlow;
 use datafusion::common::DFSchema;
 use kho_catalog::error::{Error, Result};
 use sqlparser::ast::{
-    Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Statement, TableAlias, TableFactor, TableVersion, VisitMut, VisitorMut,
+    AccessExpr, DataType, Expr, FunctionArg, Ident, ObjectName, ObjectNamePart, OrderByExpr,
+    OrderByKind, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableFactor,
+    TableVersion, VisitMut, VisitorMut,
 };
 
 /// Frames the number in the name of a column that stands beside a wildcard; in no text that parses.
@@ -178,16 +179,16 @@ pub(super) fn output_names(statement: &mut Statement) -> Vec<Option<String>> {
 enum Renamed {
     /// All of them.
     AsShown,
-    /// Those whose name another has already.
-    Repeated,
+    /// Those that are no columns, or whose name another has already.
+    Apart,
 }
 
 /// The columns of `UNION`, `INTERSECT` and `EXCEPT` are named as those of the first part; within
 /// each part the planner wants names that differ.
-fn names_of_parts(body: &mut SetExpr) -> Vec<Option<String>> {
+pub(super) fn names_of_parts(body: &mut SetExpr) -> Vec<Option<String>> {
     match body {
         SetExpr::Select(select) if !select.projection.iter().any(is_wildcard) => {
-            named(select, Renamed::Repeated)
+            named(select, Renamed::Apart)
         }
         SetExpr::Query(query) => names_of_parts(&mut query.body),
         SetExpr::SetOperation { left, right, .. } => {
@@ -211,7 +212,7 @@ fn named(select: &mut Select, which: Renamed) -> Vec<Option<String>> {
     );
     let mut seen = HashSet::new();
     let mut names = Vec::new();
-    for item in &mut select.projection {
+    for (at, item) in select.projection.iter_mut().enumerate() {
         let (shown, aliased) = match item {
             SelectItem::UnnamedExpr(expr) => (shown_name(expr).unwrap_or_default(), None),
             SelectItem::ExprWithAlias { alias, .. } => {
@@ -243,7 +244,13 @@ fn named(select: &mut Select, which: Renamed) -> Vec<Option<String>> {
             item,
             SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         );
-        let is_left = which == Renamed::Repeated && unique == shown;
+        // To the engine a cast of a literal has the literal's name.
+        if which == Renamed::Apart && !plain && aliased.is_none() {
+            rename(item, &beside(at, &shown));
+            names.push(Some(shown));
+            continue;
+        }
+        let is_left = which == Renamed::Apart && unique == shown;
         if aliased.as_ref() != Some(&unique) && !(plain && unique == shown) && !is_left {
             rename(item, &unique);
         }
@@ -319,9 +326,17 @@ pub(super) fn shown_name(expr: &Expr) -> Option<String> {
         },
         Expr::Nested(inner) => return shown_name(inner),
         Expr::Case { .. } => "case".to_owned(),
+        // The name of a type is a weak one: another cast of it has its own.
+        Expr::Cast { expr, data_type, .. } if is_typed(expr) => type_name(data_type),
         Expr::Cast { expr, data_type, .. } => shown_name(expr)
             .filter(|name| name != "?column?")
-            .unwrap_or_else(|| data_type.to_string().to_ascii_lowercase()),
+            .unwrap_or_else(|| type_name(data_type)),
+        Expr::TypedString(it) => type_name(&it.data_type),
+        Expr::Interval(_) => "interval".to_owned(),
+        Expr::Ceil { .. } => "ceil".to_owned(),
+        Expr::Floor { .. } => "floor".to_owned(),
+        Expr::Overlay { .. } => "overlay".to_owned(),
+        Expr::Collate { expr, .. } => return shown_name(expr),
         Expr::AtTimeZone { .. } => "timezone".to_owned(),
         Expr::Exists { .. } => "exists".to_owned(),
         Expr::Extract { .. } => "extract".to_owned(),
@@ -330,9 +345,32 @@ pub(super) fn shown_name(expr: &Expr) -> Option<String> {
         Expr::Position { .. } => "position".to_owned(),
         Expr::Array(_) => "array".to_owned(),
         Expr::Subquery(query) => subquery_name(query)?,
-        Expr::CompoundFieldAccess { .. } => return None,
+        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last()? {
+            AccessExpr::Dot(Expr::Identifier(field)) => super::folded(field),
+            AccessExpr::Dot(_) => return None,
+            AccessExpr::Subscript(_) => return shown_name(root),
+        },
         _ => "?column?".to_owned(),
     })
+}
+
+/// Whether a value is named by its type alone.
+fn is_typed(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_typed(inner),
+        Expr::Cast { expr, .. } => {
+            is_typed(expr) || shown_name(expr).is_none_or(|name| name == "?column?")
+        }
+        Expr::TypedString(_) | Expr::Interval(_) => true,
+        _ => false,
+    }
+}
+
+/// What PostgreSQL calls the type itself: `int4`.
+fn type_name(of: &DataType) -> String {
+    let written = of.to_string();
+    let known = crate::pg_catalog::types::internal_name(written.trim_end_matches("[]"));
+    known.map_or_else(|| written.to_ascii_lowercase(), str::to_owned)
 }
 
 /// A scalar subquery is named as its one column.
@@ -340,7 +378,9 @@ fn subquery_name(query: &Query) -> Option<String> {
     let SetExpr::Select(select) = query.body.as_ref() else { return Some("?column?".to_owned()) };
     match select.projection.first()? {
         SelectItem::UnnamedExpr(expr) => shown_name(expr),
-        SelectItem::ExprWithAlias { alias, .. } => Some(super::folded(alias)),
+        SelectItem::ExprWithAlias { alias, .. } => {
+            Some(shown(&alias.value).map_or_else(|| super::folded(alias), str::to_owned))
+        }
         _ => None,
     }
 }

@@ -27,6 +27,8 @@ use kho_catalog::error::{Error, Kind};
 
 use crate::errors::to_engine;
 
+/// What the value is called in its subquery, where what is compared with the outer row stands beside it.
+const NAME: &str = "\u{1}value";
 /// Of the struct that a subquery gives, the value and how many rows have one.
 const VALUE: &str = "value";
 const ROWS: &str = "rows";
@@ -84,7 +86,7 @@ fn first(rows: &LogicalPlan) -> Result<LogicalPlan> {
     let first = first_of(value, order)?;
     let plan = LogicalPlanBuilder::from(Arc::unwrap_or_clone(input));
     let plan = plan.aggregate(Vec::<Expr>::new(), vec![first])?.build()?;
-    let value = column(&plan).map(|it| it.alias(name(rows)));
+    let value = column(&plan).map(|it| it.alias(NAME));
     LogicalPlanBuilder::from(plan).project(value)?.build()
 }
 
@@ -98,15 +100,11 @@ fn counted(rows: &LogicalPlan) -> Result<LogicalPlan> {
         return internal_err!("two aggregates have other columns");
     };
     let both = named_struct(vec![lit(VALUE), value, lit(ROWS), rows_of_it]);
-    LogicalPlanBuilder::from(plan).project([both.alias(name(rows))])?.build()
+    LogicalPlanBuilder::from(plan).project([both.alias(NAME)])?.build()
 }
 
 fn column(plan: &LogicalPlan) -> Option<Expr> {
     plan.schema().columns().into_iter().next().map(Expr::Column)
-}
-
-fn name(plan: &LogicalPlan) -> String {
-    plan.schema().fields().first().map(|field| field.name().clone()).unwrap_or_default()
 }
 
 fn first_of(value: Option<Expr>, order: Vec<Sort>) -> Result<Expr> {

@@ -4,15 +4,20 @@
 //! PostgreSQL, or it was refused.
 //! What it does not: it knows no types; `numeric` does what needs them.
 
+mod calls;
+mod intervals;
+mod parts;
+mod subscripts;
+
 use std::ops::ControlFlow;
 
 use super::patterns;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
-    Parens, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value,
-    Values, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Parens, Query, Select,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value, Values, Visit, VisitMut,
+    Visitor, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -47,6 +52,12 @@ impl VisitorMut for Respell {
                 Ok(selected) => *query.body = selected,
                 Err(error) => return ControlFlow::Break(error),
             }
+        }
+        if let Some(LimitClause::LimitOffset { limit: Some(limit), .. }) = &query.limit_clause
+            && Visit::visit(limit, &mut Asks).is_break()
+        {
+            let refused = Error::unsupported("a LIMIT that is a subquery is not supported");
+            return ControlFlow::Break(refused);
         }
         match query.fetch.take().map(|fetch| limit(query, fetch)) {
             Some(Err(error)) => ControlFlow::Break(error),
@@ -83,16 +94,19 @@ impl VisitorMut for Respell {
     }
 }
 
+/// Breaks at a subquery.
+struct Asks;
+
+impl Visitor for Asks {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+}
+
 /// Whether a value is asked of a subquery.
 fn asks(values: &Values) -> bool {
-    struct Asks;
-    impl Visitor for Asks {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
     let mut all = values.rows.iter().flat_map(|row| &row.content);
     all.any(|value| Visit::visit(value, &mut Asks).is_break())
 }
@@ -256,10 +270,7 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             Expr::Tuple(one) => in_list(one, list, *negated).map(Some),
             _ => Ok(None),
         },
-        Expr::Extract { field, .. } => {
-            let field = field.to_string().to_ascii_lowercase();
-            extracted(&field, expr)
-        }
+        Expr::Extract { .. } => parts::extracted(expr),
         Expr::AtTimeZone { timestamp, time_zone } => {
             Ok(Some(called("timezone", [time_zone.as_ref().clone(), timestamp.as_ref().clone()])))
         }
@@ -275,11 +286,11 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
                 Ok(Some(Expr::Nested(Box::new(whole))))
             }
         },
+        Expr::Interval(_) | Expr::Cast { .. } => intervals::respelled(expr),
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),
-        Expr::CompoundFieldAccess { root, .. } if matches!(**root, Expr::Nested(_)) => {
-            **root = strip(root).clone();
-            Ok(None)
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            subscripts::count_from_one(root, access_chain).map(|()| None)
         }
         // The engine's has nanoseconds: what is compared with it would be cast to those, and fail
         // outside of three centuries.
@@ -295,7 +306,10 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
         }
         Expr::Function(function) => match modulo(function) {
             Some(modulo) => Ok(Some(modulo)),
-            None => respell_pattern(function).map(|()| None),
+            None => match calls::respelled(function)? {
+                Some(other) => Ok(Some(other)),
+                None => respell_pattern(function).map(|()| None),
+            },
         },
         _ => Ok(None),
     }
@@ -325,25 +339,6 @@ fn counts(function: &Function) -> Option<DataType> {
 fn is_now(function: &Function) -> bool {
     let name = function.name.to_string().to_ascii_lowercase();
     matches!(name.as_str(), "now" | "current_timestamp" | "transaction_timestamp")
-}
-
-/// A part of a time is numeric, and seconds have their fraction, which the engine cuts off.
-fn extracted(field: &str, whole: &Expr) -> Result<Option<Expr>> {
-    let Expr::Extract { expr, .. } = whole else { return Ok(None) };
-    match field {
-        "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "dow" | "doy"
-        | "isodow" | "isoyear" => Ok(Some(cast(whole.clone(), numeric(10, 0)))),
-        "second" => {
-            let micros = format!("CAST(date_part('microsecond', {expr}) AS numeric(14, 6))");
-            let seconds = crate::parse::expression(&format!("{micros} / 1000000"))?;
-            Ok(Some(cast(seconds, numeric(8, 6))))
-        }
-        _ => Ok(None),
-    }
-}
-
-fn numeric(precision: u64, scale: i64) -> DataType {
-    DataType::Numeric(ExactNumberInfo::PrecisionAndScale(precision, scale))
 }
 
 fn is_huge(number: &str) -> bool {

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano, IntervalUnit};
 use datafusion::common::{Result as PlanResult, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
@@ -19,9 +19,15 @@ use kho_catalog::error::Result;
 use kho_catalog::types::Type;
 
 use super::ColumnBuilder;
+use super::calendar::out_of_range;
+use super::interval;
 use super::object::check_json;
 use super::zone::Zone;
 use crate::errors::{from_arrow, from_engine, to_engine};
+use crate::times::interval::Interval;
+
+/// Intervals; no column of a table is of them.
+const SPAN: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 /// Whether a column of this type holds text, in any of Arrow's encodings.
 pub(crate) fn is_text(of: &DataType) -> bool {
@@ -33,9 +39,9 @@ pub(crate) fn is_text(of: &DataType) -> bool {
 }
 
 /// Whether text cast to `field` is read as a value; text is text already, and of some types Kho
-/// has no input of its own (an interval).
+/// has no input of its own (a time of day).
 pub(crate) fn reads(field: &Field) -> bool {
-    !matches!(declared(field), None | Some(Type::Text))
+    *field.data_type() == SPAN || !matches!(declared(field), None | Some(Type::Text))
 }
 
 /// The declared type of `field`. A declared type counts only over its carrier: a cast hands the
@@ -82,6 +88,9 @@ pub(crate) fn check_documents(column: &ArrayRef) -> Result<()> {
 }
 
 fn cast_column(column: &ArrayRef, field: &Field, zone: Zone) -> Result<ArrayRef> {
+    if *field.data_type() == SPAN {
+        return read_spans(column);
+    }
     let Some(Type::Varchar(length)) = declared(field) else {
         return read_column(column, field, zone);
     };
@@ -89,6 +98,17 @@ fn cast_column(column: &ArrayRef, field: &Field, zone: Zone) -> Result<ArrayRef>
     let cut = texts.as_string::<i32>().iter().map(|text| text.map(|text| first(text, length)));
     let cut: ArrayRef = Arc::new(cut.collect::<StringArray>());
     cast_with_options(&cut, field.data_type(), &strict()).map_err(|error| from_arrow(&error))
+}
+
+fn read_spans(column: &ArrayRef) -> Result<ArrayRef> {
+    let texts = plain(column)?;
+    let read = |text: &str| {
+        let Interval { months, days, micros } = interval::parse(text)?;
+        let nanoseconds = micros.checked_mul(1000).ok_or_else(|| out_of_range("interval"))?;
+        Ok(IntervalMonthDayNano { months, days, nanoseconds })
+    };
+    let spans = texts.as_string::<i32>().iter().map(|text| text.map(read).transpose());
+    Ok(Arc::new(spans.collect::<Result<IntervalMonthDayNanoArray>>()?))
 }
 
 fn first(text: &str, characters: u32) -> &str {

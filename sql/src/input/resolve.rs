@@ -4,7 +4,7 @@
 //! literal is read at once, so that its error comes before any row is read and files are pruned by
 //! a plain value; every other text is read by [`TextInput`].
 //! What it does not: the arguments of most functions get their type from the engine's coercion,
-//! and are read as that type. Intervals and times of day are the engine's.
+//! and are read as that type. Times of day are the engine's.
 //!
 //! # Why
 //! In PostgreSQL a quoted literal has no type until its context gives it one: in `price > '1.5'`

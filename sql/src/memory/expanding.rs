@@ -5,7 +5,8 @@
 //! pool is asked. What such a function would give for one batch is computed from its arguments
 //! first, and refused where a statement could never hold it.
 //! What it guarantees: no call of these functions allocates more than the limit for its result.
-//! What it does not: it reserves nothing; many results below the limit are their operators' to count.
+//! What it does not: it reserves nothing. A plan that calls some of them has batches of few rows
+//! ([`expands`]), so that what waits between its operators is little.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use arrow::datatypes::{
     TimeUnit,
 };
 use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::human_readable_size;
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -23,7 +25,8 @@ use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature,
 };
 
 use super::STATEMENT;
@@ -42,6 +45,24 @@ const EXPANDING: &[(&str, Estimate)] = &[
     ("generate_series", series),
     ("replace", replaced),
 ];
+
+/// Whether `plan` calls a function that makes rows wide.
+pub(crate) fn expands(plan: &LogicalPlan) -> Result<bool> {
+    const WIDE: &[&str] = &["repeat", "lpad", "rpad", "array_repeat", "array_resize"];
+    let is_wide = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => WIDE.contains(&call.name()),
+        _ => false,
+    };
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found = found || expr.exists(|part| Ok(is_wide(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
 
 /// A character takes at most this many bytes.
 const CHARACTER_BYTES: u64 = 4;

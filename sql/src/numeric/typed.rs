@@ -150,6 +150,7 @@ impl Pass {
             Expr::Literal(..) | Expr::Column(_) => return Ok(Transformed::no(expr)),
             _ => {}
         }
+        let expr = whole::place(expr);
         refuse_unordered(&expr, schema)?;
         let first = oids::beside(expr, schema)?;
         let next = alike::alike(first.data, schema)?;

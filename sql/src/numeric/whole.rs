@@ -19,6 +19,18 @@ pub(super) fn narrowed_literal(expr: &Expr) -> Option<Expr> {
     }
 }
 
+/// An aggregate of one row by its place, which the engine takes as a bigint alone: `(array_agg(x))[1]`.
+pub(super) fn place(expr: Expr) -> Expr {
+    let Expr::AggregateFunction(mut call) = expr else { return expr };
+    if call.func.name() == "nth_value"
+        && let Some(Expr::Literal(place, _)) = call.params.args.get_mut(1)
+        && let ScalarValue::Int32(Some(at)) = place
+    {
+        *place = ScalarValue::Int64(Some(i64::from(*at)));
+    }
+    Expr::AggregateFunction(call)
+}
+
 /// The next whole number of a numeric, which may have one digit more than it, and has none behind the point.
 pub(super) fn next(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };

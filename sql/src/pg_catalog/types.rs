@@ -127,6 +127,11 @@ pub(super) fn by_sql_name(name: &str) -> Option<&'static BuiltIn> {
     by_name(internal)
 }
 
+/// What the built-in type that SQL calls `name` is called itself; `None` where there is none.
+pub fn internal_name(name: &str) -> Option<&'static str> {
+    by_sql_name(name).map(|it| it.name)
+}
+
 /// What `format_type` says: the SQL name, with the modifier where there is one.
 pub(super) fn format_type(view: &CatalogView, oid: i64, modifier: Option<i64>) -> String {
     if oid == 0 {

@@ -15,6 +15,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, Volatility,
 };
+use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 
 use crate::bind::constant::computed;
@@ -33,8 +34,6 @@ const FUNCTIONS: &[&str] = &[
     "concat",
     "concat_ws",
     "current_user",
-    "date_part",
-    "date_trunc",
     "ends_with",
     "greatest",
     "initcap",
@@ -46,7 +45,6 @@ const FUNCTIONS: &[&str] = &[
     "kho.role_attribute",
     "kho.year",
     "least",
-    "left",
     "length",
     "lower",
     "ltrim",
@@ -54,25 +52,40 @@ const FUNCTIONS: &[&str] = &[
     "now",
     "nullif",
     "octet_length",
-    "pg_has_role",
     "replace",
     "reverse",
-    "right",
     "rtrim",
     "session_user",
     "sha224",
     "sha256",
     "sha384",
     "sha512",
-    "split_part",
     "starts_with",
     "strpos",
-    "substr",
-    "substring",
     "translate",
     "trim",
     "upper",
 ];
+/// The same where it is no row that says which part of a text is meant: there is no field 0, and no text of
+/// a length below 0.
+const PARTS: &[&str] = &["left", "right", "split_part", "substr", "substring"];
+/// The same of a part of a time, which is one of these.
+const TIMES: &[&str] = &["date_part", "date_trunc"];
+const UNITS: &[&str] = &[
+    "year",
+    "quarter",
+    "month",
+    "week",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "millisecond",
+    "microsecond",
+];
+const PART_UNITS: &[&str] = &["epoch", "dow", "doy", "isodow", "isoyear"];
+/// Functions that give a value for what is there, and fail for every other name.
+const LOOKUPS: &[&str] = &["pg_has_role"];
 const KEYED: &[&str] = &[HASH, PSEUDONYM];
 const AGGREGATES: &[&str] = &["count", "min", "max", "bool_and", "bool_or"];
 
@@ -180,7 +193,12 @@ fn check(expr: &Expr, schema: &DFSchema) -> Result<()> {
             false => Err(refused(&format!("a cast to {} can", it.field.data_type()))),
         },
         Expr::ScalarFunction(it) => {
-            match [FUNCTIONS, KEYED, TOTAL].iter().any(|known| known.contains(&it.name())) {
+            let is_one_of = |known: &[&str]| known.contains(&it.name());
+            match [FUNCTIONS, KEYED, TOTAL].iter().any(|known| is_one_of(known))
+                || (is_one_of(PARTS) && says_which(it.name(), &it.args))
+                || (is_one_of(TIMES) && says_unit(it.name(), &it.args))
+                || (is_one_of(LOOKUPS) && !it.args.iter().any(is_of_row))
+            {
                 true => it.args.iter().try_for_each(check),
                 false => Err(refused(&format!("the function {} may", it.name()))),
             }
@@ -197,6 +215,39 @@ fn check(expr: &Expr, schema: &DFSchema) -> Result<()> {
         },
         other => Err(refused(&format!("\"{other}\" may"))),
     }
+}
+
+fn is_of_row(expr: &Expr) -> bool {
+    expr.any_column_refs() || expr.contains_outer()
+}
+
+/// Whether the arguments say, for every row the same, a part of a text that each text has.
+fn says_which(name: &str, args: &[Expr]) -> bool {
+    let numbers = if name == "split_part" { 2.. } else { 1.. };
+    let numbers = args.get(numbers).unwrap_or_default();
+    let number = |at: usize| match numbers.get(at) {
+        Some(Expr::Literal(value, _)) => match value.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(number)) => number,
+            _ => None,
+        },
+        _ => None,
+    };
+    let all = (0..numbers.len()).map(number).collect::<Option<Vec<i64>>>();
+    match (name, all.as_deref()) {
+        (_, None | Some([])) => false,
+        ("split_part", Some(which)) => !which.contains(&0),
+        ("substr" | "substring", Some([_, length])) => *length >= 0,
+        (_, Some(which)) => which.len() == 1,
+    }
+}
+
+/// Whether the first argument is, for every row, a part that each time has.
+fn says_unit(name: &str, args: &[Expr]) -> bool {
+    let Some(Expr::Literal(unit, _)) = args.first() else { return false };
+    let Some(unit) = unit.try_as_str().flatten() else { return false };
+    let unit = unit.to_ascii_lowercase();
+    let is_one_of = |known: &[&str]| known.contains(&unit.as_str());
+    is_one_of(UNITS) || (name == "date_part" && is_one_of(PART_UNITS))
 }
 
 /// Whether the cast takes every value: a text is made of each, and what holds more takes all of

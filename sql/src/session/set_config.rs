@@ -4,8 +4,10 @@
 //! What it guarantees: it obeys what `SET` and `SET LOCAL` obey, and gives the new value as `SHOW`
 //! does. Items are evaluated from left to right, each with the settings that those before it made.
 //! A statement that fails has set nothing.
-//! What it does not: called anywhere else it is `0A000`, from where names are resolved.
+//! What it does not: called anywhere else it is `0A000`, from where names are resolved; but for one setting
+//! by the row of its name, which is how pgAdmin begins.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -40,6 +42,7 @@ pub(super) enum Item {
 /// The items of a `SELECT` of nothing but items, of which one or more call `set_config`; `None` of
 /// any other statement.
 pub(super) fn items(statement: &ast::Statement) -> Option<Vec<Item>> {
+    let statement = &*of_one_setting(statement);
     let select = plain(statement)?;
     let calls = select.iter().any(|item| called(item).is_some());
     let item = |item: &SelectItem| match called(item) {
@@ -54,6 +57,7 @@ pub(super) fn items(statement: &ast::Statement) -> Option<Vec<Item>> {
 
 /// A statement that takes and gives what such a `SELECT` does, and sets nothing.
 pub(super) fn described(statement: &ast::Statement) -> Option<ast::Statement> {
+    let statement = &*of_one_setting(statement);
     let select = plain(statement)?;
     let mut calls = false;
     let items = select.iter().map(|item| match called(item) {
@@ -75,6 +79,35 @@ pub(super) fn described(statement: &ast::Statement) -> Option<ast::Statement> {
     });
     let items = items.collect();
     if calls { with_items(statement, items) } else { None }
+}
+
+/// `SELECT set_config('x', …) FROM pg_show_all_settings() WHERE name = 'x'`, by which pgAdmin sets what a
+/// server knows, without the row that it asks for: a setting that is known has one.
+fn of_one_setting(statement: &ast::Statement) -> Cow<'_, ast::Statement> {
+    let bare = || {
+        let ast::Statement::Query(query) = statement else { return None };
+        let SetExpr::Select(select) = query.body.as_ref() else { return None };
+        let ([source], [item]) = (select.from.as_slice(), select.projection.as_slice()) else {
+            return None;
+        };
+        let call = called(item)?;
+        let [Expr::Cast { expr: name, .. }, _, _] = &call.arguments else { return None };
+        let Expr::Value(value) = name.as_ref() else { return None };
+        let name = value.value.clone().into_string()?;
+        let is_of_it = matches!(
+            source.to_string().to_lowercase().as_str(),
+            "pg_show_all_settings()" | "pg_catalog.pg_show_all_settings()" | "pg_settings"
+        ) && select.selection.as_ref()?.to_string() == format!("name = '{name}'");
+        if !is_of_it || !crate::settings::is_known(&name) {
+            return None;
+        }
+        let mut query = query.clone();
+        let SetExpr::Select(select) = query.body.as_mut() else { return None };
+        select.from.clear();
+        select.selection = None;
+        Some(ast::Statement::Query(query))
+    };
+    bare().map_or(Cow::Borrowed(statement), Cow::Owned)
 }
 
 struct Call {

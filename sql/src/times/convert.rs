@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, ListArray, StringBuilder,
+    TimestampMicrosecondArray,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowNativeType, DataType, Date32Type, Field, IntervalMonthDayNanoType, IntervalUnit,
-    TimestampMicrosecondType,
+    ArrowNativeType, DataType, Date32Type, Field, IntervalMonthDayNano, TimestampMicrosecondType,
 };
 use kho_catalog::error::{Error, Result};
 
 use super::interval::Interval;
 use super::spelled::{Style, write_date, write_local};
-use super::{CLOCK, instants, is_clock, is_instant, is_spelled};
+use super::{CLOCK, has_own_text, instants, is_clock, is_instant, is_spelled};
 use crate::errors::from_arrow;
-use crate::input::calendar::DAY_MICROS;
+use crate::input::calendar::{DAY_MICROS, out_of_range};
 use crate::input::is_text;
 use crate::input::zone::{Offsets, Zone};
 use crate::numeric::is_span;
+use crate::text::of_column;
 
 pub(super) const SECOND: i64 = 1_000_000;
 
@@ -49,7 +52,7 @@ pub(super) fn instant_of(local: i64, zone: Zone) -> i64 {
 }
 
 /// Days, clocks, instants or spans of time as PostgreSQL spells them.
-pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<ArrayRef> {
+pub(crate) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<ArrayRef> {
     let mut texts = StringBuilder::with_capacity(column.len(), column.len() * 22);
     let mut scratch = Vec::new();
     let mut append = |texts: &mut StringBuilder, write: &mut dyn FnMut(&mut Vec<u8>)| {
@@ -69,9 +72,8 @@ pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<Arr
         return Ok(Arc::new(texts.finish()));
     }
     if is_span(column.data_type()) {
-        let spans = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
-        for span in spans.as_primitive::<IntervalMonthDayNanoType>() {
-            match span.map(Interval::of_parts) {
+        for span in Interval::of_column(column)? {
+            match span {
                 Some(span) => append(&mut texts, &mut |out| span.write_text(out))?,
                 None => texts.append_null(),
             }
@@ -103,8 +105,18 @@ pub(super) fn text_of(column: &ArrayRef, zone: Zone, style: Style) -> Result<Arr
 /// As the engine's cast.
 pub(crate) fn converted(column: &ArrayRef, to: &DataType, zone: Zone) -> Result<ArrayRef> {
     let from = column.data_type();
-    if is_spelled(from) && is_text(to) {
-        return cast(&text_of(column, zone, Style::Postgres)?, to);
+    if has_own_text(from) && is_text(to) {
+        return cast(&of_column(column, zone, Style::Postgres)?, to);
+    }
+    if is_length(from) && matches!(to, DataType::Interval(_)) {
+        let nanos = |it: Interval| -> Result<_> {
+            let Interval { months, days, micros } = it;
+            let nanoseconds = micros.checked_mul(1000).ok_or_else(|| out_of_range("interval"))?;
+            Ok(IntervalMonthDayNano { months, days, nanoseconds })
+        };
+        let spans = Interval::of_column(column)?.into_iter().map(|it| it.map(nanos).transpose());
+        let spans = spans.collect::<Result<IntervalMonthDayNanoArray>>()?;
+        return cast(&(Arc::new(spans) as ArrayRef), to);
     }
     if is_instant(from) && is_clock(to) {
         let at = cast(column, &instants())?;
@@ -116,7 +128,7 @@ pub(crate) fn converted(column: &ArrayRef, to: &DataType, zone: Zone) -> Result<
         let at = instants_of(clocks.as_primitive::<TimestampMicrosecondType>(), zone);
         return cast(&(Arc::new(at) as ArrayRef), to);
     }
-    match (element(from), element(to), mixes(from, to)) {
+    match (element(from), element(to), mixes(from, to) || spells(from, to)) {
         (Some(of), Some(element), true) => {
             let lists = cast(column, &DataType::List(Arc::clone(of)))?;
             let lists = lists.as_list::<i32>();
@@ -138,20 +150,30 @@ pub(crate) fn converted(column: &ArrayRef, to: &DataType, zone: Zone) -> Result<
     }
 }
 
+/// Whether a value is what lies between two times: an interval of it has days.
+pub(super) fn is_length(of: &DataType) -> bool {
+    matches!(of, DataType::Duration(_))
+}
+
 /// Whether the zone has a part in a cast of arrays.
 pub(super) fn mixes(from: &DataType, to: &DataType) -> bool {
     let (Some(from), Some(to)) = (element(from), element(to)) else { return false };
     let (from, to) = (from.data_type(), to.data_type());
-    (is_instant(from) && is_clock(to))
-        || (is_clock(from) && is_instant(to))
-        || (is_spelled(from) && is_text(to))
-        || mixes(from, to)
+    (is_instant(from) && is_clock(to)) || (is_clock(from) && is_instant(to)) || mixes(from, to)
+}
+
+/// Whether a cast of arrays makes texts of what PostgreSQL spells in its own way.
+pub(super) fn spells(from: &DataType, to: &DataType) -> bool {
+    let (Some(from), Some(to)) = (element(from), element(to)) else { return false };
+    let (from, to) = (from.data_type(), to.data_type());
+    (has_own_text(from) && is_text(to)) || spells(from, to)
 }
 
 /// The same array with texts for its times; `None` for one of other elements.
 pub(super) fn texts(of: &DataType) -> Option<DataType> {
     let element = element(of)?.data_type();
-    let element = if is_spelled(element) { DataType::Utf8 } else { texts(element)? };
+    let element =
+        if is_spelled(element) || element.is_floating() { DataType::Utf8 } else { texts(element)? };
     Some(DataType::List(Arc::new(Field::new_list_field(element, true))))
 }
 

@@ -13,18 +13,19 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use kho_catalog::error::{Error, Kind, Result};
 
-use super::convert::{SECOND, converted, instant_of, instants_of, text_of, wall_clock};
+use super::convert::{SECOND, converted, instant_of, instants_of, wall_clock};
 use super::spelled::Style;
 use super::{CLOCK, instants, later};
 use crate::errors::to_engine;
 use crate::input::zone::{Offsets, Zone};
+use crate::text::of_column;
 
 /// Those that give a value for every argument.
 pub(crate) const TOTAL: &[&str] = &[WALL_CLOCK, INSTANT, TEXT, TRUNCATED];
 
 const WALL_CLOCK: &str = "wall_clock";
 const INSTANT: &str = "instant_of_clock";
-const TEXT: &str = "text_of_time";
+const TEXT: &str = "text_of";
 const TRUNCATED: &str = "truncated_instant";
 
 /// One of them, in a zone.
@@ -69,7 +70,7 @@ impl InZone {
             (What::Instant, [local]) => {
                 Arc::new(instants_of(local.as_primitive::<TimestampMicrosecondType>(), zone))
             }
-            (What::Text(style), [time]) => text_of(time, zone, *style)?,
+            (What::Text(style), [value]) => of_column(value, zone, *style)?,
             (What::Truncated, [field, local, at]) => truncated(field, local, at, zone)?,
             (What::Later, [at, by]) => Arc::new(later::moved(at, by, true, zone)?),
             (What::Earlier, [at, by]) => Arc::new(later::moved(at, by, false, zone)?),
@@ -158,7 +159,7 @@ fn truncated(field: &ArrayRef, local: &ArrayRef, at: &ArrayRef, zone: Zone) -> R
             .to_ascii_lowercase(),
     };
     let local = local.as_primitive::<TimestampMicrosecondType>();
-    if !SHORT.contains(&field.as_str()) {
+    if !SHORT.contains(&field.strip_suffix('s').unwrap_or(&field)) {
         return Ok(Arc::new(instants_of(local, zone)));
     }
     let offsets = Offsets::default();

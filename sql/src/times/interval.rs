@@ -3,11 +3,18 @@
 //! What it guarantees: the spelling of PostgreSQL's `IntervalStyle = postgres`
 //! (`EncodeInterval` in its datetime.c).
 
-use arrow::datatypes::{IntervalMonthDayNano, TimeUnit};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    DataType, DurationMicrosecondType, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit,
+};
 use bytes::BufMut;
-use kho_catalog::error::Result;
+use kho_catalog::error::{Error, Result};
 
 use super::spelled::{micros_of, write_fraction};
+use crate::errors::from_arrow;
+use crate::input::calendar::{DAY_MICROS, out_of_range};
 
 /// A span of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +25,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// A length of time in `unit`; digits below a microsecond are dropped, towards zero.
+    /// What lies between two times, by days of 24 hours and the rest; digits below a microsecond are
+    /// dropped, towards zero.
     ///
     /// # Errors
     /// `22008` where microseconds cannot hold it.
@@ -27,13 +35,33 @@ impl Interval {
             TimeUnit::Nanosecond => value / 1_000,
             _ => micros_of(value, unit, "interval")?,
         };
-        Ok(Interval { months: 0, days: 0, micros })
+        let days = i32::try_from(micros / DAY_MICROS).map_err(|_| out_of_range("interval"))?;
+        Ok(Interval { months: 0, days, micros: micros % DAY_MICROS })
     }
 
     /// Months, days and nanoseconds, of which digits below a microsecond are dropped.
     pub fn of_parts(value: IntervalMonthDayNano) -> Interval {
         let micros = value.nanoseconds / 1_000;
         Interval { months: value.months, days: value.days, micros }
+    }
+
+    /// The intervals of a column of spans of time.
+    ///
+    /// # Errors
+    /// `22008` for a length that no interval has, `XX000` for a column of something else.
+    pub(crate) fn of_column(column: &ArrayRef) -> Result<Vec<Option<Interval>>> {
+        if let DataType::Duration(_) = column.data_type() {
+            // The same number in microseconds, or a length that is too much.
+            let micros = cast(column, &DataType::Duration(TimeUnit::Microsecond))?;
+            let micros = micros.as_primitive::<DurationMicrosecondType>().iter();
+            let of = |micros| Interval::of_duration(micros, TimeUnit::Microsecond);
+            return micros.map(|micros| micros.map(of).transpose()).collect();
+        }
+        let spans = cast(column, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+        match spans.as_primitive_opt::<IntervalMonthDayNanoType>() {
+            Some(spans) => Ok(spans.iter().map(|it| it.map(Interval::of_parts)).collect()),
+            None => Err(Error::internal("a span of time is none")),
+        }
     }
 
     pub fn write_text(self, out: &mut impl BufMut) {
@@ -89,6 +117,11 @@ impl Parts {
         self.was_negative = value < 0;
         self.is_first = false;
     }
+}
+
+fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, to, &options).map_err(|error| from_arrow(&error))
 }
 
 /// At least two digits.

@@ -24,6 +24,7 @@ use crate::errors::{from_arrow, from_engine};
 use crate::input::calendar::{DAY_MICROS, FIRST_DAY, out_of_range};
 use crate::input::zone::Zone;
 use crate::input::{check_documents, is_text, read_column, zone_of};
+use crate::text::differs;
 use crate::times::converted;
 
 /// A relation's rules, ready to be applied to batches.
@@ -79,7 +80,7 @@ impl Conformer {
     fn column(&self, field: &arrow::datatypes::Field, column: &ArrayRef) -> Result<ArrayRef> {
         let column = match is_text(column.data_type()) && !is_text(field.data_type()) {
             true => read_column(column, field, self.zone)?,
-            false if column.data_type().is_temporal() => {
+            false if column.data_type().is_temporal() || differs(column.data_type()) => {
                 converted(column, field.data_type(), self.zone)?
             }
             false => cast(column, field.data_type())?,

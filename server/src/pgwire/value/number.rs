@@ -1,16 +1,11 @@
-//! Floats and numerics as PostgreSQL writes them.
+//! Whole numbers and numerics as PostgreSQL writes them.
 //!
-//! What it guarantees: a float's text is the shortest that reads back as the same float, with
-//! PostgreSQL's choice of digits and of exponents (`1e+20`, `1e-05`); a numeric keeps each of its
-//! digits and the trailing zeros of its scale, to 76 digits.
-
-mod float;
+//! What it guarantees: a numeric keeps each of its digits and the trailing zeros of its scale, to 76
+//! digits.
 
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::Result;
 use kho_sql::input::calendar;
-
-pub(super) use float::{write_float4, write_float8};
 
 pub(super) fn write_integer(value: impl itoa::Integer, out: &mut BytesMut) {
     out.put_slice(itoa::Buffer::new().format(value).as_bytes());

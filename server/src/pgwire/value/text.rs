@@ -9,11 +9,13 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use kho_catalog::error::{Error, Result};
 use kho_sql::input::calendar::{DAY_MICROS, DAY_SECONDS, out_of_range};
+use kho_sql::text::float::{write_float4, write_float8};
+use kho_sql::text::{quote_element, write_bytea};
 use kho_sql::times::interval::Interval;
 use kho_sql::times::spelled::{Style, micros_of, write_date, write_time, write_timestamp};
 
 use super::column::{Column, Spelling, Values, at};
-use super::number::{write_float4, write_float8, write_integer, write_numeric};
+use super::number::{write_integer, write_numeric};
 use super::wire::Wire;
 
 impl Column<'_> {
@@ -190,43 +192,4 @@ impl Column<'_> {
         out.put_u8(b'}');
         Ok(())
     }
-}
-
-/// `\x` and two digits for each byte.
-pub(super) fn write_bytea(bytes: &[u8], out: &mut BytesMut) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or_default();
-    out.reserve(2 + 2 * bytes.len());
-    out.put_slice(b"\\x");
-    for byte in bytes {
-        out.put_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-}
-
-/// Puts quotes around the element that begins at `start`, where its text needs them.
-fn quote_element(start: usize, out: &mut BytesMut) {
-    let text = out.get(start..).unwrap_or_default();
-    let is_special = |byte: &u8| {
-        matches!(byte, b'{' | b'}' | b',' | b'"' | b'\\' | b' ' | b'\t' | b'\n' | b'\r' | 11 | 12)
-    };
-    if !text.is_empty() && !text.eq_ignore_ascii_case(b"NULL") && !text.iter().any(is_special) {
-        return;
-    }
-    if text.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-        let text = text.to_vec();
-        out.truncate(start);
-        out.put_u8(b'"');
-        for byte in text {
-            if matches!(byte, b'"' | b'\\') {
-                out.put_u8(b'\\');
-            }
-            out.put_u8(byte);
-        }
-    } else {
-        out.put_u8(b'"');
-        if let Some(text) = out.get_mut(start..) {
-            text.rotate_right(1);
-        }
-    }
-    out.put_u8(b'"');
 }

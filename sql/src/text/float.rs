@@ -1,7 +1,6 @@
-//! The text of floats.
+//! The text of floats: the shortest that reads back as the same float.
 //!
 //! # Why not ryu's own text
-//!
 //! PostgreSQL differs from it in two things: exponents begin at 1e15 (1e6 for `real`) and have two
 //! digits, and a decimal that lies exactly between two floats is never used, even where it would
 //! read back right (`1e23` is written `9.999999999999999e+22`), so that readers that round such a
@@ -11,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 
 /// `extra_float_digits` above zero means the shortest exact text; else so many digits fewer or more
 /// than the 15 that are always exact.
-pub(in super::super) fn write_float8(value: f64, extra_digits: i32, out: &mut BytesMut) {
+pub fn write_float8(value: f64, extra_digits: i32, out: &mut BytesMut) {
     if write_special(value.is_nan(), value.is_infinite(), value.is_sign_negative(), out) {
         return;
     }
@@ -44,7 +43,7 @@ pub(in super::super) fn write_float8(value: f64, extra_digits: i32, out: &mut By
 }
 
 /// As [`write_float8`], for `real` (6 digits that are always exact).
-pub(in super::super) fn write_float4(value: f32, extra_digits: i32, out: &mut BytesMut) {
+pub fn write_float4(value: f32, extra_digits: i32, out: &mut BytesMut) {
     if write_special(value.is_nan(), value.is_infinite(), value.is_sign_negative(), out) {
         return;
     }
