@@ -94,9 +94,11 @@ files! { on_both:
     pg_looked_up_values
     pg_merge
     pg_missing_values
+    pg_named_windows
     pg_names_in_subqueries
     pg_names_of_nested_columns
     pg_null
+    pg_null_safe_joins_and_offsets
     pg_on_conflict
     pg_order_and_limit
     pg_patterns
@@ -116,10 +118,13 @@ files! { on_both:
     pg_settings
     pg_snapshots
     pg_sorted_by_columns
+    pg_sorted_by_columns_given
+    pg_spans_and_parts_of_time
     pg_subqueries_and_null
     pg_subqueries_in_writes
     pg_table_as_query
     pg_text
+    pg_text_and_places
     pg_time_zones
     pg_transaction_modes
     pg_transactions
