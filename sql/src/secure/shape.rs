@@ -8,7 +8,8 @@
 //! visible row makes the statement fail would hang on hidden ones.
 //! What it guarantees: a statement with such an expression anywhere but in what is made of all the
 //! rows of its joins is planned as if nobody knew these sizes, and takes nothing in while it runs.
-//! What it does not: the time a statement takes follows them.
+//! What it does not: the time a statement takes follows them, and so does the order of rows that nobody
+//! asked an order for: which of them `LIMIT` without `ORDER BY` gives, too.
 
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, is_null, nullif};
 use arrow::datatypes::{DataType, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::FormatOptions;
 use datafusion::common::DFSchema;
@@ -151,9 +151,31 @@ fn check_days(column: &ArrayRef) -> Result<()> {
                 false => Err(out_of_range("timestamp")),
             }
         }
-        DataType::Struct(_) => column.as_struct().columns().iter().try_for_each(check_days),
-        DataType::List(_) => check_days(column.as_list::<i32>().values()),
+        // What lies beneath a NULL is nobody's value.
+        DataType::Struct(_) if has_days(column.data_type()) => {
+            let missing = is_null(column).map_err(|error| from_arrow(&error))?;
+            column.as_struct().columns().iter().try_for_each(|of| {
+                let there = nullif(of, &missing).map_err(|error| from_arrow(&error))?;
+                check_days(&there)
+            })
+        }
+        DataType::List(of) if has_days(of.data_type()) => {
+            let lists = column.as_list::<i32>();
+            match lists.null_count() {
+                0 => check_days(lists.values()),
+                _ => lists.iter().flatten().try_for_each(|list| check_days(&list)),
+            }
+        }
         _ => Ok(()),
+    }
+}
+
+fn has_days(of: &DataType) -> bool {
+    match of {
+        DataType::Date32 | DataType::Timestamp(_, _) => true,
+        DataType::List(of) => has_days(of.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_days(field.data_type())),
+        _ => false,
     }
 }
 
