@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction, WindowFunction};
@@ -190,6 +190,19 @@ pub(crate) fn rewrite(plan: LogicalPlan, rule: Rule<'_>) -> Result<LogicalPlan> 
         node.map_data(if_changed)
     })?;
     Ok(plan.data)
+}
+
+/// Whether `is_one` holds for any expression in `plan`, in its subqueries too.
+pub(crate) fn any(plan: &LogicalPlan, is_one: impl Fn(&Expr) -> bool) -> Result<bool> {
+    let mut any = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            any = any || expr.exists(|part| Ok(is_one(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(any)
 }
 
 fn if_changed(node: LogicalPlan) -> Result<LogicalPlan> {

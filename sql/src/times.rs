@@ -18,6 +18,7 @@
 mod at_zone;
 mod beside;
 mod convert;
+mod fielded;
 mod function;
 pub mod interval;
 mod later;

@@ -187,7 +187,7 @@ def parameters(connection):
             ("SELECT DISTINCT $1 FROM s.w", [1.5], [1.5]),
             ("SELECT array[$1, $2]", ["a", "b"], [["a", "b"]]),
             ("SELECT array[$1, $2]", [1, 2], [[1, 2]]),
-            ("SELECT $1 UNION ALL SELECT $2", ["a", "b"], ["a", "b"]),
+            ("SELECT $1 UNION ALL SELECT $2 ORDER BY 1", ["a", "b"], ["a", "b"]),
             ("SELECT * FROM (VALUES ($1)) AS v", ["a"], ["a"]),
             ("SELECT substring(t, $1, $2) FROM s.w WHERE i = 1", [1, 1], ["a"]),
             ("SELECT left(t, $1) FROM s.w WHERE i = 1", [1], ["a"]),

@@ -10,7 +10,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -22,7 +22,7 @@ static MAYBE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Maybe::defaul
 
 /// `plan`, in which a value that may be missing can be NULL.
 pub(super) fn can_be_null(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !any(&plan, may_be_missing)? {
+    if !crate::numeric::any(&plan, may_be_missing)? {
         return Ok(plan);
     }
     crate::numeric::rewrite(plan, &|expr, _| match may_be_missing(&expr) {
@@ -32,19 +32,6 @@ pub(super) fn can_be_null(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         false => Ok(Transformed::no(expr)),
     })
-}
-
-/// Whether `is_one` holds for any expression in `plan`.
-pub(super) fn any(plan: &LogicalPlan, is_one: impl Fn(&Expr) -> bool) -> Result<bool> {
-    let mut any = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            any = any || expr.exists(|part| Ok(is_one(part)))?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if any { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(any)
 }
 
 /// Whether `expr` is a value that may be missing. The engine may know of its column only later that it is

@@ -245,14 +245,13 @@ fn named(select: &mut Select, which: Renamed) -> Vec<Option<String>> {
             SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         );
         // To the engine a cast of a literal has the literal's name.
-        if which == Renamed::Apart && !plain && aliased.is_none() {
-            rename(item, &beside(at, &shown));
-            names.push(Some(shown));
-            continue;
-        }
-        let is_left = which == Renamed::Apart && unique == shown;
-        if aliased.as_ref() != Some(&unique) && !(plain && unique == shown) && !is_left {
-            rename(item, &unique);
+        let is_apart = unique == shown && (plain || aliased.is_some());
+        match which {
+            Renamed::Apart if is_apart => {}
+            Renamed::Apart => rename(item, &beside(at, &shown)),
+            Renamed::AsShown if aliased.as_ref() == Some(&unique) => {}
+            Renamed::AsShown if plain && unique == shown => {}
+            Renamed::AsShown => rename(item, &unique),
         }
         names.push(Some(shown));
     }

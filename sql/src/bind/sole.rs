@@ -37,7 +37,7 @@ static SOLE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Sole::default(
 
 /// `plan`, in which each such value is an aggregate.
 pub(super) fn aggregated(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !super::empty::any(&plan, is_looked_up)? {
+    if !crate::numeric::any(&plan, is_looked_up)? {
         return Ok(plan);
     }
     crate::numeric::rewrite(plan, &|expr, _| match expr {
@@ -50,7 +50,16 @@ pub(super) fn aggregated(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn is_looked_up(expr: &Expr) -> bool {
     let Expr::ScalarSubquery(it) = expr else { return false };
-    !it.outer_ref_columns.is_empty() && !super::members::gives_one_row(&it.subquery)
+    !it.outer_ref_columns.is_empty() && !is_aggregate(&it.subquery)
+}
+
+/// Whether the rows are one already, or that one where HAVING leaves it.
+fn is_aggregate(rows: &LogicalPlan) -> bool {
+    match rows {
+        LogicalPlan::Projection(it) => is_aggregate(&it.input),
+        LogicalPlan::Filter(it) => is_aggregate(&it.input),
+        other => super::members::gives_one_row(other),
+    }
 }
 
 fn value(subquery: Subquery) -> Result<Expr> {
@@ -60,6 +69,10 @@ fn value(subquery: Subquery) -> Result<Expr> {
         let is_one = matches!(limit.get_skip_type()?, SkipType::Literal(0))
             && matches!(limit.get_fetch_type()?, FetchType::Literal(Some(1)));
         return Ok(Expr::ScalarSubquery(match is_one {
+            // Of one row the first is that.
+            true if super::members::gives_one_row(&limit.input) => {
+                with(LogicalPlan::clone(&limit.input))
+            }
             true => with(first(&limit.input)?),
             false => subquery,
         }));

@@ -286,6 +286,14 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
                 Ok(Some(Expr::Nested(Box::new(whole))))
             }
         },
+        // A text of one character is one; of more, a column of a fixed length would be needed.
+        Expr::Cast {
+            expr: of,
+            data_type: DataType::Char(None) | DataType::Character(None),
+            ..
+        } if calls::text(of).is_some_and(|text| text.chars().count() == 1) => {
+            Ok(Some(strip(of).clone()))
+        }
         Expr::Interval(_) | Expr::Cast { .. } => intervals::respelled(expr),
         Expr::SimilarTo { .. } => Err(Error::unsupported("SIMILAR TO is not supported")
             .with_hint("Use LIKE, or a regular expression with \"~\".")),

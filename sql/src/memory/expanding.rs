@@ -17,7 +17,6 @@ use arrow::datatypes::{
     TimeUnit,
 };
 use datafusion::common::Result;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::human_readable_size;
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -49,19 +48,10 @@ const EXPANDING: &[(&str, Estimate)] = &[
 /// Whether `plan` calls a function that makes rows wide.
 pub(crate) fn expands(plan: &LogicalPlan) -> Result<bool> {
     const WIDE: &[&str] = &["repeat", "lpad", "rpad", "array_repeat", "array_resize"];
-    let is_wide = |expr: &Expr| match expr {
+    crate::numeric::any(plan, |expr| match expr {
         Expr::ScalarFunction(call) => WIDE.contains(&call.name()),
         _ => false,
-    };
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            found = found || expr.exists(|part| Ok(is_wide(part)))?;
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
+    })
 }
 
 /// A character takes at most this many bytes.

@@ -10,68 +10,19 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array};
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::Result as PlanResult;
-use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::ScalarUDF;
 use kho_catalog::error::{Error, Kind, Result};
 
+use super::fielded;
 use super::interval::Interval;
-use crate::errors::to_engine;
 use crate::input::calendar::out_of_range;
 use crate::numeric::is_span;
 
 /// The function, which stands in the place of the engine's.
 pub(crate) fn function() -> Arc<ScalarUDF> {
-    let engines = datafusion::functions::datetime::date_part();
-    Arc::new(ScalarUDF::from(Part { aliases: engines.aliases().to_vec(), engines }))
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Part {
-    engines: Arc<ScalarUDF>,
-    aliases: Vec<String>,
-}
-
-impl ScalarUDFImpl for Part {
-    fn name(&self) -> &str {
-        self.engines.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engines.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> PlanResult<DataType> {
-        self.engines.return_type(arguments)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> PlanResult<FieldRef> {
-        self.engines.return_field_from_args(args)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
-        let field = match args.args.first() {
-            Some(ColumnarValue::Scalar(field)) => field.try_as_str().flatten().map(str::to_owned),
-            _ => None,
-        };
-        match (field, args.args.get(1)) {
-            (Some(field), Some(ColumnarValue::Array(spans))) if is_span(spans.data_type()) => {
-                parts(spans, &field).map(ColumnarValue::Array).map_err(to_engine)
-            }
-            (Some(field), Some(ColumnarValue::Scalar(span))) if is_span(&span.data_type()) => {
-                let part = parts(&span.to_array()?, &field).map_err(to_engine)?;
-                ScalarValue::try_from_array(&part, 0).map(ColumnarValue::Scalar)
-            }
-            _ => self.engines.invoke_with_args(args),
-        }
-    }
+    fielded::function(datafusion::functions::datetime::date_part(), |field, spans| {
+        is_span(spans.data_type()).then(|| parts(spans, field))
+    })
 }
 
 fn parts(spans: &ArrayRef, field: &str) -> Result<ArrayRef> {

@@ -10,88 +10,30 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::Result;
-use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
-use datafusion::scalar::ScalarValue;
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion::logical_expr::ScalarUDF;
 use kho_catalog::error::{Error, Kind};
 
-use crate::errors::to_engine;
+use super::fielded;
 use crate::input::calendar::{DAY_MICROS, civil_of_days, days_of_civil};
 
 /// The function, which stands in the place of the engine's.
 pub(crate) fn function() -> Arc<ScalarUDF> {
-    let engines = datafusion::functions::datetime::date_trunc();
-    Arc::new(ScalarUDF::from(Truncate { aliases: engines.aliases().to_vec(), engines }))
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Truncate {
-    engines: Arc<ScalarUDF>,
-    aliases: Vec<String>,
-}
-
-impl ScalarUDFImpl for Truncate {
-    fn name(&self) -> &str {
-        self.engines.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engines.signature()
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.engines.return_type(arguments)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.engines.return_field_from_args(args)
-    }
-
-    fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {
-        self.engines.output_ordering(input)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let field = match args.args.first() {
-            Some(ColumnarValue::Scalar(field)) => {
-                field.try_as_str().flatten().and_then(Field::named)
-            }
-            _ => None,
-        };
-        let is_ours = |of: &DataType| match of {
+    fielded::function(datafusion::functions::datetime::date_trunc(), |field, times| {
+        let is_ours = match times.data_type() {
             DataType::Timestamp(TimeUnit::Microsecond, zone) => {
                 zone.as_deref().is_none_or(|zone| zone == "UTC")
             }
             _ => false,
         };
-        match (field, args.args.get(1)) {
-            (Some(field), Some(ColumnarValue::Array(times))) if is_ours(times.data_type()) => {
-                Ok(ColumnarValue::Array(truncated(times, field)))
-            }
-            (Some(field), Some(ColumnarValue::Scalar(time))) if is_ours(&time.data_type()) => {
-                let cut = truncated(&time.to_array()?, field);
-                ScalarValue::try_from_array(&cut, 0).map(ColumnarValue::Scalar)
-            }
-            (None, Some(_)) if let Some(ColumnarValue::Scalar(field)) = args.args.first() => {
-                match field.try_as_str().flatten() {
-                    Some(unknown) => Err(to_engine(Error::new(
-                        Kind::InvalidParameterValue,
-                        format!("unit \"{unknown}\" not recognized for type timestamp"),
-                    ))),
-                    None => self.engines.invoke_with_args(args),
-                }
-            }
-            _ => self.engines.invoke_with_args(args),
-        }
-    }
+        is_ours.then(|| match Field::named(field) {
+            Some(field) => Ok(truncated(times, field)),
+            None => Err(Error::new(
+                Kind::InvalidParameterValue,
+                format!("unit \"{field}\" not recognized for type timestamp"),
+            )),
+        })
+    })
 }
 
 /// What a time is cut off at.
