@@ -136,9 +136,9 @@ fn cast_by_zone(cast: Cast, schema: &DFSchema, zone: Zone) -> PlanResult<Transfo
         bytes_spelled(*cast.expr, from)
     } else if has_own_text(&from) && is_text(&to) {
         text(*cast.expr, zone, Style::Postgres)
-    } else if convert::is_length(&from) && matches!(to, DataType::Interval(_)) {
-        return Ok(Transformed::yes(call(What::Cast(to), zone, vec![*cast.expr])));
-    } else if convert::spells(&from, &to) {
+    } else if convert::spells(&from, &to)
+        || (convert::is_length(&from) && matches!(to, DataType::Interval(_)))
+    {
         return Ok(Transformed::yes(call(What::Cast(to), zone, vec![*cast.expr])));
     } else if zone == Zone::Utc {
         return Ok(Transformed::no(Expr::Cast(cast)));

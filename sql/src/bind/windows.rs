@@ -69,23 +69,28 @@ fn in_select(select: &mut Select, sorted: Vec<&mut Expr>) -> Result<()> {
         }
         known.0.push((name, spec));
     }
-    let mut pass = InSelect { known, depth: 0 };
-    let mut found = ControlFlow::Continue(());
-    for item in &mut select.projection {
-        found = found.is_continue().then(|| item.visit(&mut pass)).unwrap_or(found);
-    }
-    if let Some(qualify) = &mut select.qualify
-        && found.is_continue()
-    {
-        found = qualify.visit(&mut pass);
-    }
-    for by in sorted {
-        found = found.is_continue().then(|| by.visit(&mut pass)).unwrap_or(found);
-    }
-    match found {
+    match everywhere(select, sorted, &mut InSelect { known, depth: 0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
+}
+
+/// Where windows can be: in what is given, and in what that is sorted by.
+fn everywhere(
+    select: &mut Select,
+    sorted: Vec<&mut Expr>,
+    pass: &mut InSelect,
+) -> ControlFlow<Error> {
+    for item in &mut select.projection {
+        item.visit(pass)?;
+    }
+    if let Some(qualify) = &mut select.qualify {
+        qualify.visit(pass)?;
+    }
+    for by in sorted {
+        by.visit(pass)?;
+    }
+    ControlFlow::Continue(())
 }
 
 /// Windows that a SELECT names, each whole.

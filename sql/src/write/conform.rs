@@ -80,7 +80,10 @@ impl Conformer {
     fn column(&self, field: &arrow::datatypes::Field, column: &ArrayRef) -> Result<ArrayRef> {
         let column = match is_text(column.data_type()) && !is_text(field.data_type()) {
             true => read_column(column, field, self.zone)?,
-            false if column.data_type().is_temporal() || differs(column.data_type()) => {
+            false
+                if column.data_type().is_temporal()
+                    || (differs(column.data_type()) && is_text(field.data_type())) =>
+            {
                 converted(column, field.data_type(), self.zone)?
             }
             false => cast(column, field.data_type())?,
