@@ -14,10 +14,10 @@ use std::ops::ControlFlow;
 use super::patterns;
 use kho_catalog::error::{Error, Kind, Result};
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Parens, Query, Select,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value, Values, Visit, VisitMut,
-    Visitor, VisitorMut,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName,
+    Parens, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TimezoneInfo, Value,
+    Values, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 /// Functions that format by patterns: PostgreSQL's patterns are not the engine's.
@@ -260,6 +260,16 @@ fn respelled(expr: &mut Expr) -> Result<Option<Expr>> {
             Value::Number(text, _) if is_huge(text) => {
                 Ok(Some(cast(string(text), DataType::DoublePrecision)))
             }
+            // The engine's would have its digits before the point alone, and quotients of it none.
+            Value::Number(text, _) => Ok(written_out(text).map(|digits| {
+                // A whole number is none here: it is not an integer.
+                let length = u64::try_from(digits.len()).unwrap_or(u64::MAX);
+                let whole = ExactNumberInfo::PrecisionAndScale(length, 0);
+                match digits.contains('.') {
+                    true => number(&digits),
+                    false => cast(number(&digits), DataType::Numeric(whole)),
+                }
+            })),
             _ => Ok(None),
         },
         Expr::BinaryOp { left, op, right } => match (strip(left), strip(right)) {
@@ -356,6 +366,27 @@ fn is_huge(number: &str) -> bool {
         Some(Ok(exponent)) => exponent.abs() > EXPONENT_MAX,
         Some(Err(_)) => true,
     }
+}
+
+/// A number without its exponent; `None` of one that has none.
+fn written_out(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    // Where the point comes to stand.
+    let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    Some(match usize::try_from(point) {
+        Ok(point) if point >= digits.len() => format!("{digits:0<point$}"),
+        Ok(point) => {
+            let (whole, fraction) = digits.split_at_checked(point)?;
+            format!("{}.{fraction}", if whole.is_empty() { "0" } else { whole })
+        }
+        Err(_) => {
+            let zeros = usize::try_from(point.checked_neg()?).ok()?;
+            format!("0.{}{digits}", "0".repeat(zeros))
+        }
+    })
 }
 
 /// Rows are compared column by column: the engine compares them as structs, whose NULLs are equal.
