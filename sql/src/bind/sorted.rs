@@ -3,17 +3,16 @@
 //! # Why
 //! To the engine it is the column given, wherever it stands; to PostgreSQL only where it is all that is
 //! sorted by, and never in an expression: `SELECT status, sum(total) AS total … ORDER BY sum(total)`.
-//! What it guarantees: an alias of an expression over a column of that name is called otherwise while the
-//! query is planned, if the query sorts by an expression with that name in it; what is sorted by the alias
-//! alone still is. A client is shown the alias ([`super::prepare::marked_names`]).
-//! What it does not: an alias that is the name of a column which its expression does not read is not known
-//! for one.
+//! What it guarantees: an alias is called otherwise while the query is planned, if the query sorts by an
+//! expression with that name in it, or by the alias where that reads a column of its name; what is sorted
+//! by the alias alone still is. A client is shown the alias ([`super::prepare::marked_names`]).
+//! What it does not: an alias that `GROUP BY` names, too, and that reads no column of its name, stays.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Expr, GroupByExpr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, Statement, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 
 use super::folded;
@@ -41,6 +40,10 @@ impl VisitorMut for EachQuery {
 }
 
 fn in_select(select: &mut Select, mut by: Vec<&mut Expr>) {
+    let grouped = match &select.group_by {
+        GroupByExpr::Expressions(by, _) => by.as_slice(),
+        GroupByExpr::All(_) => &[],
+    };
     for (at, item) in select.projection.iter_mut().enumerate() {
         let SelectItem::ExprWithAlias { expr, alias } = item else { continue };
         let name = folded(alias);
@@ -51,13 +54,19 @@ fn in_select(select: &mut Select, mut by: Vec<&mut Expr>) {
         for by in by.iter_mut().filter(|by| says_more(by) && by.to_string() == spelled) {
             **by = given.clone();
         }
-        let is_itself = is_column(expr, &name);
-        if is_itself || !mentions(expr, &name) {
+        let is_bare = |by: &Expr| matches!(by, Expr::Identifier(it) if folded(it) == name);
+        let is_place = |by: &Expr| by.to_string() == (at + 1).to_string();
+        let is_read = by.iter().any(|by| !is_bare(by) && mentions(by, &name));
+        let is_sorted = by.iter().any(|by| is_bare(by) || is_place(by));
+        // A name that the expression reads is a column's; another one may be the only one of its name to
+        // GROUP BY.
+        let is_known = mentions(expr, &name);
+        let may_be_grouped = !is_known && grouped.iter().any(|by| mentions(by, &name));
+        // Of what is there once each there is nothing else to sort by.
+        if select.distinct.is_some() || is_column(expr, &name) || may_be_grouped {
             continue;
         }
-        let is_bare = |by: &Expr| matches!(by, Expr::Identifier(it) if folded(it) == name);
-        // Of what is there once each there is nothing else to sort by.
-        if select.distinct.is_some() || !by.iter().any(|by| !is_bare(by) && mentions(by, &name)) {
+        if !is_read && !(is_sorted && is_known) {
             continue;
         }
         let other = Ident::with_quote('"', beside(at, &name));
