@@ -97,6 +97,24 @@ fn each_of_several_endpoints_ends_with_the_error_of_all() {
     }
 }
 
+/// What waits for a client that has stopped to read is a few batches, of which nobody counts the bytes.
+#[test]
+fn rows_that_a_function_makes_wide_come_few_at_a_time() {
+    let kho = Kho::start();
+    let mut admin = kho.fly("admin");
+    admin.run("CREATE SCHEMA s").unwrap();
+    let made = "CREATE TABLE s.t AS SELECT g::text AS t FROM generate_series(1, 50000) AS s (g)";
+    admin.run(made).unwrap();
+    let mut most = |query: &str| {
+        let ticket = info(&mut admin, query).unwrap().endpoint[0].ticket.clone().unwrap();
+        let (_, batches) = admin.get(ticket).unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 50_000);
+        batches.iter().map(RecordBatch::num_rows).max()
+    };
+    assert!(most("SELECT t FROM s.t") > Some(1000));
+    assert!(most("SELECT repeat(t, 2) FROM s.t") <= Some(128));
+}
+
 #[test]
 fn a_transaction_is_kept_or_undone_as_a_whole() {
     let kho = Kho::start();

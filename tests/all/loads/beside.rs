@@ -117,8 +117,16 @@ fn a_load_that_makes_its_table_keeps_no_other_waiting() {
         }
         let mut other = server.connect().await.unwrap();
         let mut stranger = server.connect_as("stranger", &[]).await.unwrap();
+        let mut same = server.connect().await.unwrap();
         let to = target("t", true, Existing::Append);
         let meanwhile = async {
+            // Who waits for itself waits no longer than it may.
+            for (limit, sqlstate) in [("lock_timeout", "55P03"), ("statement_timeout", "57014")] {
+                run(&mut same, &format!("SET {limit} = '100ms'")).await.unwrap();
+                let error = refused(load(&mut same, &to, &[ids(&[9])]).await);
+                assert_eq!(error.sqlstate(), sqlstate, "{error:?}");
+                run(&mut same, &format!("RESET {limit}")).await.unwrap();
+            }
             let table = RelationName::new(Some("elsewhere".to_owned()), "t".to_owned()).unwrap();
             let beside = Target { table, creates: true, existing: Existing::Append };
             assert_eq!(load(&mut other, &beside, &[ids(&[7])]).await.unwrap().rows, 1);

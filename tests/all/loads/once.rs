@@ -77,3 +77,41 @@ fn a_load_of_no_rows_is_one_too() {
         assert_eq!(answer(&mut session, "SELECT count(*) FROM s.e").await, "0");
     });
 }
+
+/// In a block each load is whole by itself: the second of the same is nothing more, unless a savepoint has
+/// undone the first.
+#[test]
+fn a_load_that_is_sent_twice_in_a_block_is_applied_once() {
+    play(|| async {
+        let (_server, mut session) = served().await;
+        run(&mut session, "CREATE TABLE s.t (id integer)").await.unwrap();
+        let rows = [batch(&[("id", numbers(&[1, 2, 3]))])];
+        let name = Some(("clinic", "1"));
+        let count = "SELECT count(*) FROM s.t";
+        run(&mut session, "BEGIN").await.unwrap();
+        run(&mut session, "SAVEPOINT before").await.unwrap();
+        assert_eq!(load_named(&mut session, &append("t"), name, &rows).await.unwrap().rows, 3);
+        run(&mut session, "ROLLBACK TO before").await.unwrap();
+        assert_eq!(load_named(&mut session, &append("t"), name, &rows).await.unwrap().rows, 3);
+        assert_eq!(load_named(&mut session, &append("t"), name, &rows).await.unwrap().rows, 0);
+        assert_eq!(answer(&mut session, count).await, "3");
+        run(&mut session, "COMMIT").await.unwrap();
+        load_named(&mut session, &append("t"), name, &rows).await.unwrap();
+        assert_eq!(answer(&mut session, count).await, "3");
+
+        // A table that the block makes, and one that it replaces.
+        let create = target("n", true, Existing::Append);
+        run(&mut session, "BEGIN").await.unwrap();
+        load_named(&mut session, &create, name, &rows).await.unwrap();
+        load_named(&mut session, &create, name, &rows).await.unwrap();
+        run(&mut session, "COMMIT").await.unwrap();
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.n").await, "3");
+        let replace = target("n", true, Existing::Replace);
+        let next = Some(("clinic", "2"));
+        run(&mut session, "BEGIN").await.unwrap();
+        load_named(&mut session, &replace, next, &rows).await.unwrap();
+        load_named(&mut session, &replace, next, &rows).await.unwrap();
+        run(&mut session, "COMMIT").await.unwrap();
+        assert_eq!(answer(&mut session, "SELECT count(*) FROM s.n").await, "3");
+    });
+}
