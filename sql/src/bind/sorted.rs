@@ -66,7 +66,8 @@ fn in_select(select: &mut Select, mut by: Vec<&mut Expr>) {
         if select.distinct.is_some() || is_column(expr, &name) || may_be_grouped {
             continue;
         }
-        if !is_read && !(is_sorted && is_known) {
+        let is_taken = is_read || (is_sorted && is_known);
+        if !is_taken {
             continue;
         }
         let other = Ident::with_quote('"', beside(at, &name));
