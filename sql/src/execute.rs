@@ -334,3 +334,6 @@ fn or_by_sorting(
 fn is_exhausted(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
+
+#[cfg(test)]
+mod tests;
