@@ -192,13 +192,10 @@ async fn load_once(
     let name = |oid: String| format!("{oid} {load:?}");
     let before = oid(session, &table, stop).await?.map(name);
     if before.is_some_and(|it| session.has_taken(&it)) {
-        loop {
-            match arriving.next_until(stop).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok((Tag::with_rows("COPY", 0), None)),
-                Err(error) => return Err(refused(session, error).await),
-            }
-        }
+        // It is as allowed, as recorded and as checked as any other; its rows are dropped.
+        let schema = arriving.schema().clone();
+        let copy = begin(session, target, &schema, stop).await?;
+        return copied(session, copy, None, (arriving, Taken::Before), stop).await;
     }
     let mut turn = None;
     let loaded = load_rows(session, target, load, arriving, &mut turn, stop).await?;
@@ -247,6 +244,24 @@ async fn load_rows(
     }
     let schema = arriving.schema().clone();
     let copy = prepare(session, target, load, &schema, turn, stop).await?;
+    copied(session, copy, first, (arriving, Taken::Now), stop).await
+}
+
+/// Whether rows are those of a load that the block has taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Before,
+    Now,
+}
+
+/// Gives `copy` what arrives, and ends it.
+async fn copied(
+    session: &mut Session,
+    copy: CopyIn,
+    first: Option<arrow::array::RecordBatch>,
+    arriving: (&mut Arriving, Taken),
+    stop: &CancellationToken,
+) -> Result<(Tag, Option<u64>)> {
     let mut copy = Box::new(copy);
     match feed(session, &mut copy, first, arriving, stop).await {
         Ok(()) => {
@@ -377,21 +392,27 @@ async fn begin(
     })
 }
 
-/// Gives the client's rows to the write path, up to the last one.
+/// Gives the client's rows to the write path, up to the last one; those that were taken are checked.
 async fn feed(
     session: &mut Session,
     copy: &mut CopyIn,
     first: Option<arrow::array::RecordBatch>,
-    arriving: &mut Arriving,
+    (arriving, taken): (&mut Arriving, Taken),
     stop: &CancellationToken,
 ) -> Result<()> {
     let fit = copy.fit(arriving.schema())?;
     let (deadline, ended) = (copy.deadline.clone(), session.ended());
     let feeding = async {
-        let mut next = first;
+        let mut next = match first {
+            None if taken == Taken::Before => arriving.next().await?,
+            first => first,
+        };
         while let Some(batch) = next {
             for piece in fit.pieces(&batch) {
-                copy.write(piece?).await?;
+                let piece = piece?;
+                if taken == Taken::Now {
+                    copy.write(piece).await?;
+                }
                 // A large batch is much work without anything to wait for.
                 tokio::task::yield_now().await;
             }
